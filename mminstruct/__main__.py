@@ -1,0 +1,5 @@
+"""`python -m mminstruct` is the `mminstruct` command."""
+
+from mminstruct.cli import main
+
+main()

@@ -1,0 +1,47 @@
+"""The `mminstruct` command: its sub-commands, and the one place where errors become one line and exit code 2.
+
+Exit codes: 0 done, 1 a bug (traceback), 2 something the user can mend (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from mminstruct.cli import build
+from mminstruct.errors import MminstructError
+
+app = typer.Typer(
+    name="mminstruct",
+    help="Build data for, train, evaluate and chat with visual instruction-tuned models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(build.app, name="build")
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of errors and the debug log."),
+) -> None:
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("mminstruct").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def main() -> None:
+    """Entry point: run a command, turn a `MminstructError` into one line on stderr and exit code 2."""
+    try:
+        app()
+    except MminstructError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

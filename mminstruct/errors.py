@@ -1,0 +1,46 @@
+"""The errors a person can act on.
+
+Every error that the user can cause or mend is a `MminstructError`: one line that says what was found, where, and
+what to do. The command line prints that line and exits with code 2; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MminstructError(Exception):
+    """Base class. The message is one line: what was found, where, what to do."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+class ConfigError(MminstructError):
+    """A config file, an override or a name that does not exist."""
+
+
+class DataError(MminstructError):
+    """A data set, a conversation or a file format that does not hold what it should."""
+
+
+class MediaError(MminstructError):
+    """An image or a video that is missing, broken, too large or not what it claims to be."""
+
+
+class CheckpointError(MminstructError):
+    """A checkpoint folder that is incomplete or does not fit its own description."""
+
+
+class RunError(MminstructError):
+    """An output folder, a port or a run in a state that would lose or overwrite something."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """' Did you mean 'x'?' for the nearest known name, or the list of known names where none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f" Did you mean {' or '.join(repr(n) for n in near)}?"
+    return f" Known: {', '.join(known)}." if known else " None exist."
