@@ -1,8 +1,8 @@
 """Strict YAML configs: unknown keys are errors with a suggestion, `key=value` overrides any of them.
 
-    data = load_yaml(path)                     # duplicate keys refused, line numbers in errors
-    apply_overrides(data, ["stages.0.epochs=2", "data.path=out"])
-    recipe = validate(Recipe, data, where=str(path))
+data = load_yaml(path)                     # duplicate keys refused, line numbers in errors
+apply_overrides(data, ["stages.0.epochs=2", "data.path=out"])
+recipe = validate(Recipe, data, where=str(path))
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(node.value)
 
 
-_Loader.add_implicit_resolver(
-    "!exponent", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_Loader.add_implicit_resolver("!exponent", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
 _Loader.add_constructor("!exponent", _float)
 
 

@@ -1,0 +1,110 @@
+"""From the pieces of a prompt to token ids and labels.
+
+    pieces ──join──▶ text, cut at images ──tokenizer──▶ ids + character offsets ──spans──▶ labels
+
+The ids are those of the whole text: it is cut only where an image stands, each stretch is tokenised by itself, and a
+beginning-of-sequence token stands once, in front (`tokenizer_image_token`, `llava/mm_utils.py`). A token is supervised
+when its characters touch a supervised span. Nothing is ever tokenised twice and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mminstruct.errors import ConfigError
+
+IGNORE = -100  # the label of a token that no loss is taken on
+IMAGE = -200  # the id that stands for an image, before it is replaced by as many ids as the image has tokens
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the rendered prompt: text, or (when `image` is set) the place of `media[image]`."""
+
+    text: str = ""
+    supervised: bool = False
+    image: int | None = None
+
+
+@dataclass
+class EncodedPrompt:
+    """`input_ids` and `labels` of one length (`IMAGE` and `IGNORE` at an image), `images`: media indices in order."""
+
+    input_ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens a loss is taken on."""
+        return sum(label != IGNORE for label in self.labels)
+
+
+def encode(pieces: Sequence[Piece], tokenizer: Any, start_token: bool = True) -> EncodedPrompt:
+    """Token ids and labels of a rendered prompt.
+
+    Args:
+        pieces: from `ChatTemplate.render`.
+        tokenizer: a fast transformers tokenizer (one that knows character offsets).
+        start_token: begin with the token that the tokenizer puts in front of a text by itself, if it does so.
+
+    Raises:
+        ConfigError: the tokenizer is a slow one.
+    """
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"{type(tokenizer).__name__} gives no character offsets; use its fast version (tokenizer.json)"
+        )
+    encoded = EncodedPrompt()
+    if start_token:
+        encoded.input_ids += _start_ids(tokenizer)
+        encoded.labels += [IGNORE] * len(encoded.input_ids)
+    stretch: list[Piece] = []
+    for piece in pieces:
+        if piece.image is None:
+            stretch.append(piece)
+            continue
+        _append(encoded, stretch, tokenizer)
+        stretch = []
+        encoded.input_ids.append(IMAGE)
+        encoded.labels.append(IGNORE)
+        encoded.images.append(piece.image)
+    _append(encoded, stretch, tokenizer)
+    return encoded
+
+
+def _append(encoded: EncodedPrompt, stretch: Sequence[Piece], tokenizer: Any) -> None:
+    text = "".join(piece.text for piece in stretch)
+    if not text:
+        return
+    spans, position = [], 0
+    for piece in stretch:
+        if piece.supervised:
+            spans.append((position, position + len(piece.text)))
+        position += len(piece.text)
+    result = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoded.input_ids += result["input_ids"]
+    for token, (start, end) in zip(result["input_ids"], _coverage(result["offset_mapping"]), strict=True):
+        supervised = any(start < span_end and end > span_start for span_start, span_end in spans)
+        encoded.labels.append(token if supervised else IGNORE)
+
+
+def _start_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts in front of a text by itself: the beginning-of-sequence token, or nothing."""
+    with_special = tokenizer("a", add_special_tokens=True)["input_ids"]
+    return with_special[:1] if with_special[:1] == [tokenizer.bos_token_id] else []
+
+
+def _coverage(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets widened so that no character is left uncovered.
+
+    Byte-level tokenizers may trim a leading space from a token's offsets, down to an empty range for a token that is
+    only a space; each token therefore covers the text from where the one before it ended.
+    """
+    covered, reached = [], 0
+    for start, end in offsets:
+        covered.append((min(start, reached), end))
+        reached = max(reached, end)
+    return covered

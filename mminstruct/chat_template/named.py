@@ -1,0 +1,75 @@
+"""The named templates: rows of strings, as the original projects use them.
+
+Facts: `llava/conversation.py` (vicuna_v1, llama_2, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen write it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mminstruct.chat_template.jinja import TokenizerTemplate
+from mminstruct.chat_template.template import ChatTemplate, PlainTemplate, Rounds, RoundsTemplate, TemplateConfig
+from mminstruct.errors import ConfigError, did_you_mean
+
+ROUNDS = {
+    "vicuna_v1": Rounds(
+        system=(
+            "A chat between a curious user and an artificial intelligence assistant. "
+            "The assistant gives helpful, detailed, and polite answers to the user's questions."
+        ),
+        system_format="{} ",
+        user_format="USER: {} ",
+        later_user_format="USER: {} ",
+        assistant_prompt="ASSISTANT:",
+        assistant_lead=" ",
+        end="</s>",
+    ),
+    "llama_2": Rounds(
+        system=(
+            "You are a helpful, respectful and honest assistant. Always answer as helpfully as possible, while being "
+            "safe.  Your answers should not include any harmful, unethical, racist, sexist, toxic, dangerous, or "
+            "illegal content. Please ensure that your responses are socially unbiased and positive in nature.\n\n"
+            "If a question does not make any sense, or is not factually coherent, explain why instead of answering "
+            "something not correct. If you don't know the answer to a question, please don't share false information."
+        ),
+        system_place="first_user",
+        system_format="<<SYS>>\n{}\n<</SYS>>\n\n",
+        user_format="[INST] {} [/INST]",
+        later_user_format="<s>[INST] {} [/INST]",
+        assistant_prompt="",
+        assistant_lead=" ",
+        answer_tail=" ",
+        end="</s>",
+    ),
+    "chatml": Rounds(
+        system_format="<|im_start|>system\n{}<|im_end|>\n",
+        user_format="<|im_start|>user\n{}<|im_end|>\n",
+        later_user_format="<|im_start|>user\n{}<|im_end|>\n",
+        assistant_prompt="<|im_start|>assistant\n",
+        end="<|im_end|>",
+        after_end="\n",
+        alternate=False,
+    ),
+}
+
+NAMES = sorted([*ROUNDS, "plain", "tokenizer"])
+
+
+def get(config: TemplateConfig | str, tokenizer: Any) -> ChatTemplate:
+    """The template that a name or a `TemplateConfig` describes.
+
+    Args:
+        tokenizer: the tokenizer it will be used with; only `tokenizer` (its own Jinja template) needs it.
+
+    Raises:
+        ConfigError: an unknown name, or `tokenizer` for a tokenizer that has no template.
+    """
+    if isinstance(config, str):
+        config = TemplateConfig(name=config)
+    if config.name in ROUNDS:
+        return RoundsTemplate(config, ROUNDS[config.name])
+    if config.name == "plain":
+        return PlainTemplate(config)
+    if config.name == "tokenizer":
+        return TokenizerTemplate(config, tokenizer)
+    raise ConfigError(f"no chat template is called {config.name!r}.{did_you_mean(config.name, NAMES)}")

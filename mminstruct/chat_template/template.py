@@ -1,0 +1,175 @@
+"""What a chat template is: messages in, pieces of the prompt out, each marked as supervised or not.
+
+    messages ──render──▶ [Piece("USER: ", …), Piece(image 0), Piece(" blue</s>", supervised) …] ──encode──▶ ids, labels
+
+One rule decides what is supervised, for every template: exactly what the model must write itself, that is everything
+after the generation prompt up to and including the mark that ends the turn. So training supervises what generation
+asks for, character by character. Images are places of their own and never a piece of text, so text that happens to
+hold `<image>` places nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mminstruct.chat_template.encode import EncodedPrompt, Piece, encode
+from mminstruct.config import Config
+from mminstruct.conversation import ImagePart, Message, TextPart
+from mminstruct.errors import DataError
+
+
+class TemplateConfig(Config):
+    """A template as a recipe, a zoo row or a checkpoint names it; `system` replaces the template's own text."""
+
+    name: str
+    system: str | None = None
+    # `tokenizer` templates only: variables for the tokenizer's Jinja template, such as `enable_thinking: false`.
+    variables: dict[str, Any] = Field(default_factory=dict)
+
+
+class ChatTemplate(ABC):
+    """Renders messages as one prompt.
+
+    Attributes:
+        config: the name and settings that rebuild this template; saved in every checkpoint.
+        end: the text that ends an assistant's turn; generation stops there.
+        start_token: whether the tokenizer's own beginning-of-sequence token goes in front of the prompt.
+    """
+
+    start_token = True
+
+    def __init__(self, config: TemplateConfig, end: str) -> None:
+        self.config = config
+        self.end = end
+
+    @abstractmethod
+    def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
+        """The prompt in pieces, in order.
+
+        Args:
+            messages: the turns; roles as the template allows them.
+            generation_prompt: end with what makes the model answer, supervised nothing after it.
+
+        Raises:
+            DataError: the roles or contents do not fit the template.
+        """
+
+    def encode(self, messages: Sequence[Message], tokenizer: Any, generation_prompt: bool = False) -> EncodedPrompt:
+        """Token ids and labels of the rendered messages; see `mminstruct.chat_template.encode`."""
+        return encode(self.render(messages, generation_prompt), tokenizer, self.start_token)
+
+
+def content_pieces(message: Message, supervised: bool) -> list[Piece]:
+    """A message's parts as pieces, verbatim and in place."""
+    pieces = []
+    for part in message.content:
+        if isinstance(part, TextPart):
+            pieces.append(Piece(part.text, supervised))
+        elif isinstance(part, ImagePart):
+            pieces.append(Piece(image=part.index))
+        else:
+            raise DataError("a video part cannot be rendered yet; sample it as frames (image parts) first")
+    return pieces
+
+
+class RoundsTemplate(ChatTemplate):
+    """A template that is a row of fixed strings around system, user and assistant texts.
+
+    The prompt is `system_format` filled in, then for every user turn `user_format`, for every assistant turn
+    `assistant_prompt + assistant_lead + answer + answer_tail + end + after_end`; supervised are `assistant_lead` to
+    `end`. The generation prompt is `assistant_prompt`.
+    """
+
+    def __init__(self, config: TemplateConfig, rounds: Rounds) -> None:
+        super().__init__(config, rounds.end)
+        self.rounds = rounds
+
+    def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
+        rounds = self.rounds
+        default = rounds.system if self.config.system is None else self.config.system
+        system: list[Piece] = [Piece(default)] if default else []
+        turns = list(messages)
+        if turns and turns[0].role == "system":
+            system = content_pieces(turns.pop(0), supervised=False)
+        if rounds.alternate:
+            _require_alternating(turns, self.config.name)
+        pieces: list[Piece] = []
+        if system and rounds.system_place == "before":
+            pieces += _around(rounds.system_format, system)
+        for index, turn in enumerate(turns):
+            content = content_pieces(turn, supervised=turn.role == "assistant")
+            if turn.role == "user":
+                if index == 0 and system and rounds.system_place == "first_user":
+                    content = [*_around(rounds.system_format, system), *content]
+                pieces += _around(rounds.user_format if index == 0 else rounds.later_user_format, content)
+            elif turn.role == "assistant":
+                pieces.append(Piece(rounds.assistant_prompt))
+                pieces.append(Piece(rounds.assistant_lead, supervised=True))
+                pieces += content
+                pieces.append(Piece(rounds.answer_tail + rounds.end, supervised=True))
+                pieces.append(Piece(rounds.after_end))
+            else:
+                raise DataError(f"the template {self.config.name!r} has no place for a {turn.role!r} message here")
+        if generation_prompt:
+            pieces.append(Piece(rounds.assistant_prompt))
+        return pieces
+
+
+class Rounds(Config):
+    """The strings of a `RoundsTemplate`; `{}` in a format is the place of the content."""
+
+    system: str = ""
+    system_place: Literal["before", "first_user"] = "before"
+    system_format: str = "{}"
+    user_format: str
+    later_user_format: str
+    assistant_prompt: str
+    assistant_lead: str = ""
+    answer_tail: str = ""
+    end: str
+    after_end: str = ""
+    alternate: bool = True
+
+
+def _around(format_text: str, content: list[Piece]) -> list[Piece]:
+    before, _, after = format_text.partition("{}")
+    return [Piece(before), *content, Piece(after)]
+
+
+def _require_alternating(turns: Sequence[Message], name: str) -> None:
+    for index, turn in enumerate(turns):
+        expected = "user" if index % 2 == 0 else "assistant"
+        if turn.role != expected:
+            raise DataError(
+                f"the template {name!r} wants user and assistant in turn, but message {index + 1} is {turn.role!r} "
+                f"where {expected!r} belongs"
+            )
+
+
+class PlainTemplate(ChatTemplate):
+    """LLaVA's stage-1 template: the image, its caption, a line feed; the instruction is thrown away.
+
+    `llava/train/train.py`, `preprocess_plain`: exactly one user and one assistant turn; caption and line feed are
+    supervised, there is no end-of-sequence token.
+    """
+
+    def __init__(self, config: TemplateConfig) -> None:
+        super().__init__(config, end="\n")
+
+    def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
+        roles = [message.role for message in messages]
+        if roles != (["user"] if generation_prompt else ["user", "assistant"]):
+            raise DataError(
+                f"the template 'plain' wants one user and one assistant message, found {roles or 'none'}; "
+                "split the conversation or choose another template"
+            )
+        images = [piece for piece in content_pieces(messages[0], supervised=False) if piece.image is not None]
+        if not images:
+            raise DataError("the template 'plain' pairs an image with its caption, but the user message has no image")
+        if generation_prompt:
+            return images
+        return [*images, *content_pieces(messages[1], supervised=True), Piece(self.end, supervised=True)]

@@ -1,0 +1,119 @@
+"""Saving and loading a model folder: complete, strict, safetensors only, independent of the folder's name.
+
+A checkpoint folder holds `config.json` and `model*.safetensors` (the model), `generation_config.json`, the tokenizer's
+files and `mminstruct.json` (the processor: image preparation, chat template, image tokens, origins of the weights).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import GenerationConfig
+
+from mminstruct.errors import CheckpointError
+from mminstruct.files import new_folder, read_json
+from mminstruct.models.processor import FILE, Processor
+from mminstruct.models.vlm import PARTS, VisionLanguageConfig, VisionLanguageModel
+
+log = logging.getLogger(__name__)
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+
+
+def save(
+    folder: str | Path,
+    model: VisionLanguageModel,
+    processor: Processor,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a checkpoint folder; it appears complete or not at all.
+
+    Args:
+        state_dict: the whole weights, where the model itself holds only this process's share of them (ZeRO-3).
+
+    Raises:
+        RunError: the folder exists and is not empty.
+    """
+    with new_folder(Path(folder)) as temporary:
+        model.save_pretrained(temporary, state_dict=state_dict)
+        processor.save(temporary)
+
+
+def load(
+    checkpoint: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> tuple[VisionLanguageModel, Processor]:
+    """The model (in evaluation mode) and processor of a checkpoint folder.
+
+    Args:
+        dtype: of the parameters; default: as they were saved.
+
+    Raises:
+        CheckpointError: a file or a tensor is missing, is left over, or has another shape than the config says.
+    """
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is not a folder; give the folder of a checkpoint (it holds config.json and {FILE})"
+        )
+    processor = Processor.load(folder)
+    config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
+    shards = _shards(folder)
+    saved_dtype = config.dtype or torch.float32
+    model = VisionLanguageModel(config).to(saved_dtype)
+    _fill(model, shards, folder)
+    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    model.to(device=device, dtype=dtype or saved_dtype).eval()
+    for name in PARTS:
+        origin = processor.config.origins.get(name, "unknown")
+        log.info("%s: from %s (first made from: %s)", name, folder, origin)
+    return model, processor
+
+
+def _require(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise CheckpointError(f"{folder} holds no {name}; the checkpoint is incomplete, copy or save it again")
+    return folder / name
+
+
+def _shards(folder: Path) -> list[Path]:
+    if (folder / _INDEX).is_file():
+        names = sorted(set(read_json(folder / _INDEX)["weight_map"].values()))
+        return [_require(folder, name) for name in names]
+    return [_require(folder, _SINGLE)]
+
+
+@torch.no_grad()
+def _fill(model: VisionLanguageModel, shards: list[Path], folder: Path) -> None:
+    """Copy every tensor of the shards into the model, one at a time, and insist that none is missing or left over."""
+    targets = model.state_dict(keep_vars=True)
+    tied = model.all_tied_weights_keys
+    missing = set(targets) - set(tied)
+    for shard in shards:
+        try:
+            with safe_open(shard, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - safe_open has no iterator
+                    tensor = tensors.get_tensor(name)
+                    if name not in targets:
+                        raise CheckpointError(
+                            f"{shard} holds the tensor {name!r}, which the model in {folder}/config.json does not have"
+                        )
+                    if tensor.shape != targets[name].shape:
+                        raise CheckpointError(
+                            f"{shard}: the tensor {name!r} has shape {list(tensor.shape)}, "
+                            f"{folder}/config.json wants {list(targets[name].shape)}"
+                        )
+                    targets[name].copy_(tensor)
+                    missing.discard(name)
+        except SafetensorError as error:
+            raise CheckpointError(f"{shard} is not a whole safetensors file ({error}); copy or save it again") from None
+    if missing:
+        some = ", ".join(sorted(missing)[:3])
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of {len(targets)} tensors ({some}{', ...' if len(missing) > 3 else ''}); "
+            "the checkpoint is incomplete, copy or save it again"
+        )
+    model.tie_weights()

@@ -1,0 +1,66 @@
+"""Image towers of open_clip, taken out of the two-tower model that open_clip builds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import torch
+
+from mminstruct.errors import ConfigError, did_you_mean
+from mminstruct.models.config import EncoderConfig
+from mminstruct.models.encoders.base import VisionEncoder
+
+# open_clip builds both towers; the text tower is thrown away, so a config of one's own gets the smallest.
+_NO_TEXT = {"context_length": 2, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
+
+
+class OpenClipEncoder(VisionEncoder):
+    """The tower's transformer output at `config.layer` (default: the last), `architecture` is its `vision_cfg`."""
+
+    def __init__(self, config: EncoderConfig, pretrained: bool = False) -> None:
+        super().__init__(config)
+        if pretrained and config.weights:
+            known = open_clip.list_models()
+            if config.name not in known:
+                raise ConfigError(f"open_clip has no model {config.name!r}.{did_you_mean(config.name, known)}")
+            whole = open_clip.create_model(config.name, pretrained=str(config.weights))
+            self.origin = f"open_clip {config.name}/{config.weights}"
+        else:
+            vision = {**_known_vision(config.name), **config.architecture}
+            if not vision:
+                raise ConfigError(
+                    f"open_clip has no model {config.name!r} and the config gives no architecture; "
+                    f"name one of open_clip.list_models() or write its vision_cfg under architecture"
+                )
+            whole = open_clip.model.CLIP(
+                embed_dim=8, vision_cfg=vision, text_cfg=_NO_TEXT, quick_gelu=_quick_gelu(config.name)
+            )
+        self.visual = whole.visual
+        self.visual.prune_intermediate_layers([config.layer or -1], prune_norm=True, prune_head=True)
+        self.hidden_size = self.visual.transformer.width
+        self._patch = self.visual.patch_size
+        self._add_norm()
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        output = self.visual.forward_intermediates(
+            pixel_values, indices=[-1], output_fmt="NLC", intermediates_only=True, output_extra_tokens=True
+        )
+        patches: torch.Tensor = output["image_intermediates"][0]
+        if self.config.feature == "patch":
+            return patches
+        return torch.cat([output["image_intermediates_prefix"][0], patches], dim=1)
+
+    def num_patches(self, height: int, width: int) -> int:
+        grid = (height // self._patch[0]) * (width // self._patch[1])
+        return grid + (1 if self.config.feature == "cls_patch" else 0)
+
+
+def _known_vision(name: str) -> dict[str, Any]:
+    config = open_clip.get_model_config(name)
+    return dict(config["vision_cfg"]) if config else {}
+
+
+def _quick_gelu(name: str) -> bool:
+    config = open_clip.get_model_config(name)
+    return bool(config and config.get("quick_gelu", False))

@@ -1,0 +1,167 @@
+"""A new model from a zoo row: the parts built and joined, the tokenizer given its image token, nothing guessed.
+
+`create("nano")` is random from head to foot; `create("llava-1.5-7b", pretrained=True)` takes the parts' weights from
+the hub that the row names. `tiny=True` builds the same kinds of parts in miniature, for tests and dry runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from mminstruct import catalog
+from mminstruct.chat_template import get as get_template
+from mminstruct.config import load_yaml, validate
+from mminstruct.errors import CheckpointError, ConfigError
+from mminstruct.models import encoders
+from mminstruct.models.config import ModelRow
+from mminstruct.models.processor import Processor, ProcessorConfig
+from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
+
+log = logging.getLogger(__name__)
+
+IMAGE_TOKEN = "<image>"
+# A tokenizer that comes with the package, for the miniatures of rows whose own lies on the hub.
+_OWN_TOKENIZER = "nano"
+
+
+def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow, Path]:
+    """A zoo row by name, by path or as a mapping, and the folder that its relative paths start from."""
+    if isinstance(row, dict):
+        return validate(ModelRow, row, where="model row"), catalog.folder(catalog.MODEL)
+    path = catalog.find(catalog.MODEL, str(row))
+    return validate(ModelRow, load_yaml(path), where=str(path)), path.parent
+
+
+def create(
+    row: str | Path | dict[str, Any], pretrained: bool = False, tiny: bool = False, dtype: torch.dtype = torch.float32
+) -> tuple[VisionLanguageModel, Processor]:
+    """A new model and its processor.
+
+    Args:
+        row: a name of the zoo (`mminstruct.list_models()`), the path of a row's YAML, or its content.
+        pretrained: take the parts' weights from where the row says (the connector is always new).
+        tiny: the row's miniature, with the package's own tokenizer; never pretrained.
+
+    Raises:
+        ConfigError: an unknown name, key or part, or a template that does not fit the tokenizer.
+    """
+    spec, folder = read_row(row)
+    if tiny:
+        if pretrained:
+            raise ConfigError(
+                f"model {spec.name!r}: a tiny model has no pretrained weights; drop one of the two options"
+            )
+        spec, folder = _miniature(spec), catalog.folder(catalog.MODEL)
+    tokenizer = _tokenizer(spec, folder)
+    if tiny:  # the package's own tokenizer learns the end mark of the row's template, so that the row keeps it
+        end = get_template(spec.chat_template, tokenizer).end
+        tokenizer.add_tokens([AddedToken(end, special=True, normalized=False)], special_tokens=True)
+    image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    text_config = dict(spec.language_model.architecture)
+    text_config["vocab_size"] = max(text_config.get("vocab_size", 0), len(tokenizer))
+    config = VisionLanguageConfig(
+        vision_encoder=spec.vision_encoder.model_dump(mode="json"),
+        connector=spec.connector.model_dump(mode="json"),
+        text_config=text_config,
+        image_token_id=image_token_id,
+    )
+    model = VisionLanguageModel(config)
+    origins = {"vision_encoder": "random", "connector": "random", "language_model": "random"}
+    if pretrained:
+        _fetch_weights(model, spec, origins)
+    model.to(dtype)
+    size = spec.vision_encoder.image.size
+    processor = Processor(
+        tokenizer,
+        ProcessorConfig(
+            image=spec.vision_encoder.image,
+            image_tokens=model.image_tokens(size, size),
+            image_token_id=image_token_id,
+            chat_template=spec.chat_template,
+            origins=origins,
+        ),
+    )
+    model.generation_config = GenerationConfig(
+        eos_token_id=_stop_ids(processor, spec),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        suppress_tokens=[image_token_id],
+    )
+    return model, processor
+
+
+def count_parameters(spec: ModelRow) -> dict[str, int]:
+    """Parameters of each part of a row, counted without allocating or computing a number."""
+    config = VisionLanguageConfig(
+        vision_encoder=spec.vision_encoder.model_dump(mode="json"),
+        connector=spec.connector.model_dump(mode="json"),
+        text_config=dict(spec.language_model.architecture),
+        image_token_id=0,
+    )
+    with torch.device("meta"):
+        return VisionLanguageModel(config).parameter_counts()
+
+
+def _miniature(spec: ModelRow) -> ModelRow:
+    language_model = {**spec.language_model.architecture, **spec.tiny.language_model}
+    encoder = {**spec.vision_encoder.architecture, **spec.tiny.vision_encoder}
+    return spec.model_copy(
+        update={
+            "vision_encoder": spec.vision_encoder.model_copy(
+                update={
+                    "architecture": encoder,
+                    "image": spec.vision_encoder.image.model_copy(update={"size": spec.tiny.image_size}),
+                    "weights": False,
+                }
+            ),
+            "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
+            "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
+        }
+    )
+
+
+def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
+    if (spec.tokenizer.name is None) == (spec.tokenizer.folder is None):
+        raise ConfigError(f"model {spec.name!r}: give the tokenizer either a name or a folder")
+    source = spec.tokenizer.name or str(folder / str(spec.tokenizer.folder))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"model {spec.name!r}: the tokenizer {source} cannot be read: {error}") from None
+    if spec.tokenizer.pad_token is not None:
+        tokenizer.pad_token = spec.tokenizer.pad_token
+    if tokenizer.pad_token is None:
+        raise ConfigError(f"model {spec.name!r}: the tokenizer has no padding token; name one as tokenizer.pad_token")
+    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    return tokenizer
+
+
+def _stop_ids(processor: Processor, spec: ModelRow) -> list[int]:
+    """Ids that end an answer: the tokenizer's own, and the template's mark, which must be one token."""
+    tokenizer = processor.tokenizer
+    ids = tokenizer(processor.template.end, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1 and processor.template.config.name != "plain":
+        raise ConfigError(
+            f"model {spec.name!r}: the chat template {spec.chat_template.name!r} ends a turn with "
+            f"{processor.template.end!r}, which its tokenizer splits into {len(ids)} tokens; choose a template that fits"
+        )
+    return sorted({*ids[-1:], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])})
+
+
+def _fetch_weights(model: VisionLanguageModel, spec: ModelRow, origins: dict[str, str]) -> None:
+    if spec.vision_encoder.weights:
+        model.vision_encoder = encoders.build(spec.vision_encoder, pretrained=True)
+        origins["vision_encoder"] = model.vision_encoder.origin
+    if spec.language_model.weights:
+        name = str(spec.language_model.name)
+        source = AutoModelForCausalLM.from_pretrained(name)
+        source.resize_token_embeddings(model.config.text_config.vocab_size)
+        model.language_model.load_state_dict(source.state_dict(), strict=True)
+        origins["language_model"] = f"hub {name}"
+    if not (spec.vision_encoder.weights or spec.language_model.weights):
+        raise ConfigError(f"model {spec.name!r} names no pretrained weights; create it without pretrained")

@@ -1,0 +1,163 @@
+"""From conversations and pictures to a model's inputs, and from ids back to text. The same object trains and answers.
+
+Conversation + pictures ─template, tokenizer─▶ ids with one mark per image ─image_tokens─▶ N ids per image
+samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [images, 3, H, W]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pydantic import Field
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from mminstruct import __version__
+from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
+from mminstruct.chat_template import get as get_template
+from mminstruct.config import Config, validate
+from mminstruct.conversation import Conversation
+from mminstruct.errors import CheckpointError, DataError
+from mminstruct.files import read_json, write_json
+from mminstruct.models.config import ImageConfig
+from mminstruct.models.image import to_pixels
+
+FILE = "mminstruct.json"
+
+
+class ProcessorConfig(Config):
+    """What `mminstruct.json` of a checkpoint holds beside the tokenizer's own files.
+
+    `image_tokens` is N of the model's encoder and connector at `image.size`; `origins` says where each part's weights
+    first came from.
+    """
+
+    version: str = __version__
+    image: ImageConfig
+    image_tokens: int = Field(gt=0)
+    image_token_id: int
+    chat_template: TemplateConfig
+    origins: dict[str, str] = Field(default_factory=dict)
+
+
+class Processor:
+    """Makes a model's inputs.
+
+    Attributes:
+        config: everything but the tokenizer; saved with the checkpoint.
+        template: the chat template, one object for training, evaluation and chat.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ProcessorConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.template = get_template(config.chat_template, tokenizer)
+
+    # ---- one sample ------------------------------------------------------------------------------------------------
+
+    def training_sample(self, conversation: Conversation, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[n, 3, H, W]`.
+
+        Args:
+            pictures: the opened files of `conversation.media`, in their order.
+
+        Raises:
+            DataError: the conversation does not fit the template, or pictures are missing.
+        """
+        return self._sample(conversation, pictures, generation_prompt=False)
+
+    def prompt(self, conversation: Conversation, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """The same without labels, ending where the model has to answer."""
+        sample = self._sample(conversation, pictures, generation_prompt=True)
+        del sample["labels"]
+        return sample
+
+    def _sample(
+        self, conversation: Conversation, pictures: Sequence[Image.Image], generation_prompt: bool
+    ) -> dict[str, torch.Tensor]:
+        if len(pictures) != len(conversation.media):
+            raise DataError(
+                f"conversation {conversation.id!r} has {len(conversation.media)} media, "
+                f"but {len(pictures)} pictures were given"
+            )
+        try:
+            encoded = self.template.encode(conversation.messages, self.tokenizer, generation_prompt)
+        except DataError as error:
+            raise DataError(f"conversation {conversation.id!r}: {error}") from None
+        ids: list[int] = []
+        labels: list[int] = []
+        for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
+            count = self.config.image_tokens if token == IMAGE else 1
+            ids += [self.config.image_token_id if token == IMAGE else token] * count
+            labels += [label] * count
+        if ids.count(self.config.image_token_id) != len(encoded.images) * self.config.image_tokens:
+            raise DataError(
+                f"conversation {conversation.id!r}: a text holds the image token itself; take it out or escape it"
+            )
+        sample = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+        if encoded.images:
+            sample["pixel_values"] = torch.stack([self.pixels(pictures[index]) for index in encoded.images])
+        return sample
+
+    def pixels(self, picture: Image.Image) -> torch.Tensor:
+        """`[3, size, size]` float32."""
+        return to_pixels(picture, self.config.image)
+
+    # ---- batches ---------------------------------------------------------------------------------------------------
+
+    def collate(
+        self, samples: Sequence[dict[str, torch.Tensor]], padding_side: str = "left"
+    ) -> dict[str, torch.Tensor]:
+        """Samples as one batch, padded on the left (to generate) or on the right (to train)."""
+        length = max(len(sample["input_ids"]) for sample in samples)
+        pad = self.tokenizer.pad_token_id
+
+        def padded(values: torch.Tensor, fill: int) -> torch.Tensor:
+            missing = length - len(values)
+            return torch.nn.functional.pad(values, (missing, 0) if padding_side == "left" else (0, missing), value=fill)
+
+        batch = {
+            "input_ids": torch.stack([padded(sample["input_ids"], pad) for sample in samples]),
+            "attention_mask": torch.stack([padded(torch.ones_like(sample["input_ids"]), 0) for sample in samples]),
+        }
+        if "labels" in samples[0]:
+            batch["labels"] = torch.stack([padded(sample["labels"], IGNORE) for sample in samples])
+        pictures = [sample["pixel_values"] for sample in samples if "pixel_values" in sample]
+        if pictures:
+            batch["pixel_values"] = torch.cat(pictures)
+        return batch
+
+    # ---- text ------------------------------------------------------------------------------------------------------
+
+    def decode(self, ids: Sequence[int] | torch.Tensor) -> str:
+        """Generated ids as text, special tokens and outer white space dropped."""
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return text.removesuffix(self.template.end).strip()
+
+    def escape(self, text: str) -> str:
+        """Text of a stranger, made unable to act as a special token: each one is broken by a space."""
+        special = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
+        if not special:
+            return text
+        pattern = "|".join(re.escape(token) for token in special if len(token) > 1)
+        return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+    # ---- disk ------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files and `mminstruct.json` into a folder."""
+        self.tokenizer.save_pretrained(folder)
+        write_json(folder / FILE, self.config.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Processor:
+        """Raises `CheckpointError` where the folder holds no processor of ours."""
+        if not (folder / FILE).is_file():
+            raise CheckpointError(
+                f"{folder} holds no {FILE}; it is no mminstruct checkpoint, or an incomplete copy of one"
+            )
+        config = validate(ProcessorConfig, read_json(folder / FILE), where=str(folder / FILE))
+        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config)
