@@ -31,6 +31,7 @@ class Kind:
 MODEL = Kind("model", "mminstruct.model_zoo", "", ".yaml", "mminstruct zoo list")
 BUILDER = Kind("builder", "mminstruct.data_builders", "", ".py", "mminstruct build list")
 RECIPE = Kind("recipe", "mminstruct.train", "recipes", ".yaml", "mminstruct train --list")
+DEEPSPEED = Kind("DeepSpeed config", "mminstruct.train", "deepspeed", ".json", "ls train/deepspeed")
 BENCHMARK = Kind("benchmark", "mminstruct.eval", "", ".py", "mminstruct eval --list")
 
 

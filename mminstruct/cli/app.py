@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
-from mminstruct.cli import build
+from mminstruct.cli import data, zoo
+from mminstruct.cli.build import build
+from mminstruct.cli.chat import chat, demo
+from mminstruct.cli.train import train
 from mminstruct.errors import MminstructError
 
 app = typer.Typer(
@@ -22,7 +26,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(build.app, name="build")
+app.command("build")(build)
+app.add_typer(data.app, name="data")
+app.add_typer(zoo.app, name="zoo")
+app.command("train")(train)
+app.command("chat")(chat)
+app.command("demo")(demo)
 
 
 @app.callback()
@@ -34,9 +43,14 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: run a command, turn a `MminstructError` into one line on stderr and exit code 2."""
+    """Entry point of `mminstruct`."""
+    run_command(app)
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """Call a command; a `MminstructError` becomes one line on stderr and exit code 2 (`--debug` keeps the traceback)."""
     try:
-        app()
+        command()
     except MminstructError as error:
         if "--debug" in sys.argv:
             raise

@@ -1,0 +1,150 @@
+"""Data formats: every reader gives `Conversation`s and every writer takes them, lossless both ways.
+
+    read(path) ──▶ Conversation, Conversation, ... ──▶ write(conversations, path, "llava")
+
+`FORMATS` names them; a new format is a module with `read` and `write` and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mminstruct.conversation import Conversation
+from mminstruct.errors import ConfigError, DataError, RunError, did_you_mean
+from mminstruct.formats import llava, messages, native
+from mminstruct.formats.items import read_items
+from mminstruct.formats.paths import media_root, media_source, relocate
+
+__all__ = ["FORMATS", "Format", "detect", "media_root", "media_source", "named", "read", "relocate", "write"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        summary: one line on what it is.
+        read: path and options to conversations.
+        write: conversations and a path to the number that were written.
+        options: names of the options that `read` takes.
+        is_folder: whether a data set of this format is a folder, not a file.
+    """
+
+    name: str
+    summary: str
+    read: Callable[..., Iterator[Conversation]]
+    write: Callable[[Iterable[Conversation], Path], int]
+    options: frozenset[str] = frozenset()
+    is_folder: bool = False
+
+
+def _write_native(conversations: Iterable[Conversation], path: Path) -> int:
+    return native.write(conversations, path).conversations
+
+
+def _write_openai(conversations: Iterable[Conversation], path: Path) -> int:
+    return messages.write(conversations, path, style="openai")
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        format.name: format
+        for format in (
+            Format(
+                "native", "this project's folder of shards and a manifest", native.read, _write_native, is_folder=True
+            ),
+            Format(
+                "llava",
+                "LLaVA JSON: conversations with <image> marks",
+                llava.read,
+                llava.write,
+                options=frozenset({"image_position", "duplicate_ids"}),
+            ),
+            Format(
+                "messages",
+                "Hugging Face messages with inline images",
+                messages.read,
+                messages.write,
+                options=frozenset({"duplicate_ids"}),
+            ),
+            Format(
+                "openai",
+                "OpenAI messages with image_url parts",
+                messages.read,
+                _write_openai,
+                options=frozenset({"duplicate_ids"}),
+            ),
+        )
+    }
+)
+
+
+def named(name: str) -> Format:
+    """The format of a name. Raises `ConfigError` with the nearest names."""
+    if name not in FORMATS:
+        raise ConfigError(f"no data format is called {name!r}.{did_you_mean(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def detect(path: Path) -> str:
+    """The name of the format of a data set, by its manifest or its first item.
+
+    Raises:
+        DataError: the path does not exist, holds nothing, or is of no known format.
+    """
+    if path.is_dir():
+        if (path / native.MANIFEST).is_file():
+            return "native"
+        raise DataError(f"{path} has no {native.MANIFEST}; give a data set folder of mminstruct, or a JSON file")
+    first = next(read_items(path), None)
+    if first is None:
+        raise DataError(f"{path} is empty; write or fetch the data set again")
+    item = first[1]
+    if isinstance(item, dict) and "conversations" in item:
+        return "llava"
+    if isinstance(item, dict) and "messages" in item:
+        return "messages"
+    raise DataError(
+        f"{path} is of no known format: its first item has neither 'conversations' (llava) nor 'messages' (messages); "
+        f"known formats: {', '.join(sorted(FORMATS))}"
+    )
+
+
+def read(path: Path, format: str | None = None, **options: Any) -> Iterator[Conversation]:
+    """The conversations of a data set, one at a time. Without `format`, the data set says what it is.
+
+    Raises:
+        ConfigError: an unknown format, or an option that it does not have.
+        DataError: the data set is empty or broken; while iterating, with the place.
+    """
+    chosen = named(detect(path) if format is None else format)
+    for option in sorted(options.keys() - chosen.options):
+        raise ConfigError(f"reading the format {chosen.name!r} has no option {option!r}; leave it out")
+    return _not_empty(chosen.read(path, **options), path)
+
+
+def _not_empty(conversations: Iterator[Conversation], path: Path) -> Iterator[Conversation]:
+    empty = True
+    for conversation in conversations:
+        empty = False
+        yield conversation
+    if empty:
+        raise DataError(f"{path} has no conversations; write or fetch the data set again")
+
+
+def write(conversations: Iterable[Conversation], path: Path, format: str) -> int:
+    """Writes a new data set and returns its number of conversations. It appears whole or not at all.
+
+    Raises:
+        ConfigError: an unknown format, or a file ending that does not fit it.
+        RunError: `path` already exists.
+        DataError: a record that the format cannot hold.
+    """
+    chosen = named(format)
+    if path.exists() and not chosen.is_folder:
+        raise RunError(f"{path} already exists; give another name or remove it")
+    return chosen.write(conversations, path)

@@ -174,6 +174,14 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             "language_model": self.language_model,
         }[name]
 
+    def train(self, mode: bool = True) -> VisionLanguageModel:
+        """As in torch, but a part none of whose parameters learns stays in evaluation mode: no dropout in a frozen tower."""
+        super().train(mode)
+        for name in PARTS:
+            if not any(p.requires_grad for p in self.part(name).parameters()):
+                self.part(name).eval()
+        return self
+
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part, shared ones counted once."""
         return {name: sum(p.numel() for p in self.part(name).parameters()) for name in PARTS}

@@ -1,0 +1,91 @@
+"""`mminstruct data`: look at data sets and turn one format into another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mminstruct.errors import ConfigError
+
+app = typer.Typer(help="Convert and look at data sets.", no_args_is_help=True)
+
+Source = Annotated[Path, typer.Argument(help="A data set: a folder that mminstruct built, or a JSON or JSONL file.")]
+FormatOption = Annotated[str | None, typer.Option("--from", help="The format of the source. Default: seen by content.")]
+MediaRoot = Annotated[
+    Path | None,
+    typer.Option("--media-root", help="The folder that the source's media paths start from. Default: the source's."),
+]
+
+
+@app.command()
+def convert(
+    source: Source,
+    to: Annotated[str, typer.Option("--to", help="native, llava, messages or openai.")],
+    out: Annotated[Path, typer.Option("--out", help="The new file, or folder for native.")],
+    from_: FormatOption = None,
+    media_root: MediaRoot = None,
+    keep_paths: Annotated[
+        bool, typer.Option("--keep-paths", help="Leave media paths as they are. Default: they lead on to their files.")
+    ] = False,
+    image_position: Annotated[
+        str | None, typer.Option("--image-position", help="llava: keep, or first as LLaVA's training code does.")
+    ] = None,
+    duplicate_ids: Annotated[
+        str | None, typer.Option("--duplicate-ids", help="What a repeated id does: error, or number for 17, 17#2.")
+    ] = None,
+) -> None:
+    """Write a data set in another format. Media files stay where they are.
+
+    Example: `mminstruct data convert runs/easy-vqa --to llava --out runs/easy-vqa.json`
+    """
+    from mminstruct import formats
+
+    options: dict[str, Any] = {}
+    for name, value, known in (
+        ("image_position", image_position, ("keep", "first")),
+        ("duplicate_ids", duplicate_ids, ("error", "number")),
+    ):
+        if value is not None and value not in known:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value!r}; give {' or '.join(known)}")
+        options |= {} if value is None else {name: value}
+    target = formats.named(to)
+    conversations = formats.read(source, from_, **options)
+    if not keep_paths:
+        new_root = out if target.is_folder else out.parent
+        conversations = formats.relocate(conversations, formats.media_root(source, media_root), new_root)
+    count = formats.write(conversations, out, to)
+    typer.echo(f"{out}: {count:,} conversations")
+
+
+@app.command()
+def stats(
+    source: Source,
+    from_: FormatOption = None,
+    media_root: MediaRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count conversations, turns and images, and say how long the texts are.
+
+    Example: `mminstruct data stats runs/easy-vqa`
+    """
+    from mminstruct import formats
+    from mminstruct.formats.stats import statistics
+
+    found = dataclasses.asdict(statistics(formats.read(source, from_), formats.media_root(source, media_root)))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("figure", "value")
+    for name, value in found.items():
+        for key, figure in (value if isinstance(value, dict) else {"": value}).items():
+            # `Text`, since a task of somebody's data may look like markup.
+            table.add_row(Text(f"{name.replace('_', ' ')} {key}".strip()), f"{figure:,}")
+    Console().print(table)

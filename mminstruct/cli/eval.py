@@ -1,0 +1,225 @@
+"""`mminstruct eval` runs benchmarks on a checkpoint; `mminstruct score` scores predictions that exist already."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mminstruct.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MISSING_SHOWN = 3
+
+
+def run_in_place(file: str) -> None:
+    """What a file of `eval/` does when it is run: `python eval/vqa.py ...` is `mminstruct eval eval/vqa.py ...`."""
+    from mminstruct.cli.app import main
+
+    sys.argv = ["mminstruct", "eval", file, *sys.argv[1:]]
+    main()
+
+
+def evaluate(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="BENCHMARK... [KEY=VALUE...]", help="Benchmarks by name or file, and their options."),
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The checkpoint folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A new folder for the results. Default: beside the model, MODEL-eval-BENCHMARK."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts generated together.")] = 64,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask only the first so many questions.")] = None,
+    blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Also run the control with grey images.")] = True,
+    device: Annotated[str | None, typer.Option("--device", help="Default: cuda where there is one, else cpu.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
+) -> None:
+    """Run benchmarks on a model: predictions, report.json and report.html.
+
+    Example: `mminstruct eval easy-vqa --model runs/quickstart/model`
+
+    With your own questions: `mminstruct eval vqa file=questions.jsonl --model runs/quickstart/model`
+    """
+    if list_them:
+        _list(as_json)
+        return
+    names = [item for item in arguments or () if "=" not in item]
+    overrides = [item for item in arguments or () if "=" in item]
+    if not names:
+        raise ConfigError("no benchmark given; name one or more of: mminstruct eval --list")
+    if model is None:
+        raise ConfigError("no model given; add --model with a checkpoint folder")
+
+    from mminstruct.evaluation.benchmark import load_benchmark
+    from mminstruct.files import require_new
+
+    benchmarks = [load_benchmark(name, overrides) for name in names]
+    keys = [benchmark.key for benchmark in benchmarks]
+    if len(set(keys)) < len(keys):
+        raise ConfigError(f"a benchmark is named twice ({', '.join(keys)}); name each once")
+    out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
+    require_new(out)
+
+    import torch
+
+    import mminstruct
+    from mminstruct.evaluation.facts import model_facts
+    from mminstruct.evaluation.report import write_report
+    from mminstruct.evaluation.results import run_benchmark
+
+    start = time.perf_counter()
+    network, processor = mminstruct.load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    seconds = {"load": time.perf_counter() - start}
+    results = []
+    for benchmark in benchmarks:
+        began = time.perf_counter()
+        with _progress(benchmark.name) as progress:
+            results.append(
+                run_benchmark(
+                    network,
+                    processor,
+                    benchmark,
+                    batch_size=batch_size,
+                    limit=limit,
+                    blank=blank,
+                    folder=out / benchmark.key,
+                    progress=progress,
+                )
+            )
+        seconds[benchmark.key] = time.perf_counter() - began
+    report = write_report(out, results, seconds=seconds, model_facts=model_facts(network, processor, model))
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        for numbers in report["benchmarks"].values():
+            _print(_results_table(numbers))
+        typer.echo(f"report: {out / 'report.html'}")
+
+
+def score(
+    metric: Annotated[str, typer.Argument(help="The scorer, e.g. vqa.evalai or exact_match.")],
+    gold: Annotated[Path, typer.Option("--gold", help='JSONL of {"id", "answers"}.')],
+    predictions: Annotated[Path, typer.Option("--predictions", help='JSONL of {"id", "prediction"}.')],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Score predictions against gold answers; both files hold the same ids.
+
+    Example: `mminstruct score vqa.evalai --gold gold.jsonl --predictions predictions.jsonl`
+    """
+    from mminstruct.evaluation.scorers import scorer
+    from mminstruct.evaluation.statistics import estimate
+
+    judge = scorer(metric)
+    golds = _column(gold, "answers", _is_answers, "a list of texts, at least one")
+    answers = _column(predictions, "prediction", lambda value: isinstance(value, str), "a text")
+    _same_ids(gold, set(golds), predictions, set(answers))
+    found = estimate([judge(answers[name], golds[name]) for name in golds], list(golds))
+    result = {"metric": metric, "score": found.mean, "n": found.n, "stderr": found.stderr}
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    error = "" if found.stderr is None else f" ± {100 * found.stderr:.2f} (standard error)"
+    typer.echo(f"{metric}: {100 * found.mean:.2f} %{error}, n = {found.n}")
+
+
+def _list(as_json: bool) -> None:
+    from rich.table import Table
+
+    from mminstruct import catalog
+    from mminstruct.evaluation.benchmark import benchmark_class
+
+    classes = [benchmark_class(name) for name in catalog.names(catalog.BENCHMARK)]
+    if as_json:
+        rows = [{"name": each.name, "summary": each.summary, "scorer": each.primary_scorer} for each in classes]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("benchmark", "scorer", "what it asks")
+    for each in classes:
+        table.add_row(each.name, each.primary_scorer, each.summary)
+    _print(table)
+
+
+def _results_table(numbers: dict[str, Any]) -> Table:
+    from rich.table import Column, Table
+
+    from mminstruct.evaluation.report import percent, points
+
+    columns = ("questions", "accuracy", "std. error", "grey images", "majority")
+    table = Table("type", *(Column(name, justify="right") for name in columns), title=numbers["name"])
+    for kind, row in [("all", numbers), *numbers["by_type"].items()]:
+        table.add_row(
+            kind,
+            f"{row['n']:,}",
+            percent(row["accuracy"]),
+            points(row["stderr"]),
+            percent(row["blank_image_accuracy"]),
+            percent(row["majority_accuracy"]),
+            end_section=kind == "all",
+        )
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with an estimate on stderr, one task for each phase."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def update(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(f"{name}: {phase}", total=total)
+            bar.update(tasks[phase], completed=done)
+
+        yield update
+
+
+def _column(path: Path, key: str, fits: Callable[[Any], bool], wanted: str) -> dict[str, Any]:
+    """id -> value of one key of each line. Raises `DataError` with file and line."""
+    from mminstruct.files import read_jsonl
+
+    found: dict[str, Any] = {}
+    for number, line in read_jsonl(path):
+        if not isinstance(line, dict) or "id" not in line or key not in line:
+            raise DataError(f"{path}:{number} is not a JSON object with the keys 'id' and {key!r}; mend the line")
+        name = str(line["id"])
+        if name in found:
+            raise DataError(f"{path}:{number} has the id {name!r}, which an earlier line has too; keep one of them")
+        if not fits(line[key]):
+            raise DataError(f"{path}:{number}: {key!r} must be {wanted}; mend the line")
+        found[name] = line[key]
+    if not found:
+        raise DataError(f"{path} is empty; it must hold one JSON object per line")
+    return found
+
+
+def _is_answers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(answer, str) for answer in value)
+
+
+def _same_ids(gold: Path, golds: set[str], predictions: Path, answers: set[str]) -> None:
+    for path, missing, other in ((predictions, golds - answers, gold), (gold, answers - golds, predictions)):
+        if missing:
+            some = ", ".join(repr(name) for name in sorted(missing)[:MISSING_SHOWN])
+            more = f" and {len(missing) - MISSING_SHOWN} more" if len(missing) > MISSING_SHOWN else ""
+            raise DataError(f"{path} lacks the ids {some}{more} of {other}; both files must hold the same ids")

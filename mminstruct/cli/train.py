@@ -1,0 +1,69 @@
+"""`mminstruct train`: run a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from mminstruct import catalog
+from mminstruct.config import apply_overrides, load_yaml, validate
+
+
+def train(
+    recipe: str = typer.Argument("", help="A recipe's name (see --list) or the path of its YAML."),
+    overrides: list[str] = typer.Argument(None, help="key=value settings, e.g. data.path=DIR stages.0.epochs=2"),
+    out: Path = typer.Option(None, "--out", help="The run's folder; default runs/RECIPE."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run in --out."),
+    show: bool = typer.Option(False, "--show", help="Print the resolved recipe and stop."),
+    list_: bool = typer.Option(False, "--list", help="List the recipes and stop."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Train a model by a recipe.
+
+    Example: mminstruct train nano-easy-vqa data.path=runs/data --out runs/nano
+    """
+    if list_ or not recipe:
+        _list(as_json)
+        return
+    run_recipe(recipe, overrides or [], out, resume, show, as_json)
+
+
+def run_recipe(
+    name: str, overrides: list[str], out: Path | None, resume: bool = False, show: bool = False, as_json: bool = False
+) -> None:
+    """What `mminstruct train` and `train/finetune.py` both do."""
+    path = catalog.find(catalog.RECIPE, name)
+    from mminstruct.training.config import Recipe
+
+    recipe = validate(Recipe, apply_overrides(load_yaml(path), overrides), where=str(path))
+    if show:
+        from mminstruct.config import dump_yaml
+
+        typer.echo(dump_yaml(recipe), nl=False)
+        return
+    from mminstruct.training.run import train as run
+
+    result = run(recipe, out or Path("runs") / recipe.name, resume)
+    if as_json:
+        typer.echo(json.dumps({"model": str(result.model), "seconds": result.seconds, "trainable": result.trainable}))
+        return
+    for stage, parts in result.trainable.items():
+        learnt = ", ".join(f"{part} {count:,}" for part, count in parts.items() if count)
+        typer.echo(f"stage {stage}: {result.seconds[stage]:.0f} s, parameters that learnt: {learnt}")
+    typer.echo(f"model: {result.model}")
+
+
+def _list(as_json: bool) -> None:
+    found = [(name, load_yaml(catalog.find(catalog.RECIPE, name))) for name in catalog.names(catalog.RECIPE)]
+    if as_json:
+        typer.echo(json.dumps([{"name": name, "summary": recipe.get("summary")} for name, recipe in found]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("recipe", "model", "summary")
+    for name, recipe in found:
+        table.add_row(name, str(recipe.get("model")), str(recipe.get("summary")))
+    Console().print(table)

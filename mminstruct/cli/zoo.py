@@ -1,0 +1,106 @@
+"""`mminstruct zoo`: what models there are, what they are made of, and new ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(help="List, show and create models.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(
+    pattern: str = typer.Argument("*", help="A shell pattern, e.g. 'llava*'."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """List the zoo's models with their parts, size, licence and source.
+
+    Example: mminstruct zoo list 'siglip2*'
+    """
+    from mminstruct import catalog
+    from mminstruct.models.factory import count_parameters, read_row
+
+    rows = []
+    for name in catalog.names(catalog.MODEL, pattern):
+        row, _ = read_row(name)
+        rows.append(
+            {
+                "name": name,
+                "parameters": sum(count_parameters(row).values()),
+                "vision_encoder": row.vision_encoder.name,
+                "connector": row.connector.kind,
+                "language_model": row.language_model.name or row.language_model.architecture["model_type"],
+                "licence": row.origin.licence,
+                "source": row.origin.url,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "size", "vision encoder", "connector", "language model", "licence")
+    for found in rows:
+        size = _size(int(str(found["parameters"])))
+        table.add_row(found["name"], size, *(str(found[key]) for key in list(found)[2:6]))
+    Console().print(table)
+
+
+@app.command()
+def show(
+    model: str = typer.Argument(help="A model's name or the path of a row's YAML."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Show one model: every part and setting, parameters of each part, licence and source.
+
+    Example: mminstruct zoo show llava-1.5-7b
+    """
+    from mminstruct.models.factory import count_parameters, read_row
+
+    row, _ = read_row(model)
+    counts = count_parameters(row)
+    facts = {**row.model_dump(mode="json", exclude={"tiny"}), "parameters": counts | {"all": sum(counts.values())}}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=120), nl=False)
+
+
+@app.command()
+def create(
+    model: str = typer.Argument(help="A model's name or the path of a row's YAML."),
+    out: Path = typer.Option(help="The checkpoint folder to write."),
+    pretrained: bool = typer.Option(False, help="Take the parts' weights from where the row says."),
+    tiny: bool = typer.Option(False, help="The row's miniature, for tests and dry runs."),
+    seed: int = typer.Option(0, help="Of the random weights."),
+) -> None:
+    """Create a model that is not trained yet and save it.
+
+    Example: mminstruct zoo create nano --out runs/untrained
+    """
+    from mminstruct.files import require_new
+
+    require_new(out)
+    import torch
+
+    from mminstruct.models import checkpoint
+    from mminstruct.models.factory import create as create_model
+
+    torch.manual_seed(seed)
+    built, processor = create_model(model, pretrained=pretrained, tiny=tiny)
+    checkpoint.save(out, built, processor)
+    for part, count in built.parameter_counts().items():
+        typer.echo(f"{part}: {count:,} parameters, weights: {processor.config.origins[part]}")
+    typer.echo(f"saved: {out}")
+
+
+def _size(parameters: int) -> str:
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if parameters >= unit:
+            return f"{parameters / unit:.1f}{name}"
+    return str(parameters)

@@ -1,0 +1,74 @@
+"""Conversations as a torch data set: opened pictures, token ids and labels, made when a sample is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from mminstruct.conversation import Conversation
+from mminstruct.errors import DataError, MminstructError
+from mminstruct.formats import media_source
+from mminstruct.media import open_image
+from mminstruct.models.processor import Processor
+
+
+class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
+    """What `Processor.training_sample` makes of each conversation.
+
+    Args:
+        media_root: the folder that relative media paths start from.
+        max_length: tokens that a sample may have at most, images included.
+
+    Raises:
+        DataError: no conversations, or none of them has a token to learn from; later, a sample that is too long.
+        MediaError: a picture that cannot be opened (when its sample is asked for).
+    """
+
+    def __init__(
+        self, conversations: Sequence[Conversation], media_root: Path, processor: Processor, max_length: int
+    ) -> None:
+        if not conversations:
+            raise DataError("the data set is empty; check its path, format and filters")
+        self.conversations = conversations
+        self.media_root = media_root
+        self.processor = processor
+        self.max_length = max_length
+        if not any(self._supervised(conversation) for conversation in conversations):
+            raise DataError(
+                f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
+                "look at one with: mminstruct data mask"
+            )
+
+    def _supervised(self, conversation: Conversation) -> int:
+        try:
+            return self.processor.template.encode(conversation.messages, self.processor.tokenizer).supervised
+        except DataError as error:
+            raise DataError(f"conversation {conversation.id!r}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        conversation = self.conversations[index]
+        try:
+            pictures = [open_image(media_source(media.path, self.media_root)) for media in conversation.media]
+        except MminstructError as error:
+            raise type(error)(f"conversation {conversation.id!r}: {error}") from None
+        sample = self.processor.training_sample(conversation, pictures)
+        if len(sample["input_ids"]) > self.max_length:
+            raise DataError(
+                f"conversation {conversation.id!r} has {len(sample['input_ids'])} tokens, more than max_length "
+                f"{self.max_length}; raise max_length or split the conversation"
+            )
+        return sample
+
+    def lengths(self) -> list[int]:
+        """Characters of each conversation plus the places of its images: enough to put like lengths together."""
+        places = self.processor.config.image_tokens
+        return [
+            sum(len(message.text) for message in conversation.messages) + places * len(conversation.media)
+            for conversation in self.conversations
+        ]

@@ -1,0 +1,245 @@
+"""One way to open an image: a path, a data URI or encoded bytes become an upright RGB picture, or a `MediaError`.
+
+    source ──size limit──▶ bytes ──first bytes say the format──▶ header ──pixel limit──▶ pixels
+           ──upright (EXIF)──▶ ──alpha on white, 16-bit scaled──▶ PIL image, mode RGB
+
+Files come from anywhere, so nothing is decoded before its size is known, only six formats are tried, and no text out
+of the file reaches a message. Of an animated or multi-page file the first picture counts. Colour profiles are not
+applied, as in the image processors of transformers and open_clip.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import stat
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from mminstruct.errors import MediaError
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """The largest image that is opened: encoded bytes, and pixels as the header states them."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 64_000_000
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+# Pillow's name of each accepted format, and the bytes that a file of it begins with.
+_MAGIC = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WEBP": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "BMP": re.compile(rb"BM"),
+    "TIFF": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
+}
+_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+# Pillow's format plugins are parsers in Python and C; on broken bytes they raise all of these.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """The picture in a file (str or Path), in a base64 data URI (str that begins with `data:`) or in encoded bytes.
+
+    The result is decoded, upright, of mode RGB, and carries no metadata.
+
+    Raises:
+        MediaError: the source is missing, empty, no regular file, too large, not of an accepted format, or broken.
+    """
+    if isinstance(source, bytes):
+        where, data = f"the image ({len(source)} bytes)", source
+        _check_size(where, len(data), limits)
+    elif isinstance(source, str) and source.startswith("data:"):
+        where, data = "the image in the data URI", _read_data_uri(source, limits)
+    else:
+        where, data = str(source), _read_file(Path(source), limits)
+    return _decode(where, data, limits)
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes that a base64 text stands for, in the standard or the URL-safe alphabet, with or without padding.
+
+    Raises:
+        MediaError: the text has other characters (white space too), mixes the alphabets, or has an impossible length.
+    """
+    body = text.rstrip("=")
+    padding = len(text) - len(body)
+    if not re.fullmatch(r"[A-Za-z0-9+/]*|[A-Za-z0-9_-]*", body):
+        raise MediaError(
+            f"a base64 text of {len(text)} characters has characters outside one base64 alphabet; encode it again"
+        )
+    if len(body) % 4 == 1 or (padding and padding != -len(body) % 4):
+        raise MediaError(
+            f"a base64 text has an impossible length ({len(body)} characters and {padding} of padding); "
+            f"it was probably cut, send the whole text"
+        )
+    try:
+        return base64.b64decode(body.translate({ord("-"): "+", ord("_"): "/"}) + "=" * (-len(body) % 4), validate=True)
+    except binascii.Error:
+        raise MediaError(f"a text of {len(text)} characters is not base64; encode it again") from None
+
+
+def _read_data_uri(uri: str, limits: ImageLimits) -> bytes:
+    header, comma, body = uri[len("data:") :].partition(",")
+    media_type, *parameters = header.split(";")
+    if not comma or not parameters or parameters[-1] != "base64":
+        raise MediaError("the data URI is not base64; write it as data:image/png;base64,...")
+    if not media_type.startswith("image/"):
+        raise MediaError("the data URI is not of an image type; write it as data:image/png;base64,...")
+    # Base64 grows by 4/3; measured before decoding, so that an oversized text is never decoded.
+    _check_size("the image in the data URI", len(body) * 3 // 4 - 2, limits, least=0)
+    data = decode_base64(body)
+    _check_size("the image in the data URI", len(data), limits)
+    return data
+
+
+def _read_file(path: Path, limits: ImageLimits) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise MediaError(f"{path} is {kind}; give the path of an image file")
+        _check_size(str(path), status.st_size, limits)
+        with path.open("rb") as stream:
+            data = stream.read(limits.max_bytes + 1)
+    except FileNotFoundError:
+        raise MediaError(f"the image {path} does not exist; check the path and the folder it is relative to") from None
+    except OSError as error:
+        raise MediaError(f"the image {path} cannot be read ({error.strerror}); check the path and its rights") from None
+    except ValueError:
+        raise MediaError(f"{str(path)!r} is no valid path; give the path of an image file") from None
+    _check_size(str(path), len(data), limits)  # the file may have grown since it was measured
+    return data
+
+
+def _check_size(where: str, size: int, limits: ImageLimits, least: int = 1) -> None:
+    if size < least:
+        raise MediaError(f"{where} is empty; fetch or write the file again")
+    if size > limits.max_bytes:
+        raise MediaError(
+            f"{where} has {size:,} bytes, more than the limit of {limits.max_bytes:,}; "
+            f"make it smaller or raise ImageLimits.max_bytes"
+        )
+
+
+def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
+    name = next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
+    if name is None:
+        raise MediaError(
+            f"{where} is not a {_ACCEPTED} image (its first bytes say so, whatever its name); "
+            f"convert it to one of them, or remove it"
+        )
+    try:
+        picture = Image.open(io.BytesIO(data), formats=[name])
+        width, height = picture.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise MediaError(
+            f"{where} has more pixels than Pillow's own limit; make it smaller, "
+            f"or raise PIL.Image.MAX_IMAGE_PIXELS for files you trust"
+        ) from None
+    except _DECODER_ERRORS:
+        raise MediaError(f"{where} is a broken {name} image (bad header); fetch or write the file again") from None
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{where} has {width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}; "
+            f"make it smaller or raise ImageLimits.max_pixels"
+        )
+    if width < 1 or height < 1:
+        raise MediaError(f"{where} is a {name} image of {width} x {height} pixels; fetch or write the file again")
+    try:
+        picture.load()
+    except _DECODER_ERRORS:
+        raise MediaError(
+            f"{where} is a broken or truncated {name} image of {width} x {height} pixels; fetch or write the file again"
+        ) from None
+    return _rgb(_upright(picture), where)
+
+
+def _upright(picture: ImageFile.ImageFile) -> Image.Image:
+    """The picture turned as its EXIF orientation says."""
+    try:
+        orientation = picture.getexif().get(_ORIENTATION_TAG)
+    except _DECODER_ERRORS:
+        # The pixels are whole; a metadata block that nobody can read says nothing of how they stand.
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _rgb(picture: Image.Image, where: str) -> Image.Image:
+    """The picture in mode RGB: transparent places white, deep greys scaled to 8 bits, no metadata."""
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bit_grey(picture, where)
+    try:
+        if picture.has_transparency_data:
+            canvas = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+            canvas.alpha_composite(picture.convert("RGBA"))
+            picture = canvas
+        converted = picture.convert("RGB")
+    except _DECODER_ERRORS:
+        raise MediaError(
+            f"{where} has the colour mode {picture.mode}, which cannot be turned into RGB; convert it to RGB or grey"
+        ) from None
+    # `convert` copies the EXIF block; left in, whoever honours it next would turn the picture a second time.
+    converted.info.clear()
+    return converted
+
+
+def _eight_bit_grey(picture: Image.Image, where: str) -> Image.Image:
+    """A 16-bit, 32-bit or float grey picture as mode L, or LA where the file names one grey as transparent.
+
+    16 bits have a fixed white, 65535. 32-bit integers and floats have none: values that fit 0..255, or 0..1 for
+    floats, are taken for what they seem; others are stretched from their least to their greatest.
+    """
+    values = np.asarray(picture).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise MediaError(f"{where} has grey values that are not finite; convert it to an 8-bit or 16-bit image")
+    low, high = 0.0, 65535.0
+    if not picture.mode.startswith("I;16"):
+        low, high = (0.0, 1.0) if picture.mode == "F" else (0.0, 255.0)
+        if values.min() < low or values.max() > high:
+            low, high = float(values.min()), float(values.max())
+    scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
+    grey = Image.fromarray(np.rint(scaled).astype(np.uint8))
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey

@@ -1,0 +1,112 @@
+"""A training recipe: what `train/recipes/*.yaml` holds.
+
+A recipe names a model, its data and one or more stages; each stage says which parts train, how fast and for how long.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mminstruct.config import Config
+from mminstruct.errors import did_you_mean
+from mminstruct.models.vlm import PARTS
+
+
+class DataConfig(Config):
+    """Where the conversations are.
+
+    `format` is found from the files when left out; media paths start from `media_root` (default: where the data is).
+    """
+
+    path: Path
+    format: str | None = None
+    media_root: Path | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class StageConfig(Config):
+    """One stage of training.
+
+    Attributes:
+        train: the parts that learn; every other part keeps its values bit for bit.
+        learning_rate: the peak, one for all parts or one per part of `train`.
+        batch_size: conversations per process and micro-batch; the optimiser's step sees
+            `batch_size * accumulate * processes` of them and divides by their supervised tokens, however they are split.
+        warmup: share of the steps with a rising learning rate; a cosine to zero follows.
+        steps: stop after so many optimiser steps instead of after `epochs`.
+        group_by_length: make batches of conversations of like length, so that little is padded.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    train: list[str]
+    data: DataConfig | None = None
+    objective: str = "sft"
+    epochs: float = Field(default=1.0, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    learning_rate: float | dict[str, float]
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    group_by_length: bool = False
+
+    @field_validator("train")
+    @classmethod
+    def _known_parts(cls, parts: list[str]) -> list[str]:
+        if not parts:
+            raise ValueError("nothing would train; name at least one part")
+        for part in parts:
+            if part not in PARTS:
+                raise ValueError(f"no part is called {part!r}.{did_you_mean(part, PARTS)}")
+        return parts
+
+    @model_validator(mode="after")
+    def _a_rate_for_each_part(self) -> StageConfig:
+        if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.train):
+            raise ValueError(
+                f"stage {self.name!r} trains {sorted(self.train)}, but learning_rate names {sorted(self.learning_rate)}"
+            )
+        return self
+
+    def rate(self, part: str) -> float:
+        return self.learning_rate[part] if isinstance(self.learning_rate, dict) else self.learning_rate
+
+
+class Recipe(Config):
+    """A whole run.
+
+    Attributes:
+        model: a zoo row (made anew, with the hub's weights where `pretrained`) or a checkpoint folder.
+        precision: `bf16` computes in bfloat16 and keeps the weights in float32.
+        max_length: tokens of the longest conversation, images included; a longer one is an error that names it.
+        deepspeed: a DeepSpeed config of `train/deepspeed` by name, or a path; needs a `deepspeed` or `torchrun` launch.
+        save_every: optimiser steps between checkpoints to resume from; the newest two are kept.
+        workers: processes that read and prepare samples ahead of the step; 0 does it in between.
+    """
+
+    name: str
+    summary: str
+    model: str
+    pretrained: bool = False
+    data: DataConfig
+    stages: list[StageConfig] = Field(min_length=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    max_length: int = Field(default=2048, gt=0)
+    seed: int = 0
+    deepspeed: str | None = None
+    save_every: int = Field(default=500, gt=0)
+    log_every: int = Field(default=10, gt=0)
+    workers: int = Field(default=0, ge=0)
+
+    @field_validator("stages")
+    @classmethod
+    def _names_differ(cls, stages: list[StageConfig]) -> list[StageConfig]:
+        names = [stage.name for stage in stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two stages have the same name: {names}")
+        return stages

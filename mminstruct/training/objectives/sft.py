@@ -1,0 +1,30 @@
+"""Supervised fine-tuning: the negative log-likelihood of the supervised tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mminstruct.chat_template import IGNORE
+from mminstruct.training.objectives.base import Objective, ObjectiveOutput
+
+
+class SupervisedFineTuning(Objective):
+    """`loss_sum = -sum log p(token | everything before it)` over tokens whose label is not `IGNORE`.
+
+    The metric `accuracy_sum` counts the supervised tokens that are also the most likely ones.
+    """
+
+    def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return (batch["labels"][:, 1:] != IGNORE).sum()
+
+    def __call__(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> ObjectiveOutput:
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        targets = batch["labels"][:, 1:]
+        supervised = targets != IGNORE
+        # Only the supervised positions are turned to float32 and to probabilities; the rest would be thrown away.
+        logits = model(**inputs, use_cache=False).logits[:, :-1][supervised].float()
+        wanted = targets[supervised]
+        loss_sum = nn.functional.cross_entropy(logits, wanted, reduction="sum")
+        correct = (logits.detach().argmax(-1) == wanted).sum()
+        return ObjectiveOutput(loss_sum, supervised.sum(), {"accuracy_sum": correct})

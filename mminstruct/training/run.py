@@ -1,0 +1,224 @@
+"""Running a recipe: data and model made ready, the stages one after the other, everything needed to resume on disk.
+
+    OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
+    OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
+    OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
+    OUT/model/                the trained model (`mminstruct.load`), written last
+
+Nothing is written before data and model are known to be good.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import TrainingArguments, set_seed
+
+from mminstruct import __version__, catalog, formats
+from mminstruct.config import dump_yaml
+from mminstruct.data.dataset import ConversationDataset
+from mminstruct.errors import DataError, MminstructError, RunError
+from mminstruct.files import require_new, write_json, write_text
+from mminstruct.models import checkpoint
+from mminstruct.models.factory import create
+from mminstruct.models.processor import Processor
+from mminstruct.models.vlm import PARTS, VisionLanguageModel
+from mminstruct.training import objectives
+from mminstruct.training.config import DataConfig, Recipe, StageConfig
+from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
+
+log = logging.getLogger(__name__)
+
+_RESOLVED = "config.resolved.yaml"
+
+
+@dataclass
+class TrainingResult:
+    """Where the model is and how long each stage took, in seconds."""
+
+    model: Path
+    seconds: dict[str, float]
+    trainable: dict[str, dict[str, int]]
+
+
+def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
+    """Run all stages of a recipe.
+
+    Args:
+        out: the run's folder; new, or with `resume` one that an interrupted run of the same recipe left.
+
+    Raises:
+        RunError: the folder holds another run, or there is nothing to resume.
+        DataError, MediaError, ConfigError: the data or the model cannot be used.
+    """
+    resolved = dump_yaml(recipe)
+    if resume:
+        _require_same_run(out, resolved)
+    elif _is_main():
+        require_new(out)
+    transformers.utils.logging.disable_progress_bar()
+    set_seed(recipe.seed)
+    model, processor = _start_model(recipe.model, recipe.pretrained)
+    datasets = [_dataset(stage.data or recipe.data, processor, recipe) for stage in recipe.stages]
+    if _is_main() and not resume:
+        write_text(out / _RESOLVED, resolved)
+        write_json(out / "env.json", environment())
+    seconds: dict[str, float] = {}
+    trainable: dict[str, dict[str, int]] = {}
+    try:
+        for number, (stage, dataset) in enumerate(zip(recipe.stages, datasets, strict=True), start=1):
+            last = number == len(recipe.stages)
+            finished = out / "model" if last else out / "stages" / f"{number}-{stage.name}" / "model"
+            if resume and finished.is_dir():
+                model, processor = checkpoint.load(finished, dtype=torch.float32)
+                continue
+            trainable[stage.name] = freeze(model, stage.train)
+            started = time.monotonic()
+            _run_stage(recipe, stage, model, processor, dataset, out / "stages" / f"{number}-{stage.name}", finished)
+            seconds[stage.name] = round(time.monotonic() - started, 2)
+    except MminstructError:
+        if _is_main() and not resume and not list(out.glob("stages/*/*/trainer_state.json")):
+            shutil.rmtree(out, ignore_errors=True)  # nothing was saved that a resume could use
+        raise
+    return TrainingResult(out / "model", seconds, trainable)
+
+
+def freeze(model: VisionLanguageModel, train_parts: list[str]) -> dict[str, int]:
+    """Let the named parts learn and no other; returns how many parameters of each part do."""
+    for name in PARTS:
+        model.part(name).requires_grad_(name in train_parts)
+    return {name: sum(p.numel() for p in model.part(name).parameters() if p.requires_grad) for name in PARTS}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record beside every run."""
+    import timm
+
+    return {
+        "mminstruct": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "timm": timm.__version__,
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _require_same_run(out: Path, resolved: str) -> None:
+    path = out / _RESOLVED
+    if not path.is_file():
+        raise RunError(f"{out} holds no interrupted run ({_RESOLVED} is missing); leave out --resume to start one")
+    old = path.read_text(encoding="utf-8").splitlines()
+    new = resolved.splitlines()
+    if old != new:
+        line = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+        found = " / ".join(lines[line].strip() if line < len(lines) else "(nothing)" for lines in (old, new))
+        raise RunError(f"{out} was started with another recipe (line {line + 1}: {found}); give a new --out folder")
+
+
+def _start_model(model: str, pretrained: bool) -> tuple[VisionLanguageModel, Processor]:
+    if Path(model).is_dir():
+        return checkpoint.load(model, dtype=torch.float32)
+    return create(model, pretrained=pretrained)
+
+
+def _dataset(data: DataConfig, processor: Processor, recipe: Recipe) -> ConversationDataset:
+    conversations = list(formats.read(data.path, data.format, **data.options))
+    root = formats.media_root(data.path, data.media_root)
+    for conversation in conversations:
+        for media in conversation.media:
+            source = formats.media_source(media.path, root)
+            if isinstance(source, Path) and not source.is_file():
+                raise DataError(
+                    f"conversation {conversation.id!r}: the {media.kind} {source} does not exist; "
+                    "check data.media_root, or drop the conversation"
+                )
+    return ConversationDataset(conversations, root, processor, recipe.max_length)
+
+
+def _run_stage(
+    recipe: Recipe,
+    stage: StageConfig,
+    model: VisionLanguageModel,
+    processor: Processor,
+    dataset: ConversationDataset,
+    folder: Path,
+    finished: Path,
+) -> None:
+    trainer = VisionLanguageTrainer(
+        model=model,
+        args=training_arguments(recipe, stage, folder),
+        train_dataset=dataset,
+        data_collator=lambda samples: processor.collate(samples, padding_side="right"),
+        objective=objectives.get(stage.objective),
+        stage=stage,
+        callbacks=[MetricsLog(folder.parents[1] / "metrics.jsonl", stage.name)],
+    )
+    # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
+    trainer.remove_callback(transformers.PrinterCallback)
+    if sys.stderr.isatty():
+        trainer.add_callback(ProgressBar(stage.name))
+    trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        checkpoint.save(finished, model, processor, state_dict)
+    trainer.accelerator.wait_for_everyone()
+
+
+def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> TrainingArguments:
+    """The stage in transformers' words."""
+    on_cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=stage.batch_size,
+        gradient_accumulation_steps=stage.accumulate,
+        num_train_epochs=stage.epochs,
+        max_steps=stage.steps or -1,
+        learning_rate=max(stage.rate(part) for part in stage.train),
+        lr_scheduler_type="cosine",
+        warmup_steps=stage.warmup,
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.max_grad_norm,
+        bf16=recipe.precision == "bf16",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        logging_steps=recipe.log_every,
+        logging_first_step=True,
+        save_strategy="steps",
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        dataloader_num_workers=recipe.workers,
+        dataloader_pin_memory=not on_cpu,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
+        ddp_find_unused_parameters=False,
+        deepspeed=str(catalog.find(catalog.DEEPSPEED, recipe.deepspeed)) if recipe.deepspeed else None,
+    )
+
+
+def _newest_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end (transformers writes `trainer_state.json` last)."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None

@@ -1,0 +1,191 @@
+"""A thin subclass of `transformers.Trainer`: our objective, our parameter groups, our log.
+
+Everything else (loop, distribution, DeepSpeed, checkpoints, resume) is transformers' own. What it adds:
+
+* the loss of a step is the sum over all its supervised tokens divided by their number, over micro-batches and processes
+  alike, so the result does not depend on how a batch is split;
+* one learning rate per part, no weight decay on biases and norms;
+* `metrics.jsonl` and a progress bar.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mminstruct.data.dataset import ConversationDataset
+from mminstruct.data.sampler import EpochSampler
+from mminstruct.errors import RunError
+from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.training.config import StageConfig
+from mminstruct.training.objectives import Objective
+
+
+class VisionLanguageTrainer(Trainer):
+    """See the module. `stage` says what trains and how; the model's `requires_grad` flags are set by the caller."""
+
+    def __init__(self, *args: Any, objective: Objective, stage: StageConfig, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.objective = objective
+        self.stage = stage
+        self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Supervised tokens of the whole step: all its micro-batches on all processes."""
+        count = sum((self.objective.count(batch) for batch in batch_samples), torch.tensor(0)).to(device)
+        return self.accelerator.reduce(count, reduction="sum") if self.args.world_size > 1 else count
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        output = self.objective(model, inputs)
+        for name, value in {"loss_sum": output.loss_sum, "tokens": output.count, **output.metrics}.items():
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+        total = output.count if num_items_in_batch is None else num_items_in_batch
+        # DDP and DeepSpeed average gradients over processes; multiplying by their number makes that a sum again.
+        return output.loss_sum / total.clamp(min=1) * self.args.world_size
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Replace transformers' running mean of scaled losses by the exact mean over the supervised tokens."""
+        if "loss" in logs and self._sums:
+            names = sorted(self._sums)
+            values = torch.stack([self._sums[name] for name in names])
+            if self.args.world_size > 1:
+                values = self.accelerator.reduce(values, reduction="sum")
+            sums = dict(zip(names, values.tolist(), strict=True))
+            tokens = max(sums["tokens"], 1.0)
+            logs["loss"] = sums["loss_sum"] / tokens
+            logs["supervised_tokens"] = sums["tokens"]
+            if "accuracy_sum" in sums:
+                logs["token_accuracy"] = sums["accuracy_sum"] / tokens
+            self._sums = {}
+        super().log(logs, start_time)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with one pair of groups (decayed, not decayed) per part that trains."""
+        if self.optimizer is None:
+            vlm: VisionLanguageModel = self.accelerator.unwrap_model(model or self.model)
+            groups = []
+            for part in self.stage.train:
+                trainable = [p for p in vlm.part(part).parameters() if p.requires_grad]
+                for decay, members in (
+                    (self.stage.weight_decay, [p for p in trainable if p.ndim > 1]),
+                    (0.0, [p for p in trainable if p.ndim <= 1]),
+                ):
+                    if members:
+                        groups.append({"params": members, "lr": self.stage.rate(part), "weight_decay": decay})
+            self.optimizer = torch.optim.AdamW(groups, betas=self.stage.betas, fused=True)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        dataset: ConversationDataset = self.train_dataset
+        return EpochSampler(
+            len(dataset),
+            seed=self.args.seed,
+            lengths=dataset.lengths() if self.stage.group_by_length else None,
+            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
+        )
+
+
+class MetricsLog(TrainerCallback):
+    """Writes one line per log step to `metrics.jsonl`; a resumed run first drops the lines it is about to repeat."""
+
+    def __init__(self, path: Path, stage: str) -> None:
+        self.path = path
+        self.stage = stage
+        self._started = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.monotonic()
+        if state.is_world_process_zero and self.path.exists():
+            lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+            kept = [line for line in lines if line["stage"] != self.stage or line["step"] <= state.global_step]
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise RunError(
+                f"stage {self.stage!r}: the loss is {logs['loss']} at step {state.global_step}; lower the learning rate, "
+                "or look for broken samples with: mminstruct data stats"
+            )
+        if state.is_world_process_zero:
+            line = {
+                "stage": self.stage,
+                "step": state.global_step,
+                "epoch": round(state.epoch or 0.0, 4),
+                "seconds": round(time.monotonic() - self._started, 2),
+                **{name: value for name, value in logs.items() if name != "epoch"},
+            }
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+class ProgressBar(TrainerCallback):
+    """Steps done, loss and the time that is left, on stderr; nothing where stderr is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            console=Console(stderr=True),
+        )
+        self._title = title
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._progress.start()
+            self._task = self._progress.add_task(
+                self._title, total=state.max_steps, completed=state.global_step, loss="-"
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and logs and "loss" in logs:
+            self._progress.update(self._task, loss=f"{logs['loss']:.4f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._progress.stop()

@@ -1,0 +1,82 @@
+"""Every row of the zoo, in miniature: it builds, counts its image tokens, learns everywhere, and survives the disk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import mminstruct
+from mminstruct.chat_template import IGNORE
+from mminstruct.models import checkpoint
+from mminstruct.models.factory import count_parameters, read_row
+from mminstruct.models.vlm import PARTS
+from tests.conftest import conversation, picture
+
+ROWS = mminstruct.list_models()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_row_builds_learns_and_reloads(row, tmp_path):
+    torch.manual_seed(0)
+    model, processor = mminstruct.create(row, tiny=True)
+    record = conversation("what is it?", "a blue circle", images=1)
+    sample = processor.training_sample(record, [picture(1, (50, 40))])
+    batch = processor.collate([sample, sample], padding_side="right")
+
+    # One function counts the tokens, and the encoder and connector give exactly so many vectors.
+    vectors = model.image_embeddings(sample["pixel_values"])
+    size = processor.config.image.size
+    assert vectors.shape[1] == model.image_tokens(size, size) == processor.config.image_tokens
+    assert int((sample["input_ids"] == processor.config.image_token_id).sum()) == vectors.shape[1]
+    assert int((sample["labels"] != IGNORE).sum()) > 0
+
+    output = model.train()(**batch)
+    assert torch.isfinite(output.loss)
+    output.loss.backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+    checkpoint.save(tmp_path / "saved", model, processor)
+    (tmp_path / "saved").rename(tmp_path / "another name")
+    again, processor_again = mminstruct.load(tmp_path / "another name")
+    assert torch.equal(again(**batch).logits, model.eval()(**batch).logits)
+    assert processor_again.config == processor.config
+    assert torch.equal(processor_again.training_sample(record, [picture(1, (50, 40))])["labels"], sample["labels"])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_row_states_its_facts(row):
+    spec, _ = read_row(row)
+    assert spec.name == row
+    assert spec.origin.licence and spec.origin.url
+    counts = count_parameters(spec)
+    assert set(counts) == set(PARTS) and all(counts.values())
+
+
+@pytest.mark.parametrize(
+    ("row", "part", "parameters"),
+    [
+        # Published totals: Llama-2 7B and 13B (with <image> not yet added), Qwen3-0.6B, SmolLM3-3B, SigLIP2 So400m.
+        ("llava-1.5-7b", "language_model", 6_738_415_616),
+        ("llava-1.5-13b", "language_model", 13_015_864_320),
+        ("siglip2-qwen3-0.6b", "language_model", 596_049_920),
+        ("siglip2-smollm3-3b", "language_model", 3_075_098_624),
+        ("llava-1.5-7b", "connector", 20_979_712),
+    ],
+)
+def test_full_size_parameters(row, part, parameters):
+    assert count_parameters(read_row(row)[0])[part] == parameters
+
+
+def test_tied_weights_stay_tied(tmp_path):
+    model, processor = mminstruct.create("siglip2-qwen3-0.6b", tiny=True)
+    checkpoint.save(tmp_path / "m", model, processor)
+    again, _ = mminstruct.load(tmp_path / "m")
+    assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+
+
+def test_batch_norm_free_nano():
+    """Batch statistics would make a step depend on how its batch is split; the model we train from scratch has none."""
+    model, _ = mminstruct.create("nano")
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

@@ -1,0 +1,147 @@
+"""What a training step computes: independent of how its batch is split, exact on resume, blind to frozen parts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mminstruct
+from mminstruct import formats
+from mminstruct.chat_template import IGNORE
+from mminstruct.config import dump_yaml
+from mminstruct.data.dataset import ConversationDataset
+from mminstruct.models.vlm import PARTS
+from mminstruct.training import objectives
+from mminstruct.training.run import freeze, train
+from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def metrics(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_sft_equals_an_explicit_sum(workspace):
+    model, processor = mminstruct.load(workspace / "model")
+    data = formats.read(workspace / "data/data.json")
+    dataset = ConversationDataset(list(data), workspace / "data", processor, max_length=512)
+    batch = processor.collate([dataset[0], dataset[5]], padding_side="right")
+    output = objectives.get("sft")(model, batch)
+    expected, count = 0.0, 0
+    for index in (0, 5):  # one by one, token by token
+        sample = dataset[index]
+        one = {"input_ids": sample["input_ids"][None], "pixel_values": sample["pixel_values"]}
+        logits = model(**one).logits[0]
+        for position in range(1, len(sample["input_ids"])):
+            label = sample["labels"][position]
+            if label != IGNORE:
+                expected -= torch.log_softmax(logits[position - 1], dim=-1)[label].item()
+                count += 1
+    assert int(output.count) == count == int(objectives.get("sft").count(batch))
+    assert output.loss_sum.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_accumulation_equals_one_batch(workspace, tmp_path):
+    for name, batch, accumulate in (("one", 8, 1), ("four", 2, 4)):
+        recipe = make_recipe(workspace, [{"batch_size": batch, "accumulate": accumulate, "steps": 4}])
+        train(recipe, tmp_path / name)
+    start, one, four = (weights(p) for p in (workspace / "model", tmp_path / "one/model", tmp_path / "four/model"))
+    assert largest_difference(start, one) > 1e-3
+    assert largest_difference(one, four) < 1e-5
+    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "four"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
+def launch(arguments: list[str], tmp_path: Path) -> None:
+    result = subprocess.run(
+        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_two_processes_equal_one(workspace, tmp_path, launcher):
+    """DDP and DeepSpeed ZeRO-2 over two gloo processes, with a batch of text beside batches with pictures."""
+    write_dataset(tmp_path / "data", 16, text_only=5)
+    data = {"path": str(tmp_path / "data/data.json")}
+    one = make_recipe(workspace, [{"batch_size": 4, "steps": 5}], data=data)
+    train(one, tmp_path / "one")
+    two = make_recipe(workspace, [{"batch_size": 2, "steps": 5}], data=data)
+    (tmp_path / "two.yaml").write_text(dump_yaml(two))
+    script = [str(REPOSITORY / "train/finetune.py"), "two.yaml", "--out", "two"]
+    if launcher == "torchrun":
+        launch([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *script], tmp_path)
+    else:
+        port = f"--master_port={29600 + hash(str(tmp_path)) % 300}"
+        launch([str(Path(sys.executable).parent / "deepspeed"), "--num_gpus=2", port, *script], tmp_path)
+    assert largest_difference(weights(tmp_path / "one/model"), weights(tmp_path / "two/model")) < 1e-5
+    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["supervised_tokens"] == b["supervised_tokens"]
+
+
+@pytest.mark.parametrize("group_by_length", [False, True])
+def test_resume_is_bit_equal(workspace, tmp_path, group_by_length):
+    """N steps = k steps, stop, resume, N - k steps: weights, loss and order of samples, bit for bit."""
+    stages = [
+        {"steps": 3, "train": ["connector"]},
+        {"epochs": 1.5, "accumulate": 1, "group_by_length": group_by_length},  # 9 steps
+    ]
+    recipe = make_recipe(workspace, stages, save_every=2)
+    train(recipe, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    # What a run killed after step 6 of the second stage leaves behind: its checkpoints up to there, longer metrics.
+    shutil.rmtree(tmp_path / "cut/model")
+    stage = tmp_path / "cut/stages/2-s1"
+    kept = sorted(stage.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    assert len(kept) == 2
+    shutil.rmtree(kept[-1])
+    train(recipe, tmp_path / "cut", resume=True)
+    assert largest_difference(weights(tmp_path / "whole/model"), weights(tmp_path / "cut/model")) == 0.0
+    keys = ("stage", "step", "loss", "supervised_tokens", "grad_norm", "learning_rate")
+    strip = lambda lines: [[line.get(key) for key in keys] for line in lines]  # noqa: E731
+    assert strip(metrics(tmp_path / "whole")) == strip(metrics(tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("parts", [["connector"], ["vision_encoder", "connector"], ["connector", "language_model"]])
+def test_what_must_train_changes_and_the_rest_does_not(workspace, tmp_path, parts):
+    recipe = make_recipe(workspace, [{"train": parts, "steps": 2}])
+    result = train(recipe, tmp_path / "run")
+    before, after = weights(workspace / "model"), weights(tmp_path / "run/model")
+    for name in before:
+        part = name.split(".")[0]
+        changed = not torch.equal(before[name], after[name])
+        # The embedding of a token that no sample holds has no gradient; the whole table still counts as changed.
+        assert changed == (part in parts), name
+    counts = result.trainable["s0"]
+    assert [part for part in PARTS if counts[part]] == [part for part in PARTS if part in parts]
+
+
+def test_rates_per_part_reach_the_optimiser(workspace, tmp_path):
+    """A part with rate zero keeps its values although it takes part."""
+    rates = {"vision_encoder": 0.0, "connector": 1e-3, "language_model": 0.0}
+    train(make_recipe(workspace, [{"learning_rate": rates, "steps": 2}]), tmp_path / "run")
+    before, after = weights(workspace / "model"), weights(tmp_path / "run/model")
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"connector"}
+
+
+def test_frozen_parts_stay_in_evaluation_mode(workspace):
+    model, _ = mminstruct.load(workspace / "model")
+    freeze(model, ["connector"])
+    model.train()
+    assert not model.vision_encoder.training and model.connector.training and not model.language_model.training
+
+
+def test_bf16_trains(workspace, tmp_path):
+    train(make_recipe(workspace, [{"steps": 2}], precision="bf16"), tmp_path / "run")
+    lines = metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [1, 2] and all(line["loss"] > 0 for line in lines)
