@@ -14,6 +14,8 @@ import typer
 from mminstruct.cli import data, zoo
 from mminstruct.cli.build import build
 from mminstruct.cli.chat import chat, demo
+from mminstruct.cli.eval import evaluate, score
+from mminstruct.cli.quickstart import quickstart
 from mminstruct.cli.train import train
 from mminstruct.errors import MminstructError
 
@@ -26,10 +28,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("quickstart")(quickstart)
 app.command("build")(build)
 app.add_typer(data.app, name="data")
 app.add_typer(zoo.app, name="zoo")
 app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("score")(score)
 app.command("chat")(chat)
 app.command("demo")(demo)
 

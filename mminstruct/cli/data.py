@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mminstruct.errors import ConfigError
+from mminstruct.cli.mask import mask
 
 app = typer.Typer(help="Convert and look at data sets.", no_args_is_help=True)
+app.command()(mask)
 
 Source = Annotated[Path, typer.Argument(help="A data set: a folder that mminstruct built, or a JSON or JSONL file.")]
 FormatOption = Annotated[str | None, typer.Option("--from", help="The format of the source. Default: seen by content.")]
@@ -44,14 +45,8 @@ def convert(
     """
     from mminstruct import formats
 
-    options: dict[str, Any] = {}
-    for name, value, known in (
-        ("image_position", image_position, ("keep", "first")),
-        ("duplicate_ids", duplicate_ids, ("error", "number")),
-    ):
-        if value is not None and value not in known:
-            raise ConfigError(f"--{name.replace('_', '-')} is {value!r}; give {' or '.join(known)}")
-        options |= {} if value is None else {name: value}
+    given = {"image_position": image_position, "duplicate_ids": duplicate_ids}
+    options = {name: value for name, value in given.items() if value is not None}
     target = formats.named(to)
     conversations = formats.read(source, from_, **options)
     if not keep_paths:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mminstruct.cli.device import Device, pick
 from mminstruct.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts generated together.")] = 64,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask only the first so many questions.")] = None,
     blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Also run the control with grey images.")] = True,
-    device: Annotated[str | None, typer.Option("--device", help="Default: cuda where there is one, else cpu.")] = None,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
 ) -> None:
@@ -71,20 +72,18 @@ def evaluate(
     out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
 
-    import torch
-
     import mminstruct
     from mminstruct.evaluation.facts import model_facts
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
 
     start = time.perf_counter()
-    network, processor = mminstruct.load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network, processor = mminstruct.load(model, device=pick(device))
     seconds = {"load": time.perf_counter() - start}
     results = []
     for benchmark in benchmarks:
         began = time.perf_counter()
-        with _progress(benchmark.name) as progress:
+        with report_progress(benchmark.name) as progress:
             results.append(
                 run_benchmark(
                     network,
@@ -103,7 +102,7 @@ def evaluate(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         for numbers in report["benchmarks"].values():
-            _print(_results_table(numbers))
+            show_table(results_table(numbers))
         typer.echo(f"report: {out / 'report.html'}")
 
 
@@ -147,10 +146,10 @@ def _list(as_json: bool) -> None:
     table = Table("benchmark", "scorer", "what it asks")
     for each in classes:
         table.add_row(each.name, each.primary_scorer, each.summary)
-    _print(table)
+    show_table(table)
 
 
-def _results_table(numbers: dict[str, Any]) -> Table:
+def results_table(numbers: dict[str, Any]) -> Table:
     from rich.table import Column, Table
 
     from mminstruct.evaluation.report import percent, points
@@ -170,14 +169,14 @@ def _results_table(numbers: dict[str, Any]) -> Table:
     return table
 
 
-def _print(table: Table) -> None:
+def show_table(table: Table) -> None:
     from rich.console import Console
 
     Console().print(table)
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
+def report_progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar with an estimate on stderr, one task for each phase."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

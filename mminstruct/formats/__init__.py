@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +30,7 @@ class Format:
         summary: one line on what it is.
         read: path and options to conversations.
         write: conversations and a path to the number that were written.
-        options: names of the options that `read` takes.
+        options: the options that `read` takes, each with the values it can have; the first is the default.
         is_folder: whether a data set of this format is a folder, not a file.
     """
 
@@ -38,7 +38,7 @@ class Format:
     summary: str
     read: Callable[..., Iterator[Conversation]]
     write: Callable[[Iterable[Conversation], Path], int]
-    options: frozenset[str] = frozenset()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     is_folder: bool = False
 
 
@@ -49,6 +49,8 @@ def _write_native(conversations: Iterable[Conversation], path: Path) -> int:
 def _write_openai(conversations: Iterable[Conversation], path: Path) -> int:
     return messages.write(conversations, path, style="openai")
 
+
+_IDS = {"duplicate_ids": ("error", "number")}
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
@@ -62,21 +64,21 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "LLaVA JSON: conversations with <image> marks",
                 llava.read,
                 llava.write,
-                options=frozenset({"image_position", "duplicate_ids"}),
+                options={"image_position": ("keep", "first")} | _IDS,
             ),
             Format(
                 "messages",
                 "Hugging Face messages with inline images",
                 messages.read,
                 messages.write,
-                options=frozenset({"duplicate_ids"}),
+                options=_IDS,
             ),
             Format(
                 "openai",
                 "OpenAI messages with image_url parts",
                 messages.read,
                 _write_openai,
-                options=frozenset({"duplicate_ids"}),
+                options=_IDS,
             ),
         )
     }
@@ -118,12 +120,15 @@ def read(path: Path, format: str | None = None, **options: Any) -> Iterator[Conv
     """The conversations of a data set, one at a time. Without `format`, the data set says what it is.
 
     Raises:
-        ConfigError: an unknown format, or an option that it does not have.
+        ConfigError: an unknown format, or an option that it does not have or that does not fit.
         DataError: the data set is empty or broken; while iterating, with the place.
     """
     chosen = named(detect(path) if format is None else format)
-    for option in sorted(options.keys() - chosen.options):
-        raise ConfigError(f"reading the format {chosen.name!r} has no option {option!r}; leave it out")
+    for option, value in options.items():
+        if option not in chosen.options:
+            raise ConfigError(f"reading the format {chosen.name!r} has no option {option!r}; leave it out")
+        if value not in chosen.options[option]:
+            raise ConfigError(f"the option {option} is {value!r}; give {' or '.join(chosen.options[option])}")
     return _not_empty(chosen.read(path, **options), path)
 
 

@@ -16,15 +16,25 @@ from mminstruct.models.vlm import PARTS
 
 
 class DataConfig(Config):
-    """Where the conversations are.
+    """Where the conversations come from: files that are there (`path`), or a builder that makes them for the run.
 
     `format` is found from the files when left out; media paths start from `media_root` (default: where the data is).
+    `options` are the builder's, or those of reading the format. A built data set stays in the run's folder.
     """
 
-    path: Path
+    path: Path | None = None
+    builder: str | None = None
     format: str | None = None
     media_root: Path | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.path is None) == (self.builder is None):
+            raise ValueError("give data either a path or a builder")
+        if self.builder is not None and (self.format or self.media_root):
+            raise ValueError("a builder's data set knows its format and its media; leave format and media_root out")
+        return self
 
 
 class StageConfig(Config):
@@ -85,6 +95,7 @@ class Recipe(Config):
         precision: `bf16` computes in bfloat16 and keeps the weights in float32.
         max_length: tokens of the longest conversation, images included; a longer one is an error that names it.
         deepspeed: a DeepSpeed config of `train/deepspeed` by name, or a path; needs a `deepspeed` or `torchrun` launch.
+        evaluate: benchmarks that `mminstruct quickstart` runs on the trained model.
         save_every: optimiser steps between checkpoints to resume from; the newest two are kept.
         workers: processes that read and prepare samples ahead of the step; 0 does it in between.
     """
@@ -98,6 +109,7 @@ class Recipe(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     max_length: int = Field(default=2048, gt=0)
     seed: int = 0
+    evaluate: list[str] = Field(default_factory=list)
     deepspeed: str | None = None
     save_every: int = Field(default=500, gt=0)
     log_every: int = Field(default=10, gt=0)

@@ -1,5 +1,6 @@
 """Running a recipe: data and model made ready, the stages one after the other, everything needed to resume on disk.
 
+    OUT/data/                 data sets that the recipe has builders for
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
@@ -10,6 +11,8 @@ Nothing is written before data and model are known to be good.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import platform
@@ -25,7 +28,9 @@ import transformers
 from transformers import TrainingArguments, set_seed
 
 from mminstruct import __version__, catalog, formats
-from mminstruct.config import dump_yaml
+from mminstruct.building.builder import builder_class
+from mminstruct.building.engine import run as run_builder
+from mminstruct.config import dump_yaml, validate
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import DataError, MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
@@ -44,7 +49,7 @@ _RESOLVED = "config.resolved.yaml"
 
 @dataclass
 class TrainingResult:
-    """Where the model is and how long each stage took, in seconds."""
+    """Where the model is, how long the data and each stage took in seconds, and what learnt in each stage."""
 
     model: Path
     seconds: dict[str, float]
@@ -69,22 +74,26 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     transformers.utils.logging.disable_progress_bar()
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
-    datasets = [_dataset(stage.data or recipe.data, processor, recipe) for stage in recipe.stages]
-    if _is_main() and not resume:
-        write_text(out / _RESOLVED, resolved)
-        write_json(out / "env.json", environment())
+    folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
+    arguments = [training_arguments(recipe, stage, folder) for stage, folder in zip(recipe.stages, folders, strict=True)]
     seconds: dict[str, float] = {}
     trainable: dict[str, dict[str, int]] = {}
     try:
-        for number, (stage, dataset) in enumerate(zip(recipe.stages, datasets, strict=True), start=1):
-            last = number == len(recipe.stages)
-            finished = out / "model" if last else out / "stages" / f"{number}-{stage.name}" / "model"
+        started = time.monotonic()
+        with arguments[0].main_process_first():  # one process builds the data, the others wait and read it
+            datasets = [_dataset(stage.data or recipe.data, processor, recipe, out) for stage in recipe.stages]
+        seconds["data"] = round(time.monotonic() - started, 2)
+        if _is_main() and not resume:
+            write_text(out / _RESOLVED, resolved)
+            write_json(out / "env.json", environment())
+        for stage, dataset, folder, settings in zip(recipe.stages, datasets, folders, arguments, strict=True):
+            finished = out / "model" if folder is folders[-1] else folder / "model"
             if resume and finished.is_dir():
                 model, processor = checkpoint.load(finished, dtype=torch.float32)
                 continue
             trainable[stage.name] = freeze(model, stage.train)
             started = time.monotonic()
-            _run_stage(recipe, stage, model, processor, dataset, out / "stages" / f"{number}-{stage.name}", finished)
+            _run_stage(stage, settings, model, processor, dataset, folder, finished, out / "metrics.jsonl")
             seconds[stage.name] = round(time.monotonic() - started, 2)
     except MminstructError:
         if _is_main() and not resume and not list(out.glob("stages/*/*/trainer_state.json")):
@@ -141,9 +150,11 @@ def _start_model(model: str, pretrained: bool) -> tuple[VisionLanguageModel, Pro
     return create(model, pretrained=pretrained)
 
 
-def _dataset(data: DataConfig, processor: Processor, recipe: Recipe) -> ConversationDataset:
-    conversations = list(formats.read(data.path, data.format, **data.options))
-    root = formats.media_root(data.path, data.media_root)
+def _dataset(data: DataConfig, processor: Processor, recipe: Recipe, out: Path) -> ConversationDataset:
+    path = data.path if data.path is not None else _built(data, out)
+    options = data.options if data.builder is None else {}
+    conversations = list(formats.read(path, data.format, **options))
+    root = formats.media_root(path, data.media_root)
     for conversation in conversations:
         for media in conversation.media:
             source = formats.media_source(media.path, root)
@@ -155,23 +166,36 @@ def _dataset(data: DataConfig, processor: Processor, recipe: Recipe) -> Conversa
     return ConversationDataset(conversations, root, processor, recipe.max_length)
 
 
+def _built(data: DataConfig, out: Path) -> Path:
+    """The folder of a builder's data set below the run's; the same builder and options are built once."""
+    found = builder_class(str(data.builder))
+    builder = found(validate(found.Options, data.options, where=f"data.options of {found.name}"))
+    options = json.dumps(builder.options.model_dump(mode="json"), sort_keys=True)
+    digest = hashlib.sha256(f"{builder.name} {builder.version} {options}".encode()).hexdigest()[:8]
+    folder = out / "data" / f"{builder.name}-{digest}"
+    if not folder.is_dir():
+        run_builder(builder, folder)
+    return folder
+
+
 def _run_stage(
-    recipe: Recipe,
     stage: StageConfig,
+    settings: TrainingArguments,
     model: VisionLanguageModel,
     processor: Processor,
     dataset: ConversationDataset,
     folder: Path,
     finished: Path,
+    metrics: Path,
 ) -> None:
     trainer = VisionLanguageTrainer(
         model=model,
-        args=training_arguments(recipe, stage, folder),
+        args=settings,
         train_dataset=dataset,
         data_collator=lambda samples: processor.collate(samples, padding_side="right"),
         objective=objectives.get(stage.objective),
         stage=stage,
-        callbacks=[MetricsLog(folder.parents[1] / "metrics.jsonl", stage.name)],
+        callbacks=[MetricsLog(metrics, stage.name)],
     )
     # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
     trainer.remove_callback(transformers.PrinterCallback)

@@ -1,0 +1,193 @@
+"""easy-VQA (Victor Zhou, 2019): pictures of one coloured shape with questions of one-word answers, all templated.
+
+    easy-vqa's data/<split>/{images/N.png, questions.json} ─▶ easy-vqa/<split>/N, images/<split>/N.png
+
+The data come with the Python package easy-vqa: 4,000 pictures with 38,575 questions for training and 1,000 others with
+9,673 for testing, of three types: shape, color and yes-no. A conversation opens with the image, then, as in Vision-Flan
+(Xu et al., arXiv 2402.11690), the task's instruction, a blank line and the question.
+
+The package's files are located and never imported: this file has the package's name, so where it is run in place
+`import easy_vqa` would find this file.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from mminstruct.building import Builder
+from mminstruct.config import Config
+from mminstruct.conversation import Conversation, Media, Message, image, text
+from mminstruct.errors import DataError
+from mminstruct.files import read_json, sha256
+from mminstruct.media import open_image
+
+PACKAGE = "easy-vqa"
+INSTRUCTION = "Answer the question about the picture with one word."
+TASKS = {
+    "easy-vqa+shape": frozenset({"circle", "rectangle", "triangle"}),
+    "easy-vqa+color": frozenset({"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}),
+    "easy-vqa+yes-no": frozenset({"yes", "no"}),
+}
+
+Split = Literal["train", "test"]
+
+_REMEDY = f"run: pip install --force-reinstall {PACKAGE}==1.0"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question; `index` is its place among those of its image."""
+
+    image: int
+    index: int
+    text: str
+    answer: str
+    task: str
+
+
+class EasyVqa(Builder):
+    name = "easy-vqa"
+    version = "1"
+    summary = "easy-VQA: 4,000 + 1,000 pictures of one shape, 48,248 questions of three types (pip install easy-vqa)."
+    licence = "MIT"
+
+    class Options(Config):
+        """What is built.
+
+        Args:
+            split: the pictures to train on, or the others to test with.
+            turns: `all` questions of a picture in one conversation, a `single` one, or so many at most.
+            shuffle_seed: shuffles each picture's questions; without it they keep their order.
+            tasks: only questions of these tasks (shape, color, yes-no); pictures without one are left out.
+            limit: only the first so many pictures.
+            instruction: what stands before the first question of a conversation; empty for none.
+        """
+
+        split: Split = "train"
+        turns: int | Literal["all", "single"] = "all"
+        shuffle_seed: int | None = None
+        tasks: list[Literal["shape", "color", "yes-no"]] = Field(default=["shape", "color", "yes-no"], min_length=1)
+        limit: int | None = Field(default=None, ge=1)
+        instruction: str = INSTRUCTION
+
+        @field_validator("turns", mode="before")
+        @classmethod
+        def _turns_are_named_or_counted(cls, value: Any) -> Any:
+            if value in ("all", "single") or (type(value) is int and value >= 1):
+                return value
+            raise ValueError("give all, single, or a whole number from 1 on")
+
+    options: Options
+
+    def build(self, folder: Path) -> Iterator[Conversation]:
+        """Raises `DataError` where the package is missing or its data are not as described above."""
+        source = data_folder() / self.options.split / "images"
+        parents = [f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"]
+        (folder / "images" / self.options.split).mkdir(parents=True)
+        for number, asked in self._by_image():
+            picture = source / f"{number}.png"
+            width, height = open_image(picture).size  # a broken picture is found here, not in training
+            media = Media(
+                path=f"images/{self.options.split}/{number}.png", sha256=sha256(picture), width=width, height=height
+            )
+            shutil.copyfile(picture, folder / media.path)
+            for name, group in self._groups(f"{self.name}/{self.options.split}/{number}", asked):
+                tasks = [question.task for question in group]
+                yield Conversation(
+                    id=name,
+                    messages=self._messages(group),
+                    media=[media],
+                    task=tasks[0] if len(tasks) == 1 else None,
+                    extra=None if len(tasks) == 1 else {"tasks": tasks},
+                    provenance=self.provenance(parents),
+                )
+
+    def count(self) -> int:
+        return sum(len(self._groups("", asked)) for _, asked in self._by_image())
+
+    def _by_image(self) -> Iterator[tuple[int, list[Question]]]:
+        """(image, its questions in the order that they are asked in)."""
+        tasks = {f"{self.name}+{task}" for task in self.options.tasks}
+        wanted = (question for question in questions(self.options.split) if question.task in tasks)
+        by_image = itertools.groupby(wanted, key=lambda question: question.image)
+        for number, found in itertools.islice(by_image, self.options.limit):
+            asked = list(found)
+            if self.options.shuffle_seed is not None:
+                random.Random(f"{self.options.shuffle_seed}/{self.options.split}/{number}").shuffle(asked)
+            yield number, asked
+
+    def _groups(self, prefix: str, asked: list[Question]) -> list[tuple[str, Sequence[Question]]]:
+        """(id, questions) of each conversation about one image."""
+        if self.options.turns == "all":
+            return [(prefix, asked)]
+        if self.options.turns == "single":
+            return [(f"{prefix}/q{question.index}", [question]) for question in asked]
+        starts = range(0, len(asked), self.options.turns)
+        return [
+            (f"{prefix}/c{number}", asked[start : start + self.options.turns]) for number, start in enumerate(starts)
+        ]
+
+    def _messages(self, group: Sequence[Question]) -> list[Message]:
+        messages = []
+        for turn, question in enumerate(group):
+            if turn == 0:
+                first = text(prompt(question.text, self.options.instruction))
+                messages.append(Message(role="user", content=[image(), first]))
+            else:
+                messages.append(Message(role="user", content=[text(question.text)]))
+            messages.append(Message(role="assistant", content=[text(question.answer)]))
+        return messages
+
+
+def prompt(question: str, instruction: str = INSTRUCTION) -> str:
+    """The text of a first turn, after the image."""
+    return f"{instruction}\n\n{question}" if instruction else question
+
+
+def data_folder() -> Path:
+    """The folder with `train` and `test` of the installed package. Raises `DataError` where it is not installed."""
+    try:
+        folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("easy_vqa/data")))
+    except importlib.metadata.PackageNotFoundError:
+        raise DataError(f"the Python package {PACKAGE} is not installed; run: pip install {PACKAGE}") from None
+    if not folder.is_dir():
+        raise DataError(f"{folder} of the package {PACKAGE} is missing; {_REMEDY}")
+    return folder
+
+
+def questions(split: Split) -> Iterator[Question]:
+    """The questions of a split, by image, in the package's order.
+
+    Raises:
+        DataError: the package is missing, or its file is not a list of [question, answer, image] sorted by image.
+    """
+    path = data_folder() / split / "questions.json"
+    tasks = {answer: task for task, answers in TASKS.items() for answer in answers}
+    image, index = -1, -1
+    for entry in read_json(path):
+        asked, answer, number = _entry(entry, path)
+        if number < image:
+            raise DataError(f"{path}: the questions are not sorted by image; {_REMEDY}")
+        if answer not in tasks:
+            raise DataError(f"{path}: {answer!r} is an answer of no known task; {_REMEDY}")
+        image, index = number, index + 1 if number == image else 0
+        yield Question(image, index, asked, answer, tasks[answer])
+
+
+def _entry(entry: Any, path: Path) -> tuple[str, str, int]:
+    match entry:
+        case [str(asked), str(answer), int(number)]:
+            return asked, answer, number
+    raise DataError(f"{path}: an entry is not [question, answer, image]; {_REMEDY}")
+
+
+BUILDER = EasyVqa

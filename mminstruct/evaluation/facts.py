@@ -1,0 +1,39 @@
+"""What a report says of the run itself: which model, which program versions."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mminstruct.models.processor import Processor
+    from mminstruct.models.vlm import VisionLanguageModel
+
+PACKAGES = ("mminstruct", "torch", "transformers", "timm", "open_clip_torch", "pillow", "numpy")
+
+
+def model_facts(model: VisionLanguageModel, processor: Processor, folder: Path | None = None) -> dict[str, Any]:
+    """The model's folder, chat template, image preparation and size, as the report shows them."""
+    counts = model.parameter_counts()
+    facts: dict[str, Any] = {
+        "folder": None if folder is None else str(folder),
+        "chat_template": processor.config.chat_template.name,
+        "image_size": processor.config.image.size,
+        "image_tokens": processor.config.image_tokens,
+        "parameters": sum(counts.values()),
+    }
+    facts |= {f"parameters_{part}": count for part, count in counts.items()}
+    return facts | {"dtype": str(model.dtype).removeprefix("torch."), "device": str(model.device)}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a score can depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,210 @@
+"""From answers to numbers: scores per question, means with error bars per question type, and the two baselines.
+
+    Predictions (and the blank control's) ── judge ──▶ BenchmarkResult ── numbers ──▶ report.json
+                                                             └─ write_predictions ──▶ predictions.jsonl
+
+Two baselines say what an accuracy is worth: `majority_accuracy` needs neither image nor question (always the most
+frequent gold answer), `blank_image_accuracy` is the same model shown grey images, so it needs no sight.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mminstruct.evaluation.benchmark import Benchmark, Item
+from mminstruct.evaluation.runner import Predictions, evaluate
+from mminstruct.evaluation.scorers import scorer
+from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_frequent_answer
+from mminstruct.files import atomic_file
+
+if TYPE_CHECKING:
+    from mminstruct.models.processor import Processor
+    from mminstruct.models.vlm import VisionLanguageModel
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The answers to one benchmark and what they scored.
+
+    Attributes:
+        scores: for each item, in order, the score by each of the benchmark's scorers.
+        blank: the blank control's answers to the same items, or None where it was not run.
+        blank_scores: their scores.
+        settings: what the run was told (batch size, limit), for the report.
+    """
+
+    benchmark: Benchmark
+    predictions: Predictions
+    scores: list[dict[str, float]]
+    blank: Predictions | None
+    blank_scores: list[dict[str, float]]
+    settings: dict[str, Any]
+
+    def primary(self, place: int) -> float:
+        """The primary score of an item."""
+        return self.scores[place][self.benchmark.primary_scorer]
+
+    def numbers(self) -> dict[str, Any]:
+        """What `report.json` says of this benchmark; every accuracy is in [0, 1]."""
+        benchmark, items = self.benchmark, self.predictions.items
+        name, judge_one = benchmark.primary_scorer, scorer(benchmark.primary_scorer)
+        everything = list(range(len(items)))
+        golds = [item.answers for item in items]
+        overall = self._figures(everything)
+        finest = _places_by([item.types[-1] if item.types else "" for item in items])
+        return {
+            "name": benchmark.name,
+            "summary": benchmark.summary,
+            **overall,
+            "clusters": len({item.cluster or item.id for item in items}),
+            "scorer": name,
+            "scorers": {
+                other: estimate([scores[other] for scores in self.scores], everything).mean
+                for other in benchmark.scorer_names
+            },
+            "by_type": self._by_type(),
+            "majority_answer": most_frequent_answer(golds),
+            "majority_accuracy": majority_accuracy(golds, judge_one),
+            "majority_by_type_accuracy": sum(
+                majority_accuracy([golds[place] for place in places], judge_one) * len(places)
+                for places in finest.values()
+            )
+            / len(items),
+            "empty_answers": sum(not answer for answer in self.predictions.texts),
+            "seconds": self.predictions.seconds,
+            "questions_per_second": len(items) / self.predictions.seconds,
+            "distinct_requests": self.predictions.generated,
+            "blank_image_seconds": None if self.blank is None else self.blank.seconds,
+            "max_new_tokens": benchmark.max_new_tokens,
+            "options": benchmark.options.model_dump(mode="json"),
+            **self.settings,
+        }
+
+    def _by_type(self) -> dict[str, dict[str, Any]]:
+        """Numbers of each question type, coarse and fine, in alphabetical order."""
+        items, judge_one = self.predictions.items, scorer(self.benchmark.primary_scorer)
+        places_of: dict[str, list[int]] = defaultdict(list)
+        for place, item in enumerate(items):
+            for name in item.types:
+                places_of[name].append(place)
+        return {
+            name: self._figures(places)
+            | {"majority_accuracy": majority_accuracy([items[place].answers for place in places], judge_one)}
+            for name, places in sorted(places_of.items())
+        }
+
+    def _figures(self, places: Sequence[int]) -> dict[str, Any]:
+        """Accuracy, n, standard error and blank control of some of the items."""
+        name, items = self.benchmark.primary_scorer, self.predictions.items
+        clusters = [items[place].cluster or items[place].id for place in places]
+        seen = estimate([self.scores[place][name] for place in places], clusters)
+        figures: dict[str, Any] = {"accuracy": seen.mean, "n": seen.n, "stderr": seen.stderr}
+        figures |= dict.fromkeys(("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr"))
+        if self.blank is not None:
+            unseen = estimate([self.blank_scores[place][name] for place in places], clusters)
+            gains = [self.scores[place][name] - self.blank_scores[place][name] for place in places]
+            gain = estimate(gains, clusters)
+            figures |= {
+                "blank_image_accuracy": unseen.mean,
+                "blank_image_stderr": unseen.stderr,
+                # Of the paired differences, so the difficulty that both runs share does not widen it.
+                "image_gain": gain.mean,
+                "image_gain_stderr": gain.stderr,
+            }
+        return figures
+
+
+def run_benchmark(
+    model: VisionLanguageModel,
+    processor: Processor,
+    benchmark: Benchmark,
+    *,
+    batch_size: int,
+    limit: int | None = None,
+    blank: bool = True,
+    folder: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> BenchmarkResult:
+    """Answer a benchmark, with the blank control, and score it.
+
+    Args:
+        blank: also run the blank control (it costs about as much again, less where questions repeat).
+        folder: where `predictions.jsonl` and `predictions_blank.jsonl` go, each as soon as it is known.
+        progress: called as progress(phase, items done, items in all), phase being "answers" or "blank control".
+
+    Raises:
+        DataError: the benchmark's data is missing or broken.
+        MediaError: an image cannot be read.
+    """
+
+    def one_pass(phase: str, blank_images: bool) -> tuple[Predictions, list[dict[str, float]]]:
+        predictions = evaluate(
+            model,
+            processor,
+            benchmark,
+            batch_size=batch_size,
+            limit=limit,
+            blank_images=blank_images,
+            progress=None if progress is None else lambda done, total: progress(phase, done, total),
+        )
+        scores = judge(benchmark, predictions)
+        if folder is not None:
+            name = "predictions_blank.jsonl" if blank_images else "predictions.jsonl"
+            write_predictions(folder / name, predictions, scores)
+        return predictions, scores
+
+    predictions, scores = one_pass("answers", blank_images=False)
+    settings = {"batch_size": batch_size, "limit": limit}
+    result = BenchmarkResult(benchmark, predictions, scores, None, [], settings)
+    if blank:
+        control, control_scores = one_pass("blank control", blank_images=True)
+        result = replace(result, blank=control, blank_scores=control_scores)
+    return result
+
+
+def judge(benchmark: Benchmark, predictions: Predictions) -> list[dict[str, float]]:
+    """Each answer's score by each of the benchmark's scorers, in the order of the items."""
+    scorers = {name: scorer(name) for name in benchmark.scorer_names}
+    return [
+        {name: score(answer, item.answers) for name, score in scorers.items()}
+        for item, answer in zip(predictions.items, predictions.texts, strict=True)
+    ]
+
+
+def write_predictions(path: Path, predictions: Predictions, scores: Sequence[dict[str, float]]) -> None:
+    """One JSON line per item; the file appears whole or not at all.
+
+    It holds gold answers and predictions, so `mminstruct score` takes it for either.
+    """
+    with atomic_file(path) as stream:
+        for item, answer, scored in zip(predictions.items, predictions.texts, scores, strict=True):
+            stream.write(json.dumps(_line(item, answer, scored), ensure_ascii=False) + "\n")
+
+
+def _line(item: Item, answer: str, scores: dict[str, float]) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "id": item.id,
+        "image": str(item.images[0]) if item.images else None,
+        "question": item.question,
+        "answers": list(item.answers),
+        "prediction": answer,
+        "scores": scores,
+        "kind": item.kind,
+    }
+    if item.detail:
+        line["detail"] = item.detail
+    if len(item.images) > 1:
+        line["images"] = [str(path) for path in item.images]
+    return line
+
+
+def _places_by(names: Sequence[str]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(names):
+        groups[name].append(place)
+    return groups

@@ -1,0 +1,145 @@
+"""A chat as turns: questions with images, answers that stream in, undo, retry and reset.
+
+    chat = ChatSession(generator)
+    for delta in chat.ask("What is on the sign?", [image], settings, cancel):
+        ...
+    chat.turns[-1].answer             # the whole answer, or as much of it as there was when it was stopped
+
+No user interface in here: the terminal and the web page show the same turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, TextPart
+from mminstruct.errors import DataError
+from mminstruct.serving.generator import Answer, GenerationSettings, Generator, Usage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(eq=False)  # two equal questions are still two turns
+class Turn:
+    """One question and its answer.
+
+    `answer` grows while it streams and is None before it began. `error` is set when generation failed: such a turn is
+    shown, but is no part of the conversation that the model sees next. `attachment` is the caller's own (a user
+    interface keeps there what it needs to show the images again).
+    """
+
+    text: str
+    images: list[Image] = field(default_factory=list)
+    answer: str | None = None
+    usage: Usage | None = None
+    error: Exception | None = None
+    attachment: Any = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the model sees this turn: it has an answer, maybe a stopped one."""
+        return self.answer is not None and self.error is None
+
+
+def conversation_of(turns: Sequence[Turn], system: str | None = None) -> tuple[Conversation, list[Image]]:
+    """The record and its images that ask for an answer to the last turn.
+
+    In a user turn images stand before the text, as in the training data. Turns before the last one count only when they
+    were answered. Raises `DataError` when there is no turn.
+    """
+    if not turns:
+        raise DataError("the chat has no question; add a turn first")
+    messages: list[Message] = []
+    images: list[Image] = []
+    if system:
+        messages.append(Message(role="system", content=[TextPart(text=system)]))
+    *past, last = turns
+    for turn in [*(t for t in past if t.counts), last]:
+        content: list[Part] = [ImagePart(index=len(images) + place) for place in range(len(turn.images))]
+        images.extend(turn.images)
+        messages.append(Message(role="user", content=[*content, TextPart(text=turn.text)]))
+        if turn is not last:
+            messages.append(Message(role="assistant", content=[TextPart(text=(turn.answer or "").strip())]))
+    media = [Media(path=f"image-{number}", width=image.width, height=image.height) for number, image in enumerate(images)]
+    return Conversation(id="chat", messages=messages, media=media), images
+
+
+class ChatSession:
+    """The turns of one chat with one generator.
+
+    Methods may be called while an answer streams, from another thread: `undo` and `reset` take the turn out of the chat,
+    and what still streams then belongs to no chat. They do not stop the answer: that is the caller's `cancel`.
+    """
+
+    def __init__(self, generator: Generator, system: str | None = None) -> None:
+        self.generator = generator
+        self.system = system
+        self.turns: list[Turn] = []
+
+    def ask(
+        self,
+        text: str,
+        images: Sequence[Image] = (),
+        settings: GenerationSettings | None = None,
+        cancel: threading.Event | None = None,
+        attachment: Any = None,
+    ) -> Iterator[str]:
+        """Add a question and stream its answer. The turn is in `turns` as soon as this returns.
+
+        Raises `DataError` when there is neither text nor image; iterating raises what generation raised.
+        """
+        if not text.strip() and not images:
+            raise DataError("the question is empty; type a question or add an image")
+        turn = Turn(text=text, images=list(images), attachment=attachment)
+        return self._answer([*self.turns, turn], settings, cancel)
+
+    def retry(
+        self, settings: GenerationSettings | None = None, cancel: threading.Event | None = None
+    ) -> Iterator[str]:
+        """Answer the last question again. Raises `DataError` when there is none."""
+        if not self.turns:
+            raise DataError("the chat has no question to answer again; ask one")
+        old = self.turns[-1]
+        again = Turn(text=old.text, images=old.images, attachment=old.attachment)
+        return self._answer([*self.turns[:-1], again], settings, cancel)
+
+    def undo(self) -> Turn | None:
+        """Take the last turn out of the chat and return it; None when there is none."""
+        if not self.turns:
+            return None
+        last = self.turns[-1]
+        self.turns = self.turns[:-1]
+        return last
+
+    def reset(self) -> None:
+        """Start over."""
+        self.turns = []
+
+    def _answer(
+        self, turns: list[Turn], settings: GenerationSettings | None, cancel: threading.Event | None
+    ) -> Iterator[str]:
+        turn = turns[-1]
+        conversation, images = conversation_of(turns, self.system)
+        answer = self.generator.stream(conversation, images, settings, cancel)
+        turn.usage = answer.usage
+        turn.answer = ""
+        self.turns = turns
+        return _stream_into(turn, answer)
+
+
+def _stream_into(turn: Turn, answer: Answer) -> Iterator[str]:
+    with answer:
+        try:
+            for delta in answer:
+                # Many tokenizers begin an answer with a space, which belongs to the template and not to the answer.
+                text = delta if turn.answer else delta.lstrip()
+                if text:
+                    turn.answer = (turn.answer or "") + text
+                    yield text
+        except Exception as error:
+            turn.error = error
+            raise
