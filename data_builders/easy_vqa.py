@@ -6,6 +6,10 @@ The data come with the Python package easy-vqa: 4,000 pictures with 38,575 quest
 9,673 for testing, of three types: shape, color and yes-no. A conversation opens with the image, then, as in Vision-Flan
 (Xu et al., arXiv 2402.11690), the task's instruction, a blank line and the question.
 
+With `style=captions` a picture has one turn instead, for the stage that aligns vision and language: a caption ("blue
+rectangle") made of what its shape and color questions and their answers say. Pictures that none of them describes are
+left out.
+
 The package's files are located and never imported: this file has the package's name, so where it is run in place
 `import easy_vqa` would find this file.
 """
@@ -32,9 +36,12 @@ from mminstruct.media import open_image
 
 PACKAGE = "easy-vqa"
 INSTRUCTION = "Answer the question about the picture with one word."
+CAPTION_INSTRUCTION = "Describe the picture."
+SHAPES = frozenset({"circle", "rectangle", "triangle"})
+COLORS = frozenset({"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"})
 TASKS = {
-    "easy-vqa+shape": frozenset({"circle", "rectangle", "triangle"}),
-    "easy-vqa+color": frozenset({"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}),
+    "easy-vqa+shape": SHAPES,
+    "easy-vqa+color": COLORS,
     "easy-vqa+yes-no": frozenset({"yes", "no"}),
 }
 
@@ -56,7 +63,7 @@ class Question:
 
 class EasyVqa(Builder):
     name = "easy-vqa"
-    version = "1"
+    version = "2"
     summary = "easy-VQA: 4,000 + 1,000 pictures of one shape, 48,248 questions of three types (pip install easy-vqa)."
     licence = "MIT"
 
@@ -64,6 +71,7 @@ class EasyVqa(Builder):
         """What is built.
 
         Args:
+            style: the questions as they are, or a caption made of them.
             split: the pictures to train on, or the others to test with.
             turns: `all` questions of a picture in one conversation, a `single` one, or so many at most.
             shuffle_seed: shuffles each picture's questions; without it they keep their order.
@@ -72,6 +80,7 @@ class EasyVqa(Builder):
             instruction: what stands before the first question of a conversation; empty for none.
         """
 
+        style: Literal["questions", "captions"] = "questions"
         split: Split = "train"
         turns: int | Literal["all", "single"] = "all"
         shuffle_seed: int | None = None
@@ -100,11 +109,10 @@ class EasyVqa(Builder):
                 path=f"images/{self.options.split}/{number}.png", sha256=sha256(picture), width=width, height=height
             )
             shutil.copyfile(picture, folder / media.path)
-            for name, group in self._groups(f"{self.name}/{self.options.split}/{number}", asked):
-                tasks = [question.task for question in group]
+            for name, tasks, messages in self._conversations(number, asked):
                 yield Conversation(
                     id=name,
-                    messages=self._messages(group),
+                    messages=messages,
                     media=[media],
                     task=tasks[0] if len(tasks) == 1 else None,
                     extra=None if len(tasks) == 1 else {"tasks": tasks},
@@ -112,7 +120,7 @@ class EasyVqa(Builder):
                 )
 
     def count(self) -> int:
-        return sum(len(self._groups("", asked)) for _, asked in self._by_image())
+        return sum(len(list(self._conversations(number, asked))) for number, asked in self._by_image())
 
     def _by_image(self) -> Iterator[tuple[int, list[Question]]]:
         """(image, its questions in the order that they are asked in)."""
@@ -136,6 +144,18 @@ class EasyVqa(Builder):
             (f"{prefix}/c{number}", asked[start : start + self.options.turns]) for number, start in enumerate(starts)
         ]
 
+    def _conversations(self, number: int, asked: list[Question]) -> Iterator[tuple[str, list[str], list[Message]]]:
+        """(id, tasks, messages) of each conversation about one image."""
+        prefix = f"{self.name}/{self.options.split}/{number}"
+        if self.options.style == "captions":
+            if described := caption(asked):
+                turns = [("user", [image(), text(CAPTION_INSTRUCTION)]), ("assistant", [text(described)])]
+                messages = [Message(role=role, content=content) for role, content in turns]
+                yield f"{prefix}/caption", [f"{self.name}+caption"], messages
+        else:
+            for name, group in self._groups(prefix, asked):
+                yield name, [question.task for question in group], self._messages(group)
+
     def _messages(self, group: Sequence[Question]) -> list[Message]:
         messages = []
         for turn, question in enumerate(group):
@@ -151,6 +171,13 @@ class EasyVqa(Builder):
 def prompt(question: str, instruction: str = INSTRUCTION) -> str:
     """The text of a first turn, after the image."""
     return f"{instruction}\n\n{question}" if instruction else question
+
+
+def caption(asked: Sequence[Question]) -> str:
+    """What the shape and color questions of one picture say of it: "blue rectangle", "blue", "rectangle" or nothing."""
+    told = [question for question in asked if question.task != "easy-vqa+yes-no"]
+    words = {word for question in told for word in [*question.text.rstrip("?").split(), question.answer]}
+    return " ".join(sorted(words & COLORS) + sorted(words & SHAPES))
 
 
 def data_folder() -> Path:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mminstruct.data_builders.easy_vqa import TASKS, Question, data_folder, prompt, questions
+from mminstruct.data_builders.easy_vqa import COLORS, Question, data_folder, prompt, questions
 
 from mminstruct.conversation import Conversation
 from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
 
 SPLIT = "test"
-COLORS = TASKS["easy-vqa+color"]
 
 
 class EasyVqa(Benchmark):

@@ -72,13 +72,13 @@ def evaluate(
     out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
 
-    import mminstruct
     from mminstruct.evaluation.facts import model_facts
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
+    from mminstruct.models.checkpoint import load
 
     start = time.perf_counter()
-    network, processor = mminstruct.load(model, device=pick(device))
+    network, processor = load(model, device=pick(device))
     seconds = {"load": time.perf_counter() - start}
     results = []
     for benchmark in benchmarks:
@@ -150,6 +150,7 @@ def _list(as_json: bool) -> None:
 
 
 def results_table(numbers: dict[str, Any]) -> Table:
+    """A benchmark's numbers, one row for all questions and one for each type."""
     from rich.table import Column, Table
 
     from mminstruct.evaluation.report import percent, points
@@ -170,6 +171,7 @@ def results_table(numbers: dict[str, Any]) -> Table:
 
 
 def show_table(table: Table) -> None:
+    """Print a table on stdout."""
     from rich.console import Console
 
     Console().print(table)

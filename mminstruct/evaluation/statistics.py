@@ -52,7 +52,7 @@ def standard_error(scores: Sequence[float], clusters: Sequence[Hashable]) -> flo
     squares = math.fsum(d * d for group in deviations.values() for d in group)
     pairs = math.fsum(math.fsum(group) ** 2 for group in deviations.values()) - squares
     # At least (sum over clusters of (sum of d)**2) / n**2, so never negative but for rounding.
-    return math.sqrt(max(0.0, squares / (n * n) + pairs / n**2))
+    return math.sqrt(max(0.0, squares / (n * (n - 1)) + pairs / n**2))
 
 
 def most_frequent_answer(answers: Sequence[Sequence[str]]) -> str:

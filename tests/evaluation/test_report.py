@@ -1,0 +1,221 @@
+"""The report: complete, self-contained, safe with other people's text, readable without colour."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mminstruct.errors import DataError, MediaError, RunError
+from mminstruct.evaluation.benchmark import Item
+from mminstruct.evaluation.facts import model_facts
+from mminstruct.evaluation.gallery import THUMBNAIL, data_uri, exhibits
+from mminstruct.evaluation.plot import loss_svg, read_curves, smooth
+from mminstruct.evaluation.report import duration, fact, percent, points, write_report
+from mminstruct.evaluation.results import BenchmarkResult, judge
+from mminstruct.evaluation.runner import Predictions
+
+from .conftest import Mixed, Pair
+
+NASTY = '<script>alert("x")</script> & "quotes"'
+
+
+class Page(html.parser.HTMLParser):
+    """Tags and addresses of a page; fails on a tag that is not closed."""
+
+    VOID = ("meta", "img", "path", "use", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture
+def result(pictures: list[Path]) -> BenchmarkResult:
+    items = [
+        Item(
+            str(number), (pictures[number % 6],), f"{NASTY} {number}?", ("red", NASTY), "color", cluster=str(number % 6)
+        )
+        for number in range(30)
+    ]
+    texts = ["red" if number % 3 else f"{NASTY} wrong" for number in range(30)]
+    benchmark, seen = Mixed(pictures), Predictions(items, texts, 3.0, 30, False)
+    return BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, [], {"batch_size": 8, "limit": 30})
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> list[Path]:
+    files = []
+    for stage, steps in [("align", 30), ("instruct", 50)]:
+        path = tmp_path / stage / "metrics.jsonl"
+        path.parent.mkdir()
+        lines = [
+            {"step": s, "loss": 3 / s, "learning_rate": 1e-3, "stage": stage, "epoch": 0.1} for s in range(1, steps)
+        ]
+        lines.append({"step": steps, "seconds": 3.0, "stage": stage})
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        files.append(path)
+    return files
+
+
+def test_report_is_complete(result: BenchmarkResult, metrics: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    facts = {"folder": "runs/x/model", "parameters": 1234567}
+    report = write_report(
+        folder, [result], metrics_files=metrics, seconds={"train": 75.0}, model_facts=facts, title="My run"
+    )
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
+    assert set(report) == {"benchmarks", "seconds", "model", "versions", "created"}
+    assert report["benchmarks"] == {"mixed_bag": result.numbers()}
+    assert report["model"] == facts and report["seconds"] == {"train": 75.0}
+    assert {"mminstruct", "python", "torch", "transformers"} <= set(report["versions"])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for shown in ("My run", "runs/x/model", "1,234,567", "1 min 15 s", "66.7", "align", "instruct", "training loss"):
+        assert shown in page, shown
+    assert "Not the whole benchmark" in page and "first 30 questions" in page
+
+
+def test_page_is_self_contained_and_escaped(result: BenchmarkResult, metrics: list[Path], tmp_path: Path) -> None:
+    write_report(tmp_path / "report", [result], metrics_files=metrics, title=NASTY)
+    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert "@import" not in text and "url(http" not in text
+    assert page.tags.count("img") == 16
+    assert "&lt;script&gt;" in text and "alert(" in text and "<script>" not in text
+
+
+def test_verdicts_do_not_rely_on_colour(result: BenchmarkResult, tmp_path: Path) -> None:
+    write_report(tmp_path / "report", [result])
+    text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert text.count("✗ wrong") == 8 and text.count("✓ right") == 8
+    assert "prefers-color-scheme: dark" in text and "width=device-width" in text
+    assert "Training loss" not in text
+
+
+def test_gallery_is_a_seeded_sample_of_right_and_wrong(result: BenchmarkResult) -> None:
+    shown = exhibits(result, each=4, seed=0)
+    assert [exhibit.verdict for exhibit in shown] == ["wrong"] * 4 + ["right"] * 4
+    assert shown == exhibits(result, each=4, seed=0) and shown != exhibits(result, each=4, seed=1)
+    assert len(exhibits(result, each=100, seed=0)) == 30
+
+
+def test_gallery_knows_partly_right(pictures: list[Path]) -> None:
+    class Votes(Mixed):
+        primary_scorer = "vqa.evalai"
+
+    item = Item("1", (pictures[0], pictures[1]), "what?", ("red",) * 2 + ("blue",) * 8)
+    seen = Predictions([item], ["red"], 1.0, 1, False)
+    benchmark = Votes(pictures)
+    (exhibit,) = exhibits(BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, [], {}), each=3, seed=0)
+    assert (exhibit.verdict, exhibit.answers, len(exhibit.images)) == ("partly right", ["red", "blue"], 2)
+    assert exhibit.score == pytest.approx(0.6)
+
+
+def test_gallery_says_which_image_is_gone(result: BenchmarkResult, tmp_path: Path) -> None:
+    item = Item("1", (tmp_path / "gone.png",), "what?", ("red",))
+    seen = Predictions([item], ["red"], 1.0, 1, False)
+    gone = BenchmarkResult(result.benchmark, seen, judge(result.benchmark, seen), None, [], {"limit": None})
+    with pytest.raises(MediaError, match=r"gone\.png does not exist"):
+        write_report(tmp_path / "report", [gone])
+    assert not (tmp_path / "report" / "report.json").exists()
+
+
+@pytest.mark.parametrize(("size", "kind"), [((64, 64), "png"), ((2000, 500), "jpeg")])
+def test_images_are_small_and_inside(size: tuple[int, int], kind: str) -> None:
+    import base64
+    import io
+
+    header, _, body = data_uri(Image.new("RGB", size, (255, 0, 0))).partition(",")
+    picture = Image.open(io.BytesIO(base64.b64decode(body)))
+    assert header == f"data:image/{kind};base64" and max(picture.size) <= THUMBNAIL
+
+
+# --- the plot ---------------------------------------------------------------------------------------------------------
+
+
+def test_curves_follow_files_and_stages(metrics: list[Path]) -> None:
+    curves = read_curves(metrics)
+    assert [(curve.label, len(curve.steps)) for curve in curves] == [("align", 29), ("instruct", 49)]
+    assert curves[0].losses[:2] == [3.0, 1.5]
+    svg = loss_svg(curves)
+    assert svg.startswith("<svg") and svg.rstrip().endswith("</svg>") and svg == loss_svg(curves)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no line with a step and a loss"),
+        ('{"step": 1}\n', "no line with a step and a loss"),
+        ("{\n", r"metrics.jsonl:1 is not JSON"),
+        ("[1]\n", r"metrics.jsonl:1 is not a JSON object"),
+    ],
+)
+def test_metrics_that_hold_no_losses(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_curves([path])
+    with pytest.raises(DataError, match="does not exist"):
+        read_curves([tmp_path / "none.jsonl"])
+
+
+def test_smoothing() -> None:
+    assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
+    found = smooth([1.0, math.nan, 1.0])
+    assert found[0] == found[2] == pytest.approx(1.0) and math.isnan(found[1])
+
+
+def test_missing_matplotlib_is_one_clear_line(metrics: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RunError, match=r"pip install 'mminstruct\[eval\]'"):
+        loss_svg(read_curves(metrics))
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def test_words() -> None:
+    assert percent(0.12345) == "12.3\N{NO-BREAK SPACE}%" and percent(None) == "not run"
+    assert points(0.0123) == "±\N{NO-BREAK SPACE}1.2" and points(None) == "unknown"
+    assert [duration(s) for s in (0.25, 59.94, 75, 3600, 7325)] == [
+        "0.2 s",
+        "59.9 s",
+        "1 min 15 s",
+        "1 h 0 min",
+        "2 h 2 min",
+    ]
+    assert [fact(value) for value in (None, 1234567, True, "x", 0.5)] == ["–", "1,234,567", "True", "x", "0.5"]
+
+
+def test_model_facts(pair: Pair, tmp_path: Path) -> None:
+    model, processor = pair
+    facts = model_facts(model, processor, tmp_path)
+    assert facts["folder"] == str(tmp_path) and facts["device"] == "cpu" and facts["dtype"] == "float32"
+    assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    json.dumps(facts)
