@@ -13,7 +13,7 @@ from typing import Any
 
 from mminstruct.chat_template.encode import Piece
 from mminstruct.chat_template.template import ChatTemplate, TemplateConfig, content_pieces
-from mminstruct.conversation import Message
+from mminstruct.conversation import Message, TextPart
 from mminstruct.errors import ConfigError, DataError
 
 # Private-use characters: no text of a data set should hold them, and one that does is refused.
@@ -36,7 +36,7 @@ class TokenizerTemplate(ChatTemplate):
 
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
         if self.config.system is not None and not (messages and messages[0].role == "system"):
-            messages = [Message(role="system", content=[{"type": "text", "text": self.config.system}]), *messages]
+            messages = [Message(role="system", content=[TextPart(text=self.config.system)]), *messages]
         contents = [content_pieces(message, supervised=message.role == "assistant") for message in messages]
         marked = self._apply(messages, [_OPEN + _join(pieces) + _CLOSE for pieces in contents], generation_prompt)
         text = self._apply(messages, [_join(pieces) for pieces in contents], generation_prompt)

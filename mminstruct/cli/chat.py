@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from mminstruct.serving.generator import Generator
 
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)]
-Device = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
+Instruction = Annotated[
+    str | None, typer.Option(help="Text to put before the first question, for models that were trained to be told so.")
+]
+Device = Annotated[
+    str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+]
 
 
 def chat(
@@ -25,6 +31,8 @@ def chat(
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Share of the likeliest tokens that is drawn from.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Makes sampled answers repeatable.")] = None,
+    system: System = None,
+    instruction: Instruction = None,
     device: Device = "auto",
     json_lines: Annotated[bool, typer.Option("--json", help="Print each answer as one JSON object.")] = False,
 ) -> None:
@@ -33,7 +41,7 @@ def chat(
     Example: `mminstruct chat runs/quickstart/model --image shapes.png --question "What color is the circle?"`
     """
     from mminstruct.config import validate
-    from mminstruct.serving.chat import ChatSession
+    from mminstruct.serving.chat import ChatSession, Framing
     from mminstruct.serving.generator import GenerationSettings
     from mminstruct.serving.terminal import Terminal, typed_lines
 
@@ -41,7 +49,7 @@ def chat(
     settings = validate(GenerationSettings, values, where="options")
     interactive = question is None and sys.stdin.isatty()
     with _generator(model, device) as generator:
-        terminal = Terminal(ChatSession(generator), settings, interactive, json_lines)
+        terminal = Terminal(ChatSession(generator, Framing(system, instruction)), settings, interactive, json_lines)
         if image:
             terminal.add_images(image)
         if question is not None:
@@ -61,7 +69,11 @@ def demo(
         bool, typer.Option("--allow-public", help="Permit a --host that other computers can reach. There is no login.")
     ] = False,
     max_file_size: Annotated[str, typer.Option(help="The largest upload.")] = "20mb",
-    title: Annotated[str | None, typer.Option(help="Name of the model on the page.", show_default="the folder's")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Name of the model on the page.", show_default="the last two folders of its path")
+    ] = None,
+    system: System = None,
+    instruction: Instruction = None,
     device: Device = "auto",
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -75,8 +87,10 @@ def demo(
     size = app.file_size(max_file_size)
     address = app.reserve(host, port, allow_public)
     with _generator(model, device) as generator:
-        name = title or model.resolve().name
-        with app.running(generator, name, address, size):
+        from mminstruct.serving.chat import Framing
+
+        name = title or "/".join(model.resolve().parts[-2:])
+        with app.running(generator, name, address, Framing(system, instruction), size):
             typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
             if open_browser:
                 typer.launch(address.url)

@@ -33,11 +33,11 @@ def quickstart(
         raise ConfigError(f"{path}: the recipe names no benchmarks under evaluate; use mminstruct train and eval instead")
     require_new(out)
 
-    import mminstruct
     from mminstruct.evaluation.benchmark import load_benchmark
     from mminstruct.evaluation.facts import model_facts
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
+    from mminstruct.models.checkpoint import load
     from mminstruct.training.run import train
 
     benchmarks = [load_benchmark(name) for name in plan.evaluate]
@@ -46,7 +46,7 @@ def quickstart(
     for stage in trained.trainable:
         typer.echo(f"stage {stage}: {trained.seconds[stage]:.0f} s, {sum(trained.trainable[stage].values()):,} parameters")
     began = time.monotonic()
-    model, processor = mminstruct.load(trained.model)
+    model, processor = load(trained.model)
     results = []
     for benchmark in benchmarks:
         with report_progress(benchmark.name) as progress:

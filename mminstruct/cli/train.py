@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 
 from mminstruct import catalog
-from mminstruct.config import apply_overrides, load_yaml, validate
 
 
 def train(
@@ -35,12 +34,11 @@ def run_recipe(
 ) -> None:
     """What `mminstruct train` and `train/finetune.py` both do."""
     path = catalog.find(catalog.RECIPE, name)
+    from mminstruct.config import apply_overrides, dump_yaml, load_yaml, validate
     from mminstruct.training.config import Recipe
 
     recipe = validate(Recipe, apply_overrides(load_yaml(path), overrides), where=str(path))
     if show:
-        from mminstruct.config import dump_yaml
-
         typer.echo(dump_yaml(recipe), nl=False)
         return
     from mminstruct.training.run import train as run
@@ -56,6 +54,8 @@ def run_recipe(
 
 
 def _list(as_json: bool) -> None:
+    from mminstruct.config import load_yaml
+
     found = [(name, load_yaml(catalog.find(catalog.RECIPE, name))) for name in catalog.names(catalog.RECIPE)]
     if as_json:
         typer.echo(json.dumps([{"name": name, "summary": recipe.get("summary")} for name, recipe in found]))

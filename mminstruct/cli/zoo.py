@@ -40,12 +40,12 @@ def list_models(
         typer.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("model", "size", "vision encoder", "connector", "language model", "licence")
+    table = Table(Column("model", no_wrap=True), "size", "vision encoder, connector, language model", "licence")
     for found in rows:
-        size = _size(int(str(found["parameters"])))
-        table.add_row(found["name"], size, *(str(found[key]) for key in list(found)[2:6]))
+        parts = f"{found['vision_encoder']} + {found['connector']} + {found['language_model']}"
+        table.add_row(str(found["name"]), _size(int(str(found["parameters"]))), parts, str(found["licence"]))
     Console().print(table)
 
 

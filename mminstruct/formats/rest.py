@@ -21,6 +21,9 @@ from mminstruct.formats.items import record
 
 KEY = "mminstruct"
 _FOREIGN = {"id", "messages", "media", "extra"}  # what formats and this module hold in keys of their own
+# The keys that formats are told apart by. A record's own extra key of such a name must not make its file look like
+# another format's.
+_TELLING = {"conversations", "messages"}
 _FIELDS = set(Conversation.model_fields) - _FOREIGN
 
 
@@ -74,7 +77,7 @@ def pack(conversation: Conversation, order: Sequence[int], keys: Keys) -> tuple[
 
 def _fits(extra: dict[str, Any], count: int, keys: Keys) -> bool:
     """Whether `extra` can stand as keys of the item and of its turns and be read again as it was."""
-    if not extra or any(name in keys.item and name != keys.turns for name in extra):
+    if not extra or ((keys.item | _TELLING) - {keys.turns}) & extra.keys():
         return False
     turns = extra.get(keys.turns)
     return keys.turns not in extra or (

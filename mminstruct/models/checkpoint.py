@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,11 +63,12 @@ def load(
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
     shards = _shards(folder)
-    saved_dtype = config.dtype or torch.float32
-    model = VisionLanguageModel(config).to(saved_dtype)
+    saved_dtype: Any = config.dtype or torch.float32
+    model = VisionLanguageModel(config)
+    model.to(dtype=saved_dtype)  # type: ignore[call-arg]
     _fill(model, shards, folder)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    model.to(device=device, dtype=dtype or saved_dtype).eval()
+    model.to(device=device, dtype=dtype or saved_dtype).eval()  # type: ignore[call-arg]
     for name in PARTS:
         origin = processor.config.origins.get(name, "unknown")
         log.info("%s: from %s (first made from: %s)", name, folder, origin)

@@ -61,7 +61,7 @@ def create(
     if tiny:  # the package's own tokenizer learns the end mark of the row's template, so that the row keeps it
         end = get_template(spec.chat_template, tokenizer).end
         tokenizer.add_tokens([AddedToken(end, special=True, normalized=False)], special_tokens=True)
-    image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    image_token_id = tokenizer.get_added_vocab()[IMAGE_TOKEN]
     text_config = dict(spec.language_model.architecture)
     text_config["vocab_size"] = max(text_config.get("vocab_size", 0), len(tokenizer))
     config = VisionLanguageConfig(
@@ -74,7 +74,7 @@ def create(
     origins = {"vision_encoder": "random", "connector": "random", "language_model": "random"}
     if pretrained:
         _fetch_weights(model, spec, origins)
-    model.to(dtype)
+    model.to(dtype=dtype)  # type: ignore[call-arg]
     size = spec.vision_encoder.image.size
     processor = Processor(
         tokenizer,

@@ -30,9 +30,9 @@ def to_pixels(picture: Image.Image, config: ImageConfig) -> torch.Tensor:
         picture = picture.crop((left, top, left + size, top + size))
     elif picture.size != (size, size):
         picture = picture.resize((size, size), resample)
-    values = np.asarray(picture, dtype=np.float32) / 255.0
-    values = (values - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
-    return torch.from_numpy(values.transpose(2, 0, 1).copy())
+    pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1).contiguous()
+    mean, std = torch.tensor(config.mean).view(3, 1, 1), torch.tensor(config.std).view(3, 1, 1)
+    return (pixels / 255.0 - mean) / std
 
 
 def pad_to_square(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:

@@ -56,6 +56,10 @@ class Processor:
         self.config = config
         self.template = get_template(config.chat_template, tokenizer)
 
+    def with_template(self, template: TemplateConfig) -> Processor:
+        """The same processor with another chat template, for a stage of training that has its own."""
+        return Processor(self.tokenizer, self.config.model_copy(update={"chat_template": template}))
+
     # ---- one sample ------------------------------------------------------------------------------------------------
 
     def training_sample(self, conversation: Conversation, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
@@ -132,7 +136,7 @@ class Processor:
 
     # ---- text ------------------------------------------------------------------------------------------------------
 
-    def decode(self, ids: Sequence[int] | torch.Tensor) -> str:
+    def decode(self, ids: list[int] | torch.Tensor) -> str:
         """Generated ids as text, special tokens and outer white space dropped."""
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return text.removesuffix(self.template.end).strip()

@@ -42,7 +42,7 @@ class VisionLanguageConfig(PreTrainedConfig):
             text_config = AutoConfig.for_model(**text_config)
         self.vision_encoder = vision_encoder
         self.connector = connector
-        self.text_config = text_config
+        self.text_config: Any = text_config
         self.image_token_id = image_token_id
         if text_config is not None:
             kwargs["tie_word_embeddings"] = text_config.tie_word_embeddings
@@ -67,7 +67,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         self.connector = connectors.build(
             validate(ConnectorConfig, config.connector or {}, "connector"),
             input_size=self.vision_encoder.hidden_size,
-            output_size=config.text_config.hidden_size,
+            output_size=config.text_config.get_text_config().hidden_size,
         )
         self.post_init()
 
@@ -89,10 +89,10 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, value: torch.nn.Module) -> None:
         self.language_model.set_output_embeddings(value)
 
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None = None, **kwargs: Any
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: torch.LongTensor, pixel_values: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore[misc]
         # Only the prefill sees the pictures; afterwards their keys and values are in the cache.
         inputs["pixel_values"] = pixel_values if kwargs.get("is_first_iteration", False) else None
         return inputs

@@ -1,9 +1,10 @@
 """A chat as turns: questions with images, answers that stream in, undo, retry and reset.
 
     chat = ChatSession(generator)
-    for delta in chat.ask("What is on the sign?", [image], settings, cancel):
+    reply = chat.ask("What is on the sign?", [image], settings, cancel)
+    for delta in reply:
         ...
-    chat.turns[-1].answer             # the whole answer, or as much of it as there was when it was stopped
+    reply.turn.answer                 # the whole answer, or as much of it as there was when it was stopped
 
 No user interface in here: the terminal and the web page show the same turns.
 """
@@ -45,7 +46,22 @@ class Turn:
         return self.answer is not None and self.error is None
 
 
-def conversation_of(turns: Sequence[Turn], system: str | None = None) -> tuple[Conversation, list[Image]]:
+@dataclass(frozen=True)
+class Framing:
+    """What the model is told beside the questions.
+
+    `system` replaces the chat template's own system text. `instruction` stands before the first question, with a blank
+    line between them, for models that were trained to be told so (Vision-Flan's form).
+    """
+
+    system: str | None = None
+    instruction: str | None = None
+
+
+NO_FRAMING = Framing()
+
+
+def conversation_of(turns: Sequence[Turn], framing: Framing = NO_FRAMING) -> tuple[Conversation, list[Image]]:
     """The record and its images that ask for an answer to the last turn.
 
     In a user turn images stand before the text, as in the training data. Turns before the last one count only when they
@@ -55,29 +71,68 @@ def conversation_of(turns: Sequence[Turn], system: str | None = None) -> tuple[C
         raise DataError("the chat has no question; add a turn first")
     messages: list[Message] = []
     images: list[Image] = []
-    if system:
-        messages.append(Message(role="system", content=[TextPart(text=system)]))
+    if framing.system is not None:
+        messages.append(Message(role="system", content=[TextPart(text=framing.system)]))
     *past, last = turns
     for turn in [*(t for t in past if t.counts), last]:
         content: list[Part] = [ImagePart(index=len(images) + place) for place in range(len(turn.images))]
         images.extend(turn.images)
-        messages.append(Message(role="user", content=[*content, TextPart(text=turn.text)]))
+        first = not any(message.role == "user" for message in messages)
+        text = f"{framing.instruction}\n\n{turn.text}" if first and framing.instruction else turn.text
+        messages.append(Message(role="user", content=[*content, TextPart(text=text)]))
         if turn is not last:
             messages.append(Message(role="assistant", content=[TextPart(text=(turn.answer or "").strip())]))
-    media = [Media(path=f"image-{number}", width=image.width, height=image.height) for number, image in enumerate(images)]
+    media = [
+        Media(path=f"image-{number}", width=image.width, height=image.height) for number, image in enumerate(images)
+    ]
     return Conversation(id="chat", messages=messages, media=media), images
+
+
+class Reply(Iterator[str]):
+    """The answer to `turn`, piece by piece; each piece is in `turn.answer` when it is handed out.
+
+    `close()` (or dropping the object) cancels what is left of it.
+    """
+
+    def __init__(self, turn: Turn, answer: Answer) -> None:
+        self.turn = turn
+        self._answer = answer
+        turn.usage = answer.usage
+        turn.answer = ""
+
+    def __iter__(self) -> Reply:
+        return self
+
+    def __next__(self) -> str:
+        """The next piece. Raises the original error when generation failed, and keeps it in `turn.error`."""
+        while True:
+            try:
+                piece = next(self._answer)
+            except StopIteration:
+                raise
+            except Exception as error:
+                self.turn.error = error
+                raise
+            # Many tokenizers begin an answer with a space, which belongs to the template and not to the answer.
+            text = piece if self.turn.answer else piece.lstrip()
+            if text:
+                self.turn.answer = (self.turn.answer or "") + text
+                return text
+
+    def close(self) -> None:
+        self._answer.close()
 
 
 class ChatSession:
     """The turns of one chat with one generator.
 
-    Methods may be called while an answer streams, from another thread: `undo` and `reset` take the turn out of the chat,
-    and what still streams then belongs to no chat. They do not stop the answer: that is the caller's `cancel`.
+    Methods may be called while an answer streams, from another thread: `undo` and `reset` take the turn out of the
+    chat, and what still streams then belongs to no chat. They do not stop the answer: that is the caller's `cancel`.
     """
 
-    def __init__(self, generator: Generator, system: str | None = None) -> None:
+    def __init__(self, generator: Generator, framing: Framing = NO_FRAMING) -> None:
         self.generator = generator
-        self.system = system
+        self.framing = framing
         self.turns: list[Turn] = []
 
     def ask(
@@ -87,7 +142,7 @@ class ChatSession:
         settings: GenerationSettings | None = None,
         cancel: threading.Event | None = None,
         attachment: Any = None,
-    ) -> Iterator[str]:
+    ) -> Reply:
         """Add a question and stream its answer. The turn is in `turns` as soon as this returns.
 
         Raises `DataError` when there is neither text nor image; iterating raises what generation raised.
@@ -97,9 +152,7 @@ class ChatSession:
         turn = Turn(text=text, images=list(images), attachment=attachment)
         return self._answer([*self.turns, turn], settings, cancel)
 
-    def retry(
-        self, settings: GenerationSettings | None = None, cancel: threading.Event | None = None
-    ) -> Iterator[str]:
+    def retry(self, settings: GenerationSettings | None = None, cancel: threading.Event | None = None) -> Reply:
         """Answer the last question again. Raises `DataError` when there is none."""
         if not self.turns:
             raise DataError("the chat has no question to answer again; ask one")
@@ -119,27 +172,8 @@ class ChatSession:
         """Start over."""
         self.turns = []
 
-    def _answer(
-        self, turns: list[Turn], settings: GenerationSettings | None, cancel: threading.Event | None
-    ) -> Iterator[str]:
-        turn = turns[-1]
-        conversation, images = conversation_of(turns, self.system)
+    def _answer(self, turns: list[Turn], settings: GenerationSettings | None, cancel: threading.Event | None) -> Reply:
+        conversation, images = conversation_of(turns, self.framing)
         answer = self.generator.stream(conversation, images, settings, cancel)
-        turn.usage = answer.usage
-        turn.answer = ""
         self.turns = turns
-        return _stream_into(turn, answer)
-
-
-def _stream_into(turn: Turn, answer: Answer) -> Iterator[str]:
-    with answer:
-        try:
-            for delta in answer:
-                # Many tokenizers begin an answer with a space, which belongs to the template and not to the answer.
-                text = delta if turn.answer else delta.lstrip()
-                if text:
-                    turn.answer = (turn.answer or "") + text
-                    yield text
-        except Exception as error:
-            turn.error = error
-            raise
+        return Reply(turns[-1], answer)

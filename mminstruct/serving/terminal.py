@@ -20,7 +20,7 @@ from rich.console import Console
 
 from mminstruct.errors import DataError, MminstructError, did_you_mean
 from mminstruct.media import open_image
-from mminstruct.serving.chat import ChatSession, Turn
+from mminstruct.serving.chat import ChatSession, Reply, Turn
 from mminstruct.serving.detokenizer import printable
 from mminstruct.serving.generator import GenerationSettings
 
@@ -37,7 +37,9 @@ Ctrl-C stops an answer; what there is of it stays in the conversation."""
 class Terminal:
     """One chat. `interactive` is for a person: prompts, hints, Ctrl-C; otherwise the first error ends the chat."""
 
-    def __init__(self, chat: ChatSession, settings: GenerationSettings, interactive: bool, as_json: bool = False) -> None:
+    def __init__(
+        self, chat: ChatSession, settings: GenerationSettings, interactive: bool, as_json: bool = False
+    ) -> None:
         self.chat = chat
         self.settings = settings
         self.interactive = interactive
@@ -106,19 +108,19 @@ class Terminal:
         self._images, self._paths = [], []
         self._note("a new conversation")
 
-    def _answer(self, begin: Callable[[threading.Event], Iterator[str]]) -> None:
+    def _answer(self, begin: Callable[[threading.Event], Reply]) -> None:
         cancel = threading.Event()
         with _interrupts_set(cancel) if self.interactive else contextlib.nullcontext():
-            stream = begin(cancel)
+            reply = begin(cancel)
+            turn = reply.turn
             try:
-                for delta in stream:
+                for delta in reply:
                     if not self.as_json:
                         self.answers.out(printable(delta), end="", highlight=False)
                         self.answers.file.flush()
             finally:
-                if not self.as_json and self.chat.turns and self.chat.turns[-1].answer:
+                if not self.as_json and turn.answer:
                     self.answers.out("")
-        turn = self.chat.turns[-1]
         if self.as_json:
             self.answers.out(json.dumps(_record(turn), ensure_ascii=False), highlight=False)
         elif self.interactive:

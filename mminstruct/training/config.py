@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
 from mminstruct.errors import did_you_mean
 from mminstruct.models.vlm import PARTS
@@ -43,6 +44,7 @@ class StageConfig(Config):
     Attributes:
         train: the parts that learn; every other part keeps its values bit for bit.
         learning_rate: the peak, one for all parts or one per part of `train`.
+        chat_template: for this stage only (LLaVA aligns with `plain`); the model keeps its own.
         batch_size: conversations per process and micro-batch; the optimiser's step sees
             `batch_size * accumulate * processes` of them and divides by their supervised tokens, however they are split.
         warmup: share of the steps with a rising learning rate; a cosine to zero follows.
@@ -53,6 +55,7 @@ class StageConfig(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     train: list[str]
     data: DataConfig | None = None
+    chat_template: TemplateConfig | None = None
     objective: str = "sft"
     epochs: float = Field(default=1.0, gt=0)
     steps: int | None = Field(default=None, gt=0)

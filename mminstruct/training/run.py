@@ -81,7 +81,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     try:
         started = time.monotonic()
         with arguments[0].main_process_first():  # one process builds the data, the others wait and read it
-            datasets = [_dataset(stage.data or recipe.data, processor, recipe, out) for stage in recipe.stages]
+            datasets = [_dataset(stage, processor, recipe, out) for stage in recipe.stages]
         seconds["data"] = round(time.monotonic() - started, 2)
         if _is_main() and not resume:
             write_text(out / _RESOLVED, resolved)
@@ -95,11 +95,22 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
             started = time.monotonic()
             _run_stage(stage, settings, model, processor, dataset, folder, finished, out / "metrics.jsonl")
             seconds[stage.name] = round(time.monotonic() - started, 2)
-    except MminstructError:
+    except MminstructError as error:
         if _is_main() and not resume and not list(out.glob("stages/*/*/trainer_state.json")):
             shutil.rmtree(out, ignore_errors=True)  # nothing was saved that a resume could use
-        raise
+        told = _without_worker_traceback(error)
+        if told is error:
+            raise
+        raise told from error
     return TrainingResult(out / "model", seconds, trainable)
+
+
+def _without_worker_traceback(error: MminstructError) -> MminstructError:
+    """The error itself where a data loader's process has wrapped its whole traceback into the message."""
+    lines = str(error.args[0]).strip().splitlines()
+    if len(lines) > 1 and lines[0].startswith("Caught ") and "DataLoader worker" in lines[0]:
+        return type(error)(lines[-1].partition(": ")[2])
+    return error
 
 
 def freeze(model: VisionLanguageModel, train_parts: list[str]) -> dict[str, int]:
@@ -150,7 +161,10 @@ def _start_model(model: str, pretrained: bool) -> tuple[VisionLanguageModel, Pro
     return create(model, pretrained=pretrained)
 
 
-def _dataset(data: DataConfig, processor: Processor, recipe: Recipe, out: Path) -> ConversationDataset:
+def _dataset(stage: StageConfig, processor: Processor, recipe: Recipe, out: Path) -> ConversationDataset:
+    data = stage.data or recipe.data
+    if stage.chat_template is not None:
+        processor = processor.with_template(stage.chat_template)
     path = data.path if data.path is not None else _built(data, out)
     options = data.options if data.builder is None else {}
     conversations = list(formats.read(path, data.format, **options))

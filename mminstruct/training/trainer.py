@@ -33,6 +33,8 @@ from mminstruct.training.objectives import Objective
 class VisionLanguageTrainer(Trainer):
     """See the module. `stage` says what trains and how; the model's `requires_grad` flags are set by the caller."""
 
+    objective: Objective
+
     def __init__(self, *args: Any, objective: Objective, stage: StageConfig, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.objective = objective
@@ -45,7 +47,7 @@ class VisionLanguageTrainer(Trainer):
         count = sum((self.objective.count(batch) for batch in batch_samples), torch.tensor(0)).to(device)
         return self.accelerator.reduce(count, reduction="sum") if self.args.world_size > 1 else count
 
-    def compute_loss(
+    def compute_loss(  # type: ignore[override]
         self,
         model: nn.Module,
         inputs: dict[str, torch.Tensor],
@@ -92,7 +94,8 @@ class VisionLanguageTrainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        dataset: ConversationDataset = self.train_dataset
+        dataset = self.train_dataset
+        assert isinstance(dataset, ConversationDataset)
         return EpochSampler(
             len(dataset),
             seed=self.args.seed,

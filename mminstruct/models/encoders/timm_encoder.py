@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 
@@ -15,6 +17,8 @@ from mminstruct.models.encoders.base import VisionEncoder
 
 
 class TimmEncoder(VisionEncoder):
+    model: Any  # timm's models share methods that torch.nn.Module does not declare
+
     def __init__(self, config: EncoderConfig, pretrained: bool = False) -> None:
         super().__init__(config)
         architecture, _, _ = config.name.partition(".")
@@ -22,29 +26,29 @@ class TimmEncoder(VisionEncoder):
             raise ConfigError(f"timm has no model {config.name!r}.{did_you_mean(architecture, timm.list_models())}")
         pretrained = pretrained and bool(config.weights)
         try:
-            self.model = timm.create_model(
+            model: Any = timm.create_model(
                 config.name, pretrained=pretrained, num_classes=0, global_pool="", **config.architecture
             )
         except TypeError as error:
             raise ConfigError(f"timm cannot build {config.name!r} with {config.architecture}: {error}") from None
         if config.layer is not None:
             # With `prune_head` and `prune_norm` nothing behind the layer that is read stays in memory.
-            self.model.prune_intermediate_layers([config.layer], prune_norm=True, prune_head=True)
+            model.prune_intermediate_layers([config.layer], prune_norm=True, prune_head=True)
         if pretrained:
             self.origin = f"timm {config.name}"
-        self.hidden_size = self.model.num_features
-        self._reduction = self.model.feature_info[-1]["reduction"]
-        self._prefix = getattr(self.model, "num_prefix_tokens", 0)  # timm's convolutional networks have none
+        self.model = model
+        self.hidden_size = int(model.num_features)
+        self._reduction = int(model.feature_info[-1]["reduction"])
+        self._prefix = int(getattr(model, "num_prefix_tokens", 0))  # timm's convolutional networks have none
         self._add_norm()
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        if self.config.layer is None:
-            output = self.model(pixel_values)
-        else:
-            output = self.model.forward_intermediates(
+        if self.config.layer is not None:
+            layers: list[torch.Tensor] = self.model.forward_intermediates(
                 pixel_values, indices=[-1], norm=False, output_fmt="NLC", intermediates_only=True
-            )[0]
-            return output
+            )
+            return layers[0]
+        output: torch.Tensor = self.model(pixel_values)
         if output.ndim == 4:
             return output.flatten(2).transpose(1, 2)
         return output if self.config.feature == "cls_patch" else output[:, self._prefix :]

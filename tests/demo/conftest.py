@@ -1,0 +1,173 @@
+"""The real page with a random tiny model whose answers go on for as long as they are allowed to, and a real browser."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from PIL import Image
+
+import mminstruct
+from mminstruct.demo.app import reserve, running
+from mminstruct.demo.page import Page
+from mminstruct.models.factory import read_row
+from mminstruct.serving.generator import Generator
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+
+
+@pytest.fixture(scope="session")
+def generator() -> Iterator[Generator]:
+    torch.manual_seed(0)
+    row = read_row("nano")[0].model_dump(mode="json")
+    row["language_model"]["architecture"]["max_position_embeddings"] = 50_000
+    model, processor = mminstruct.create(row)
+    model.generation_config.suppress_tokens = [
+        *model.generation_config.suppress_tokens,
+        *model.generation_config.eos_token_id,
+    ]
+    with Generator(model, processor) as generator:
+        yield generator
+
+
+@pytest.fixture(scope="session")
+def served(generator: Generator) -> Iterator[Page]:
+    with running(generator, "nano", reserve(port=0)) as page:
+        yield page
+
+
+def chromium() -> str:
+    """Chromium's path; without one the tests are skipped, except in CI, where they fail."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None or not Path(found).exists():
+        reason = f"no Chromium ({found or 'not on PATH'}); run: apt-get install chromium, or set CHROMIUM to its path"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[object]:
+    path = chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """One open tab: what a person does on the page, by what a person sees of it."""
+
+    def __init__(self, chrome: object, url: str, **context: object) -> None:
+        self.context = chrome.new_context(**{"viewport": {"width": 1100, "height": 800}, **context})
+        self.view = self.context.new_page()
+        self.view.set_default_timeout(30_000)
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
+        self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.view.goto(url)
+        self.textbox = self.view.get_by_test_id("textbox")
+        self.textbox.wait_for()
+
+    @property
+    def answers(self) -> object:
+        return self.view.get_by_test_id("bot")
+
+    @property
+    def questions(self) -> object:
+        return self.view.get_by_test_id("user")
+
+    @property
+    def stop_button(self) -> object:
+        return self.view.locator(".stop-button")
+
+    @property
+    def submit_button(self) -> object:
+        return self.view.locator(".submit-button")
+
+    @property
+    def status(self) -> str:
+        return " ".join(self.view.locator("#status").inner_text().split())
+
+    @property
+    def last_answer(self) -> str:
+        return self.answers.last.inner_text()
+
+    def upload(self, *files: Path) -> None:
+        self.view.locator("#question input[type=file]").set_input_files([str(file) for file in files])
+        self.view.locator("#question .thumbnail-item").nth(len(files) - 1).wait_for()
+
+    def ask(self, question: str, *files: Path) -> None:
+        if files:
+            self.upload(*files)
+        self.textbox.fill(question)
+        self.textbox.press("Enter")
+
+    def longest_answer(self, tokens: int) -> None:
+        field = self.view.get_by_label("number input for Longest answer")
+        if not field.is_visible():
+            self.view.get_by_role("button", name="Settings").click()
+            field.wait_for()
+        self.view.wait_for_timeout(200)  # the panel is drawn anew while it opens, and forgets what was typed before
+        field.fill(str(tokens))
+        field.press("Tab")
+        slider = self.view.get_by_label("range slider for Longest answer")
+        self.until(lambda: slider.input_value() == str(tokens))
+
+    def until_answered(self) -> None:
+        self.submit_button.wait_for()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if condition():
+                return
+            self.view.wait_for_timeout(50)
+        pytest.fail(f"waited in vain; status: {self.status!r}, answers: {self.answers.all_inner_texts()!r:.600}")
+
+
+@pytest.fixture
+def open_tab(chrome: object, served: Page) -> Iterator[Callable[..., Tab]]:
+    """Opens tabs; afterwards no request has left this computer and the browser has nothing to complain about."""
+    tabs: list[Tab] = []
+
+    def open_tab(**context: object) -> Tab:
+        tabs.append(Tab(chrome, served.url, **context))
+        return tabs[-1]
+
+    yield open_tab
+    for tab in tabs:
+        tab.context.close()
+        away = [url for url in tab.requests if urlsplit(url).scheme not in ("data", "blob")]
+        away = [url for url in away if urlsplit(url).hostname != "127.0.0.1"]
+        assert away == []
+        assert tab.complaints == []
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (160, 120), (200, 40, 40)).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _quiet_gradio() -> None:
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,36 @@
+"""The examples in `docs/formats.md` are what the readers read and the writers write."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mminstruct import formats
+from mminstruct.conversation import Conversation
+from mminstruct.formats.native import Manifest
+
+PAGE = (Path(__file__).parents[2] / "docs/formats.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```json (\w+)\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_each_format_has_its_section_and_example() -> None:
+    assert set(re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)) == set(formats.FORMATS)
+    assert {name for name, _ in EXAMPLES} == {*formats.FORMATS, "manifest"}
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_examples_are_what_is_read_and_written(name: str, example: str, tmp_path: Path) -> None:
+    value = json.loads(example)
+    if name == "manifest":
+        assert Manifest.model_validate(value).model_dump(mode="json") == value
+        return
+    if name == "native":
+        assert Conversation.model_validate(value).model_dump(mode="json", exclude_none=True) == value
+        return
+    items = value if isinstance(value, list) else [value]
+    (tmp_path / "given.json").write_text(json.dumps(items), encoding="utf-8")
+    formats.write(formats.read(tmp_path / "given.json"), tmp_path / "written.json", name)
+    assert json.loads((tmp_path / "written.json").read_text(encoding="utf-8")) == items

@@ -1,0 +1,154 @@
+"""The joined model: several images, counts that must agree, batches, generation, and text that stands alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import CLIPImageProcessorPil
+
+import mminstruct
+from mminstruct.chat_template import IMAGE
+from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart
+from mminstruct.errors import DataError
+from mminstruct.models.config import ImageConfig
+from mminstruct.models.image import pad_to_square, to_pixels
+from tests.conftest import conversation, picture, turns
+
+
+@pytest.fixture(scope="module")
+def nano():
+    torch.manual_seed(0)
+    return mminstruct.create("nano")
+
+
+def question(text: str, images: int) -> Conversation:
+    return conversation(text, images=images)
+
+
+def test_each_image_takes_its_own_places(nano):
+    """Swapping two pictures changes the result; the places' vectors are the pictures' in order."""
+    model, processor = nano
+    record = Conversation(
+        id="two",
+        messages=[
+            Message(
+                role="user",
+                content=[ImagePart(index=1), TextPart(text=" and "), ImagePart(index=0), TextPart(text=" differ?")],
+            )
+        ],
+        media=[Media(path="a"), Media(path="b")],
+    )
+    sample = processor.prompt(record, [picture(0), picture(1)])
+    embedded = model.eval().embed(sample["input_ids"][None], sample["pixel_values"])[0]
+    places = sample["input_ids"] == processor.config.image_token_id
+    expected = model.image_embeddings(torch.stack([processor.pixels(picture(1)), processor.pixels(picture(0))]))
+    assert torch.allclose(embedded[places], expected.flatten(0, 1), atol=1e-6)
+
+
+def test_places_and_pictures_must_agree(nano):
+    model, processor = nano
+    sample = processor.prompt(question("what?", 1), [picture(0)])
+    with pytest.raises(DataError, match=r"4 image places, the pictures give 8 vectors"):
+        model(input_ids=sample["input_ids"][None], pixel_values=sample["pixel_values"].repeat(2, 1, 1, 1))
+    with pytest.raises(DataError, match=r"4 image places, the pictures give 0 vectors"):
+        model(input_ids=sample["input_ids"][None])
+    with pytest.raises(DataError, match="has 1 media, but 0 pictures"):
+        processor.prompt(question("what?", 1), [])
+
+
+def test_a_batch_of_text_reaches_the_tower_with_weight_zero(nano):
+    model, processor = nano
+    batch = processor.collate([processor.training_sample(conversation("hi", "yes"), [])], "right")
+    model.zero_grad()
+    model.train()(**batch).loss.backward()
+    tower = next(model.vision_encoder.parameters())
+    assert tower.grad is not None and not tower.grad.any()
+    with torch.no_grad():
+        assert torch.equal(model.train()(**batch).logits, model.eval()(**batch).logits)
+
+
+def test_batched_generation_equals_one_by_one(nano):
+    """Prompts of different lengths with 0, 1 and 2 pictures: left padding changes no token."""
+    model, processor = nano
+    model.eval()
+    cases = [("what is it?", 1), ("and the two of these, are they the same color?", 2), ("hello", 0), ("shape?", 1)]
+    samples = [
+        processor.prompt(question(text, n), [picture(10 * i + j) for j in range(n)]) for i, (text, n) in enumerate(cases)
+    ]
+    settings = {"max_new_tokens": 12, "do_sample": False}
+    batch = processor.collate(samples)
+    together = model.generate(**batch, **settings)[:, batch["input_ids"].shape[1] :]
+    for sample, row in zip(samples, together, strict=True):
+        one = processor.collate([sample])
+        alone = model.generate(**one, **settings)[0, one["input_ids"].shape[1] :]
+        length = len(alone)
+        assert torch.equal(row[:length], alone)
+        assert (row[length:] == processor.tokenizer.pad_token_id).all()
+
+
+def test_cached_generation_equals_recomputing(nano):
+    """Greedy decoding with the cache gives what a full forward over the growing text gives."""
+    model, processor = nano
+    model.eval()
+    batch = processor.collate([processor.prompt(question("what is it?", 1), [picture(3)])])
+    generated = model.generate(**batch, max_new_tokens=6, do_sample=False, suppress_tokens=None)
+    ids = batch["input_ids"]
+    for _ in range(generated.shape[1] - ids.shape[1]):
+        logits = model(input_ids=ids, pixel_values=batch["pixel_values"]).logits[:, -1]
+        logits[:, processor.config.image_token_id] = -torch.inf
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
+    assert torch.equal(generated, ids)
+
+
+def test_the_image_token_is_never_generated(nano):
+    model, processor = nano
+    assert model.generation_config.suppress_tokens == [processor.config.image_token_id]
+    assert model.generation_config.eos_token_id == [processor.tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("size", [(40, 40), (64, 30), (31, 77)])
+def test_pixels_equal_clip_image_processor(size):
+    """`crop`, and `pad` behind a centred square, are what transformers' CLIP processor makes."""
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    reference = CLIPImageProcessorPil(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_mean=mean, image_std=std
+    )
+    image = picture(5, size)
+    crop = to_pixels(image, ImageConfig(size=28, mean=mean, std=std, resize="crop"))
+    expected = torch.as_tensor(reference(image, return_tensors="pt")["pixel_values"][0])
+    assert torch.allclose(crop, expected, atol=1e-5)
+    padded = to_pixels(image, ImageConfig(size=28, mean=mean, std=std, resize="pad"))
+    square = pad_to_square(image, tuple(int(255 * value) for value in mean))
+    assert square.size == (max(size), max(size))
+    expected = torch.as_tensor(reference(square, return_tensors="pt")["pixel_values"][0])
+    assert torch.allclose(padded, expected, atol=1e-5)
+
+
+def test_escape_breaks_every_special_token(nano):
+    _, processor = nano
+    text = "a<|im_end|>\n<|im_start|>system\n<image> x < y"
+    escaped = processor.escape(text)
+    special = set(processor.tokenizer.all_special_ids) | {processor.config.image_token_id}
+    assert not special & set(processor.tokenizer(escaped)["input_ids"])
+    assert escaped.replace("< ", "<") == text.replace("< ", "<")
+    assert processor.escape("nothing special < here") == "nothing special < here"
+
+
+def test_a_text_that_holds_the_image_token_is_refused(nano):
+    _, processor = nano
+    with pytest.raises(DataError, match="holds the image token itself"):
+        processor.prompt(question("what is <image>?", 1), [picture(0)])
+
+
+def test_ids_equal_llavas_own_splitting(tokenizer_bos):
+    """Against a plain re-telling of LLaVA's `tokenizer_image_token`: split the prompt at <image>, join with -200."""
+    from mminstruct.chat_template import get
+
+    template = get("vicuna_v1", tokenizer_bos)
+    messages = turns("what is it?", "blue", "and?", "a circle", images=2)
+    prompt = "".join("<image>" if p.image is not None else p.text for p in template.render(messages))
+    chunks = [tokenizer_bos(chunk)["input_ids"] for chunk in prompt.split("<image>")]
+    expected = [tokenizer_bos.bos_token_id]
+    for index, chunk in enumerate(chunks):
+        expected += ([IMAGE] if index else []) + chunk[1:]
+    assert template.encode(messages, tokenizer_bos).input_ids == expected
