@@ -103,13 +103,16 @@ class EasyVqa(Builder):
         parents = [f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"]
         (folder / "images" / self.options.split).mkdir(parents=True)
         for number, asked in self._by_image():
+            conversations = list(self._conversations(number, asked))
+            if not conversations:
+                continue
             picture = source / f"{number}.png"
             width, height = open_image(picture).size  # a broken picture is found here, not in training
             media = Media(
                 path=f"images/{self.options.split}/{number}.png", sha256=sha256(picture), width=width, height=height
             )
             shutil.copyfile(picture, folder / media.path)
-            for name, tasks, messages in self._conversations(number, asked):
+            for name, tasks, messages in conversations:
                 yield Conversation(
                     id=name,
                     messages=messages,
@@ -149,8 +152,10 @@ class EasyVqa(Builder):
         prefix = f"{self.name}/{self.options.split}/{number}"
         if self.options.style == "captions":
             if described := caption(asked):
-                turns = [("user", [image(), text(CAPTION_INSTRUCTION)]), ("assistant", [text(described)])]
-                messages = [Message(role=role, content=content) for role, content in turns]
+                messages = [
+                    Message(role="user", content=[image(), text(CAPTION_INSTRUCTION)]),
+                    Message(role="assistant", content=[text(described)]),
+                ]
                 yield f"{prefix}/caption", [f"{self.name}+caption"], messages
         else:
             for name, group in self._groups(prefix, asked):

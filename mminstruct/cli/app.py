@@ -45,6 +45,8 @@ def _options(
 ) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("mminstruct").setLevel(logging.DEBUG if debug else logging.INFO)
+    # On import DeepSpeed warns on stdout, between a command's results, that there is no GPU; `env.json` says so anyway.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: debug or record.filename != "real_accelerator.py")
 
 
 def main() -> None:

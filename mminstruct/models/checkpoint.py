@@ -69,9 +69,8 @@ def load(
     _fill(model, shards, folder)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     model.to(device=device, dtype=dtype or saved_dtype).eval()  # type: ignore[call-arg]
-    for name in PARTS:
-        origin = processor.config.origins.get(name, "unknown")
-        log.info("%s: from %s (first made from: %s)", name, folder, origin)
+    origins = ", ".join(f"{name} (began as {processor.config.origins.get(name, 'unknown')})" for name in PARTS)
+    log.info("loaded all %d tensors of %s: %s", len(model.state_dict()), folder, origins)
     return model, processor
 
 

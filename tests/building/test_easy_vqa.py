@@ -141,6 +141,24 @@ def test_the_benchmark_asks_as_the_training_data_do(tmp_path: Path) -> None:
         assert conversation.messages[:1] == benchmark.conversation(item).messages
 
 
+def test_captions_say_what_questions_and_answers_do(tmp_path: Path) -> None:
+    first, *rest = build(tmp_path / "set", style="captions", limit=300)
+    assert (first.id, first.task, first.extra) == ("easy-vqa/train/0/caption", "easy-vqa+caption", None)
+    assert turns(first) == [("Describe the picture.", "blue rectangle")]
+    for conversation in rest:
+        *color, shape = turns(conversation)[0][1].split()
+        assert len(color) <= 1 and {*color, shape} <= MODULE.COLORS | MODULE.SHAPES
+    named = {Path(conversation.media[0].path).name for conversation in [first, *rest]}
+    assert {file.name for file in (tmp_path / "set/images/train").iterdir()} == named  # none without a caption
+
+
+def test_some_tasks_only(tmp_path: Path) -> None:
+    (whole,) = build(tmp_path / "all", limit=1, turns="all")
+    (part,) = build(tmp_path / "part", limit=1, tasks="[color,shape]")
+    expected = [pair for pair in turns(whole) if pair[1] not in ("yes", "no")]
+    assert turns(part) == expected and len(expected) >= 2
+
+
 def folder_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
