@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mminstruct.data_builders.easy_vqa import COLORS, Question, data_folder, prompt, questions
-
 from mminstruct.conversation import Conversation
+from mminstruct.data_builders.easy_vqa import COLORS, Question, data_folder, prompt, questions
 from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
 
 SPLIT = "test"

@@ -85,10 +85,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         place: Any = data
         for depth, name in enumerate(parents):
             where = ".".join(parents[: depth + 1])
-            if isinstance(place, list):
-                place = place[_list_index(name, place, item)]
-            else:
-                place = place.setdefault(name, {})
+            is_list = isinstance(place, list)
+            place = place[_list_index(name, place, item)] if is_list else place.setdefault(name, {})
             if not isinstance(place, dict | list):
                 raise ConfigError(f"override {item!r}: {where!r} is a value, not a section")
         parsed = _parse(value, f"override {item!r}")
@@ -114,7 +112,9 @@ def validate(model: type[C], data: dict[str, Any], where: str) -> C:
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # A misspelt key is also a missing one; the misspelling is what helps.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])

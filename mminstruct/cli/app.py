@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """Call a command; a `MminstructError` becomes one line on stderr and exit code 2 (`--debug` keeps the traceback)."""
+    """Call a command; a `MminstructError` becomes one line and exit code 2 (`--debug` keeps the traceback)."""
     try:
         command()
     except MminstructError as error:

@@ -11,7 +11,7 @@ import typer
 
 
 def mask(
-    source: Annotated[Path, typer.Argument(help="A data set: a folder that mminstruct built, or a JSON or JSONL file.")],
+    source: Annotated[Path, typer.Argument(help="A data set: a folder that mminstruct built, a JSON or JSONL file.")],
     template: Annotated[str, typer.Option(help="plain, vicuna_v1, llama_2, chatml or tokenizer.")],
     tokenizer: Annotated[Path, typer.Option(help="A folder with a tokenizer, e.g. a checkpoint.")],
     system: Annotated[str | None, typer.Option(help="A system text in place of the template's own.")] = None,
@@ -21,7 +21,7 @@ def mask(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first samples.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per sample: id, input_ids (-200: image), labels (-100: none).")
+        bool, typer.Option("--json", help="One JSON object per sample: id, input_ids (-200: image), labels (-100).")
     ] = False,
 ) -> None:
     """Show which tokens are supervised: in colour, between « and », the rest dimmed.

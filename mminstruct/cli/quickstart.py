@@ -30,7 +30,7 @@ def quickstart(
     path = catalog.find(catalog.RECIPE, recipe)
     plan = validate(Recipe, apply_overrides(load_yaml(path), overrides or []), where=str(path))
     if not plan.evaluate:
-        raise ConfigError(f"{path}: the recipe names no benchmarks under evaluate; use mminstruct train and eval instead")
+        raise ConfigError(f"{path}: the recipe names no benchmarks (evaluate); use mminstruct train and eval")
     require_new(out)
 
     from mminstruct.evaluation.benchmark import load_benchmark
@@ -42,9 +42,9 @@ def quickstart(
 
     benchmarks = [load_benchmark(name) for name in plan.evaluate]
     trained = train(plan, out)
-    seconds = {"data": trained.seconds["data"], "train": round(sum(trained.seconds.values()) - trained.seconds["data"], 2)}
-    for stage in trained.trainable:
-        typer.echo(f"stage {stage}: {trained.seconds[stage]:.0f} s, {sum(trained.trainable[stage].values()):,} parameters")
+    seconds = {"data": trained.seconds.pop("data"), "train": round(sum(trained.seconds.values()), 2)}
+    for stage, spent in trained.seconds.items():
+        typer.echo(f"stage {stage}: {spent:.0f} s, {sum(trained.trainable[stage].values()):,} parameters")
     began = time.monotonic()
     model, processor = load(trained.model)
     results = []

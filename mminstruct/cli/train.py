@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,13 +12,15 @@ from mminstruct import catalog
 
 
 def train(
-    recipe: str = typer.Argument("", help="A recipe's name (see --list) or the path of its YAML."),
-    overrides: list[str] = typer.Argument(None, help="key=value settings, e.g. data.path=DIR stages.0.epochs=2"),
-    out: Path = typer.Option(None, "--out", help="The run's folder; default runs/RECIPE."),
-    resume: bool = typer.Option(False, "--resume", help="Go on with an interrupted run in --out."),
-    show: bool = typer.Option(False, "--show", help="Print the resolved recipe and stop."),
-    list_: bool = typer.Option(False, "--list", help="List the recipes and stop."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see --list) or the path of its YAML.")] = "",
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings, e.g. stages.0.epochs=2")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder; default runs/RECIPE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe and stop.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model by a recipe.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -12,8 +13,8 @@ app = typer.Typer(help="List, show and create models.", no_args_is_help=True)
 
 @app.command("list")
 def list_models(
-    pattern: str = typer.Argument("*", help="A shell pattern, e.g. 'llava*'."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    pattern: Annotated[str, typer.Argument(help="A shell pattern, e.g. 'llava*'.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the zoo's models with their parts, size, licence and source.
 
@@ -51,8 +52,8 @@ def list_models(
 
 @app.command()
 def show(
-    model: str = typer.Argument(help="A model's name or the path of a row's YAML."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    model: Annotated[str, typer.Argument(help="A model's name or the path of a row's YAML.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one model: every part and setting, parameters of each part, licence and source.
 
@@ -73,11 +74,11 @@ def show(
 
 @app.command()
 def create(
-    model: str = typer.Argument(help="A model's name or the path of a row's YAML."),
-    out: Path = typer.Option(help="The checkpoint folder to write."),
-    pretrained: bool = typer.Option(False, help="Take the parts' weights from where the row says."),
-    tiny: bool = typer.Option(False, help="The row's miniature, for tests and dry runs."),
-    seed: int = typer.Option(0, help="Of the random weights."),
+    model: Annotated[str, typer.Argument(help="A model's name or the path of a row's YAML.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
+    pretrained: Annotated[bool, typer.Option(help="Take the parts' weights from where the row says.")] = False,
+    tiny: Annotated[bool, typer.Option(help="The row's miniature, for tests and dry runs.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
 ) -> None:
     """Create a model that is not trained yet and save it.
 

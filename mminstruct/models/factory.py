@@ -148,7 +148,7 @@ def _stop_ids(processor: Processor, spec: ModelRow) -> list[int]:
     if len(ids) != 1 and processor.template.config.name != "plain":
         raise ConfigError(
             f"model {spec.name!r}: the chat template {spec.chat_template.name!r} ends a turn with "
-            f"{processor.template.end!r}, which its tokenizer splits into {len(ids)} tokens; choose a template that fits"
+            f"{processor.template.end!r}, which its tokenizer splits into {len(ids)} tokens; choose one that fits"
         )
     return sorted({*ids[-1:], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])})
 

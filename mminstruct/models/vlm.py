@@ -175,7 +175,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         }[name]
 
     def train(self, mode: bool = True) -> VisionLanguageModel:
-        """As in torch, but a part none of whose parameters learns stays in evaluation mode: no dropout in a frozen tower."""
+        """As in torch, but a part that is wholly frozen stays in evaluation mode: no dropout in a frozen tower."""
         super().train(mode)
         for name in PARTS:
             if not any(p.requires_grad for p in self.part(name).parameters()):

@@ -45,8 +45,8 @@ class StageConfig(Config):
         train: the parts that learn; every other part keeps its values bit for bit.
         learning_rate: the peak, one for all parts or one per part of `train`.
         chat_template: for this stage only (LLaVA aligns with `plain`); the model keeps its own.
-        batch_size: conversations per process and micro-batch; the optimiser's step sees
-            `batch_size * accumulate * processes` of them and divides by their supervised tokens, however they are split.
+        batch_size: conversations per process and micro-batch; the optimiser's step sees `batch_size * accumulate *
+            processes` of them and divides by their supervised tokens, however they are split.
         warmup: share of the steps with a rising learning rate; a cosine to zero follows.
         steps: stop after so many optimiser steps instead of after `epochs`.
         group_by_length: make batches of conversations of like length, so that little is padded.

@@ -75,7 +75,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
-    arguments = [training_arguments(recipe, stage, folder) for stage, folder in zip(recipe.stages, folders, strict=True)]
+    pairs = zip(recipe.stages, folders, strict=True)
+    arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
     seconds: dict[str, float] = {}
     trainable: dict[str, dict[str, int]] = {}
     try:

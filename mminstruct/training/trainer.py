@@ -133,8 +133,8 @@ class MetricsLog(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             raise RunError(
-                f"stage {self.stage!r}: the loss is {logs['loss']} at step {state.global_step}; lower the learning rate, "
-                "or look for broken samples with: mminstruct data stats"
+                f"stage {self.stage!r}: the loss is {logs['loss']} at step {state.global_step}; "
+                "lower the learning rate, or look for broken samples with: mminstruct data stats"
             )
         if state.is_world_process_zero:
             line = {

@@ -139,7 +139,7 @@ def test_encoding_equals_the_tokenizer_on_the_whole_text(tokenizer):
 
 
 def test_byte_level_tokenizers_with_trimmed_offsets():
-    """Llama-3 and GPT-2 tokenizers leave a leading space out of a token's offsets; the token is supervised all the same."""
+    """Byte-level tokenizers leave a leading space out of a token's offsets; the token is supervised all the same."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -133,7 +133,8 @@ def test_unknown_keys_and_names(model, fails):
     write_data(ITEM)
     write_recipe(model)
     assert "unknown key 'stages.0.epoch'. Did you mean 'epochs'" in fails("train", "r.yaml", "stages.0.epoch=2")
-    assert "no part is called 'conector'. Did you mean 'connector'" in fails("train", "r.yaml", "stages.0.train=[conector]")
+    line = fails("train", "r.yaml", "stages.0.train=[conector]")
+    assert "no part is called 'conector'. Did you mean 'connector'" in line
     assert "Did you mean 'quickstart'" in fails("train", "quikstart")
     assert "Did you mean 'nano'" in fails("zoo", "show", "nanno")
     assert "Did you mean 'nano'" in fails("train", "r.yaml", "model=nanno", "--out", "run")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mminstruct.data_builders.easy_vqa import BUILDER, INSTRUCTION
 from PIL import Image
 from pydantic import ValidationError
 
 from mminstruct import catalog
 from mminstruct.conversation import ImagePart
+from mminstruct.data_builders.easy_vqa import BUILDER, INSTRUCTION
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.evaluation.benchmark import Benchmark, Item, benchmark_class, load_benchmark, one_question
 from mminstruct.evaluation.scorers import SCORERS

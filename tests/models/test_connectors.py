@@ -59,5 +59,5 @@ def test_grids_that_do_not_fit(case, patches, message):
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match="Did you mean 'mlp2x_gelu'"):
         connectors.build(ConnectorConfig(kind="mlp_gelu"), 8, 8)
-    with pytest.raises(ConfigError, match="unknown key 'factr'. Did you mean 'factor'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'factr'\. Did you mean 'factor'"):
         connectors.build(ConnectorConfig(kind="pixel_shuffle", options={"factr": 2}), 8, 8)

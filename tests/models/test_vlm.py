@@ -73,7 +73,8 @@ def test_batched_generation_equals_one_by_one(nano):
     model.eval()
     cases = [("what is it?", 1), ("and the two of these, are they the same color?", 2), ("hello", 0), ("shape?", 1)]
     samples = [
-        processor.prompt(question(text, n), [picture(10 * i + j) for j in range(n)]) for i, (text, n) in enumerate(cases)
+        processor.prompt(question(text, n), [picture(10 * i + j) for j in range(n)])
+        for i, (text, n) in enumerate(cases)
     ]
     settings = {"max_new_tokens": 12, "do_sample": False}
     batch = processor.collate(samples)

@@ -14,7 +14,24 @@ from mminstruct.models import checkpoint
 from mminstruct.training.config import Recipe
 from tests.conftest import picture
 
-WORDS = "a red blue green circle triangle shape image what is the color of there no yes".split()
+WORDS = [
+    "a",
+    "red",
+    "blue",
+    "green",
+    "circle",
+    "triangle",
+    "shape",
+    "image",
+    "what",
+    "is",
+    "the",
+    "color",
+    "of",
+    "there",
+    "no",
+    "yes",
+]
 
 
 def write_dataset(folder, count: int, text_only: int = 0, seed: int = 0) -> None:
