@@ -81,8 +81,9 @@ def demo(
 
     Example: `mminstruct demo runs/quickstart/model --port 7861`
     """
-    from mminstruct.demo import app
+    from mminstruct import catalog
 
+    app = catalog.module(catalog.DEMO, "app")
     app.require_gradio()
     size = app.file_size(max_file_size)
     address = app.reserve(host, port, allow_public)
@@ -100,8 +101,8 @@ def demo(
 def _generator(model: Path, device: str) -> Generator:
     import torch
 
-    import mminstruct
     from mminstruct.errors import ConfigError
+    from mminstruct.models import checkpoint
     from mminstruct.serving.generator import Generator
 
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -110,4 +111,4 @@ def _generator(model: Path, device: str) -> Generator:
     except (RuntimeError, AssertionError) as error:  # torch raises either, by backend
         first = str(error).splitlines()[0]
         raise ConfigError(f"--device {device} cannot be used ({first}); leave it out, or give cpu") from None
-    return Generator(*mminstruct.load(model, device=place))
+    return Generator(*checkpoint.load(model, device=place))

@@ -14,6 +14,7 @@ def quickstart(
     recipe: Annotated[str, typer.Option(help="A recipe that names a builder and benchmarks.")] = "quickstart",
     out: Annotated[Path, typer.Option(help="The run's folder, new.")] = Path("runs/quickstart"),
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered together in the evaluation.")] = 256,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many questions.")] = None,
 ) -> None:
     """Real images and questions, a model trained from scratch, scored on unseen images: minutes on two CPU cores.
 
@@ -52,7 +53,15 @@ def quickstart(
         with report_progress(benchmark.name) as progress:
             folder = out / benchmark.key
             results.append(
-                run_benchmark(model, processor, benchmark, batch_size=batch_size, folder=folder, progress=progress)
+                run_benchmark(
+                    model,
+                    processor,
+                    benchmark,
+                    batch_size=batch_size,
+                    limit=limit,
+                    folder=folder,
+                    progress=progress,
+                )
             )
     seconds["evaluate"] = round(time.monotonic() - began, 2)
     seconds["total"] = round(time.monotonic() - started, 2)

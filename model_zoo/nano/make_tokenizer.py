@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
-VOCABULARY = 1024
+VOCABULARY = 512
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<image>"]
 
 
