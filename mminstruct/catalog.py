@@ -33,6 +33,7 @@ BUILDER = Kind("builder", "mminstruct.data_builders", "", ".py", "mminstruct bui
 RECIPE = Kind("recipe", "mminstruct.train", "recipes", ".yaml", "mminstruct train --list")
 DEEPSPEED = Kind("DeepSpeed config", "mminstruct.train", "deepspeed", ".json", "ls train/deepspeed")
 BENCHMARK = Kind("benchmark", "mminstruct.eval", "", ".py", "mminstruct eval --list")
+DEMO = Kind("demo", "mminstruct.demo", "", ".py", "mminstruct demo --help")
 
 
 def folder(kind: Kind) -> Path:

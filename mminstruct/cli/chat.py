@@ -55,7 +55,7 @@ def chat(
         if question is not None:
             terminal.ask(question)
         elif interactive:
-            terminal.notes.print(f"{model} answers. /help lists the commands.", style="dim", markup=False)
+            terminal.note(f"{model} answers. /help lists the commands.")
             terminal.run(typed_lines())
         else:
             terminal.run(sys.stdin)

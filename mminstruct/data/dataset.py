@@ -15,6 +15,10 @@ from mminstruct.media import open_image
 from mminstruct.models.processor import Processor
 
 
+# Prepared pictures are kept in memory when all of a data set fit in; small pictures cost more to open than to keep.
+KEEP_BYTES = 512 * 2**20
+
+
 class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     """What `Processor.training_sample` makes of each conversation.
 
@@ -36,6 +40,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.media_root = media_root
         self.processor = processor
         self.max_length = max_length
+        self._kept: dict[str, torch.Tensor] | None = {} if self._pictures_fit() else None
         if not any(self._supervised(conversation) for conversation in conversations):
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
@@ -48,22 +53,36 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
 
+    def _pictures_fit(self) -> bool:
+        size = self.processor.config.image.size
+        paths = {media.path for conversation in self.conversations for media in conversation.media}
+        return len(paths) * 3 * size * size * 4 <= KEEP_BYTES
+
     def __len__(self) -> int:
         return len(self.conversations)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         conversation = self.conversations[index]
         try:
-            pictures = [open_image(media_source(media.path, self.media_root)) for media in conversation.media]
+            pixels = [self._pixels(media.path) for media in conversation.media]
         except MminstructError as error:
             raise type(error)(f"conversation {conversation.id!r}: {error}") from None
-        sample = self.processor.training_sample(conversation, pictures)
+        sample = self.processor.training_sample(conversation, pixels)
         if len(sample["input_ids"]) > self.max_length:
             raise DataError(
                 f"conversation {conversation.id!r} has {len(sample['input_ids'])} tokens, more than max_length "
                 f"{self.max_length}; raise max_length or split the conversation"
             )
         return sample
+
+    def _pixels(self, path: str) -> torch.Tensor:
+        """The prepared picture, `[3, size, size]`."""
+        if self._kept is not None and path in self._kept:
+            return self._kept[path]
+        pixels = self.processor.pixels(open_image(media_source(path, self.media_root)))
+        if self._kept is not None:
+            self._kept[path] = pixels
+        return pixels
 
     def lengths(self) -> list[int]:
         """Characters of each conversation plus the places of its images: enough to put like lengths together."""

@@ -27,6 +27,9 @@ from mminstruct.models.image import to_pixels
 
 FILE = "mminstruct.json"
 
+# A picture as it was opened, or as `Processor.pixels` has prepared it.
+Picture = Image.Image | torch.Tensor
+
 
 class ProcessorConfig(Config):
     """What `mminstruct.json` of a checkpoint holds beside the tokenizer's own files.
@@ -62,25 +65,25 @@ class Processor:
 
     # ---- one sample ------------------------------------------------------------------------------------------------
 
-    def training_sample(self, conversation: Conversation, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def training_sample(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[n, 3, H, W]`.
 
         Args:
-            pictures: the opened files of `conversation.media`, in their order.
+            pictures: the opened files of `conversation.media` in their order, or what `pixels` made of them.
 
         Raises:
             DataError: the conversation does not fit the template, or pictures are missing.
         """
         return self._sample(conversation, pictures, generation_prompt=False)
 
-    def prompt(self, conversation: Conversation, pictures: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """The same without labels, ending where the model has to answer."""
         sample = self._sample(conversation, pictures, generation_prompt=True)
         del sample["labels"]
         return sample
 
     def _sample(
-        self, conversation: Conversation, pictures: Sequence[Image.Image], generation_prompt: bool
+        self, conversation: Conversation, pictures: Sequence[Picture], generation_prompt: bool
     ) -> dict[str, torch.Tensor]:
         if len(pictures) != len(conversation.media):
             raise DataError(
@@ -106,9 +109,9 @@ class Processor:
             sample["pixel_values"] = torch.stack([self.pixels(pictures[index]) for index in encoded.images])
         return sample
 
-    def pixels(self, picture: Image.Image) -> torch.Tensor:
-        """`[3, size, size]` float32."""
-        return to_pixels(picture, self.config.image)
+    def pixels(self, picture: Picture) -> torch.Tensor:
+        """`[3, size, size]` float32; what is prepared already stays as it is."""
+        return picture if isinstance(picture, torch.Tensor) else to_pixels(picture, self.config.image)
 
     # ---- batches ---------------------------------------------------------------------------------------------------
 

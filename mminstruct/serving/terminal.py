@@ -66,7 +66,10 @@ class Terminal:
             except MminstructError as error:
                 if not self.interactive:
                     raise
-                self.notes.print(f"error: {error}", style="red", markup=False, highlight=False)
+                self.notes.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            except KeyboardInterrupt:  # in between, where it stops no answer
+                if not self.interactive:
+                    raise
 
     def ask(self, question: str) -> None:
         """Answer one question about the images added since the last one."""
@@ -82,7 +85,7 @@ class Terminal:
         self._images = [*self._images, *opened]
         self._paths = [*self._paths, *paths]
         if self.interactive:
-            self._note(f"{len(self._images)} image{'s' * (len(self._images) != 1)} for the next question")
+            self.note(f"{len(self._images)} image{'s' * (len(self._images) != 1)} for the next question")
 
     def _take(self, line: str) -> None:
         if not line:
@@ -101,12 +104,12 @@ class Terminal:
 
     def _undo(self, _: list[str]) -> None:
         turn = self.chat.undo()
-        self._note("nothing to take back" if turn is None else f"took back: {turn.text}")
+        self.note("nothing to take back" if turn is None else f"took back: {turn.text}")
 
     def _reset(self, _: list[str]) -> None:
         self.chat.reset()
         self._images, self._paths = [], []
-        self._note("a new conversation")
+        self.note("a new conversation")
 
     def _answer(self, begin: Callable[[threading.Event], Reply]) -> None:
         cancel = threading.Event()
@@ -124,10 +127,11 @@ class Terminal:
         if self.as_json:
             self.answers.out(json.dumps(_record(turn), ensure_ascii=False), highlight=False)
         elif self.interactive:
-            self._note(_summary(turn))
+            self.note(_summary(turn))
 
-    def _note(self, text: str) -> None:
-        self.notes.print(text, style="dim", markup=False, highlight=False)
+    def note(self, text: str) -> None:
+        """A remark for a person, beside the answers."""
+        self.notes.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def typed_lines() -> Iterator[str]:
@@ -136,7 +140,7 @@ def typed_lines() -> Iterator[str]:
         import readline  # noqa: F401 - importing it gives input() a history and line editing
     while True:
         try:
-            yield input("› ")
+            yield input("> ")
         except KeyboardInterrupt:
             sys.stderr.write("\n(Ctrl-D or /quit to leave)\n")
         except EOFError:

@@ -113,13 +113,13 @@ def test_resume_is_bit_equal(workspace, tmp_path, group_by_length):
 
 @pytest.mark.parametrize("parts", [["connector"], ["vision_encoder", "connector"], ["connector", "language_model"]])
 def test_what_must_train_changes_and_the_rest_does_not(workspace, tmp_path, parts):
-    recipe = make_recipe(workspace, [{"train": parts, "steps": 2}])
+    recipe = make_recipe(workspace, [{"train": parts, "steps": 5}])
     result = train(recipe, tmp_path / "run")
     before, after = weights(workspace / "model"), weights(tmp_path / "run/model")
     for name in before:
         part = name.split(".")[0]
         changed = not torch.equal(before[name], after[name])
-        # The embedding of a token that no sample holds has no gradient; the whole table still counts as changed.
+        # Five steps: the first has rate zero (warm-up), and residual branches that start at zero hold back the next.
         assert changed == (part in parts), name
     counts = result.trainable["s0"]
     assert [part for part in PARTS if counts[part]] == [part for part in PARTS if part in parts]
