@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,23 +11,15 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import Browser, Locator
 
 import mminstruct
 from mminstruct.demo.app import reserve, running
 from mminstruct.demo.page import Page
+from mminstruct.demo.screenshot import chromium, find_chromium
+from mminstruct.errors import RunError
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
 
 
 @pytest.fixture(scope="session")
@@ -51,30 +42,21 @@ def served(generator: Generator) -> Iterator[Page]:
         yield page
 
 
-def chromium() -> str:
-    """Chromium's path; without one the tests are skipped, except in CI, where they fail."""
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if found is None or not Path(found).exists():
-        reason = f"no Chromium ({found or 'not on PATH'}); run: apt-get install chromium, or set CHROMIUM to its path"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return found
-
-
 @pytest.fixture(scope="session")
-def chrome() -> Iterator[object]:
-    path = chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+def chrome() -> Iterator[Browser]:
+    """The installed Chromium; without one the tests are skipped, except in CI, where they fail."""
+    try:
+        find_chromium()
+    except RunError as error:
+        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Tab:
     """One open tab: what a person does on the page, by what a person sees of it."""
 
-    def __init__(self, chrome: object, url: str, **context: object) -> None:
+    def __init__(self, chrome: Browser, url: str, **context: object) -> None:
         self.context = chrome.new_context(**{"viewport": {"width": 1100, "height": 800}, **context})
         self.view = self.context.new_page()
         self.view.set_default_timeout(30_000)
@@ -88,19 +70,19 @@ class Tab:
         self.textbox.wait_for()
 
     @property
-    def answers(self) -> object:
+    def answers(self) -> Locator:
         return self.view.get_by_test_id("bot")
 
     @property
-    def questions(self) -> object:
+    def questions(self) -> Locator:
         return self.view.get_by_test_id("user")
 
     @property
-    def stop_button(self) -> object:
+    def stop_button(self) -> Locator:
         return self.view.locator(".stop-button")
 
     @property
-    def submit_button(self) -> object:
+    def submit_button(self) -> Locator:
         return self.view.locator(".submit-button")
 
     @property
@@ -144,7 +126,7 @@ class Tab:
 
 
 @pytest.fixture
-def open_tab(chrome: object, served: Page) -> Iterator[Callable[..., Tab]]:
+def open_tab(chrome: Browser, served: Page) -> Iterator[Callable[..., Tab]]:
     """Opens tabs; afterwards no request has left this computer and the browser has nothing to complain about."""
     tabs: list[Tab] = []
 

@@ -68,7 +68,7 @@ def test_reset_undo_and_retry(make: Make, file: Path, capsys: pytest.CaptureFixt
     terminal = make(interactive=True)
     terminal.run(["One?", "Two?", "/undo", "/retry"])
     assert [turn.text for turn in terminal.chat.turns] == ["One?"]
-    one, two, again = capsys.readouterr().out.splitlines()
+    one, _, again = capsys.readouterr().out.splitlines()
     assert one == again
     terminal.run([f'/image "{file}"', "/reset", "Three?"])
     assert [(turn.text, turn.images) for turn in terminal.chat.turns] == [("Three?", [])]
@@ -142,7 +142,7 @@ def test_lines_from_a_pipe_end_at_the_first_error_with_code_2(saved: Path) -> No
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stdout.strip() and "›" not in done.stdout
+    assert done.stdout.strip() and not done.stdout.startswith("> ")
     assert done.stderr.splitlines()[-1].startswith("error: the image nowhere.png does not exist")
 
 
@@ -154,32 +154,34 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(saved: Path) -> None:
         preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # opening it makes it the controlling terminal
     )  # fmt: skip
     os.close(inner)
-    seen = ""
+    seen = b""
 
-    def until(mark: str, after: int = 0) -> None:
+    def until(mark: bytes, after: int = 0) -> int:
+        """Read until the mark has come; where it ends."""
         nonlocal seen
         deadline = time.monotonic() + 90
         while mark not in seen[after:]:
             assert time.monotonic() < deadline, f"waited in vain for {mark!r} in {seen[-2000:]!r}"
             if select.select([main], [], [], 0.5)[0]:
-                seen += os.read(main, 65536).decode(errors="replace")
+                seen += os.read(main, 65536)
+        return seen.index(mark, after) + len(mark)
 
     try:
-        until("› ")
+        until(b"> ")
         os.write(main, b"Tell me everything.\n")
-        until("everything.")
-        at = len(seen)
+        at = until(b"everything.")
         while len(seen) < at + 400:
-            seen += os.read(main, 65536).decode(errors="replace")
+            seen += os.read(main, 65536)
         os.write(main, b"\x03")
-        until("tokens/s, stopped)")
-        assert int(seen.split("wrote ")[1].split()[0]) < 40_000
-        at = len(seen)
-        os.write(main, b"\x03")
-        until("/quit to leave", at)
-        at = len(seen)
+        at = until(b"tokens/s, stopped)")
+        assert int(seen.split(b"wrote ")[1].split()[0]) < 40_000
+        at = until(b"> ", at)
+        os.write(main, b"half a line\x03")
+        at = until(b"/quit to leave", at)
+        at = until(b"> ", at)
         os.write(main, b"/reset\n")
-        until("a new conversation", at)
+        at = until(b"a new conversation", at)
+        until(b"> ", at)
         os.write(main, b"\x04")
         assert process.wait(30) == 0
     finally:
