@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Train a model by a recipe.
 
-    Example: mminstruct train nano-easy-vqa data.path=runs/data --out runs/nano
+    Example: mminstruct train quickstart stages.1.epochs=5 --out runs/longer
     """
     if list_ or not recipe:
         _list(as_json)

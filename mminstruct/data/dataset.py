@@ -14,7 +14,6 @@ from mminstruct.formats import media_source
 from mminstruct.media import open_image
 from mminstruct.models.processor import Processor
 
-
 # Prepared pictures are kept in memory when all of a data set fit in; small pictures cost more to open than to keep.
 KEEP_BYTES = 512 * 2**20
 

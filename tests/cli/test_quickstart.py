@@ -27,7 +27,8 @@ def test_from_data_to_report(tmp_path, monkeypatch):
     assert keys <= numbers.keys() and numbers["n"] == 60
     assert {"data", "train", "evaluate", "total"} <= report["seconds"].keys()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["stage"], line["step"]) for line in lines] == [(s, n) for s in ("align", "tune") for n in (1, 2, 3, 4)]
+    steps = [(line["stage"], line["step"]) for line in lines]
+    assert steps == [(stage, number) for stage in ("align", "tune") for number in (1, 2, 3, 4)]
     page = (run / "report.html").read_text()
     assert "<svg" in page and 'src="data:image/' in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the report fetches something"
