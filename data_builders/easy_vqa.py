@@ -6,7 +6,7 @@ The data come with the Python package easy-vqa: 4,000 pictures with 38,575 quest
 9,673 for testing, of three types: shape, color and yes-no. A conversation opens with the image, then, as in Vision-Flan
 (Xu et al., arXiv 2402.11690), the task's instruction, a blank line and the question.
 
-With `style=captions` a picture has one turn instead, for the stage that aligns vision and language: a caption ("blue
+With `style=captions` a picture has one turn instead, for the stage that aligns vision and language: a caption ("a blue
 rectangle") made of what its shape and color questions and their answers say. Pictures that none of them describes are
 left out.
 
@@ -63,7 +63,7 @@ class Question:
 
 class EasyVqa(Builder):
     name = "easy-vqa"
-    version = "2"
+    version = "3"
     summary = "easy-VQA: 4,000 + 1,000 pictures of one shape, 48,248 questions of three types (pip install easy-vqa)."
     licence = "MIT"
 
@@ -78,6 +78,7 @@ class EasyVqa(Builder):
             tasks: only questions of these tasks (shape, color, yes-no); pictures without one are left out.
             limit: only the first so many pictures.
             instruction: what stands before the first question of a conversation; empty for none.
+            instruction_share: the share of conversations that have it; below 1 a model learns to do without, too.
         """
 
         style: Literal["questions", "captions"] = "questions"
@@ -87,6 +88,7 @@ class EasyVqa(Builder):
         tasks: list[Literal["shape", "color", "yes-no"]] = Field(default=["shape", "color", "yes-no"], min_length=1)
         limit: int | None = Field(default=None, ge=1)
         instruction: str = INSTRUCTION
+        instruction_share: float = Field(default=1.0, ge=0, le=1)
 
         @field_validator("turns", mode="before")
         @classmethod
@@ -159,13 +161,14 @@ class EasyVqa(Builder):
                 yield f"{prefix}/caption", [f"{self.name}+caption"], messages
         else:
             for name, group in self._groups(prefix, asked):
-                yield name, [question.task for question in group], self._messages(group)
+                yield name, [question.task for question in group], self._messages(name, group)
 
-    def _messages(self, group: Sequence[Question]) -> list[Message]:
+    def _messages(self, name: str, group: Sequence[Question]) -> list[Message]:
+        instructed = random.Random(f"instruction/{name}").random() < self.options.instruction_share
         messages = []
         for turn, question in enumerate(group):
             if turn == 0:
-                first = text(prompt(question.text, self.options.instruction))
+                first = text(prompt(question.text, self.options.instruction if instructed else ""))
                 messages.append(Message(role="user", content=[image(), first]))
             else:
                 messages.append(Message(role="user", content=[text(question.text)]))
@@ -179,10 +182,12 @@ def prompt(question: str, instruction: str = INSTRUCTION) -> str:
 
 
 def caption(asked: Sequence[Question]) -> str:
-    """What the shape and color questions of one picture say of it: "blue rectangle", "blue", "rectangle" or nothing."""
+    """What the shape and color questions of a picture say: "a blue rectangle", "a rectangle", "a blue shape", nothing."""
     told = [question for question in asked if question.task != "easy-vqa+yes-no"]
     words = {word for question in told for word in [*question.text.rstrip("?").split(), question.answer]}
-    return " ".join(sorted(words & COLORS) + sorted(words & SHAPES))
+    colors, shapes = sorted(words & COLORS), sorted(words & SHAPES)
+    # With the article in front every word has the same tokens as inside a question, which is what a model must match.
+    return " ".join(["a", *colors, *(shapes or ["shape"])]) if colors or shapes else ""
 
 
 def data_folder() -> Path:

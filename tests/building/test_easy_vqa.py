@@ -144,12 +144,19 @@ def test_the_benchmark_asks_as_the_training_data_do(tmp_path: Path) -> None:
 def test_captions_say_what_questions_and_answers_do(tmp_path: Path) -> None:
     first, *rest = build(tmp_path / "set", style="captions", limit=300)
     assert (first.id, first.task, first.extra) == ("easy-vqa/train/0/caption", "easy-vqa+caption", None)
-    assert turns(first) == [("Describe the picture.", "blue rectangle")]
+    assert turns(first) == [("Describe the picture.", "a blue rectangle")]
     for conversation in rest:
-        *color, shape = turns(conversation)[0][1].split()
-        assert len(color) <= 1 and {*color, shape} <= MODULE.COLORS | MODULE.SHAPES
+        article, *color, shape = turns(conversation)[0][1].split()
+        assert article == "a" and set(color) <= MODULE.COLORS and shape in MODULE.SHAPES | {"shape"}
+        assert len(color) <= 1 and (color or shape != "shape")
     named = {Path(conversation.media[0].path).name for conversation in [first, *rest]}
     assert {file.name for file in (tmp_path / "set/images/train").iterdir()} == named  # none without a caption
+
+
+def test_some_conversations_without_instruction(tmp_path: Path) -> None:
+    found = build(tmp_path / "set", turns="single", limit=200, instruction_share=0.5)
+    bare = [not turns(conversation)[0][0].startswith(MODULE.INSTRUCTION) for conversation in found]
+    assert 0.4 < sum(bare) / len(bare) < 0.6
 
 
 def test_some_tasks_only(tmp_path: Path) -> None:
