@@ -182,7 +182,7 @@ def prompt(question: str, instruction: str = INSTRUCTION) -> str:
 
 
 def caption(asked: Sequence[Question]) -> str:
-    """What the shape and color questions of a picture say: "a blue rectangle", "a rectangle", "a blue shape", nothing."""
+    """What shape and color questions of a picture say: "a blue rectangle", "a rectangle", "a blue shape" or nothing."""
     told = [question for question in asked if question.task != "easy-vqa+yes-no"]
     words = {word for question in told for word in [*question.text.rstrip("?").split(), question.answer]}
     colors, shapes = sorted(words & COLORS), sorted(words & SHAPES)
