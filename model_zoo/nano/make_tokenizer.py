@@ -46,8 +46,11 @@ def main() -> None:
     # What stands in every prompt should be short: the roles, and the words of an instruction.
     prompts = ["user", "assistant", "system", "Answer the question about the picture with one word."] * 1000
     bpe.train_from_iterator([*texts, *prompts, *licence.splitlines()], trainer)
+    # The trainer knows bytes only as special tokens; as such they would be dropped from decoded text.
+    written = json.loads(bpe.to_str())
+    written["added_tokens"] = [token for token in written["added_tokens"] if token["content"] in SPECIAL]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+        tokenizer_object=Tokenizer.from_str(json.dumps(written)),
         eos_token="<|im_end|>",
         pad_token="<|pad|>",
         unk_token="<|unk|>",
