@@ -25,6 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.sampler import EpochSampler
 from mminstruct.errors import RunError
+from mminstruct.files import write_text
 from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training.config import StageConfig
 from mminstruct.training.objectives import Objective
@@ -119,7 +120,7 @@ class MetricsLog(TrainerCallback):
         if state.is_world_process_zero and self.path.exists():
             lines = [json.loads(line) for line in self.path.read_text().splitlines()]
             kept = [line for line in lines if line["stage"] != self.stage or line["step"] <= state.global_step]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_log(
         self,
