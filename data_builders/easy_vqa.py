@@ -186,7 +186,6 @@ def caption(asked: Sequence[Question]) -> str:
     told = [question for question in asked if question.task != "easy-vqa+yes-no"]
     words = {word for question in told for word in [*question.text.rstrip("?").split(), question.answer]}
     colors, shapes = sorted(words & COLORS), sorted(words & SHAPES)
-    # With the article in front a color has the same token as inside a question, which is what a model has to match.
     return " ".join(["a", *colors, *(shapes or ["shape"])]) if colors or shapes else ""
 
 

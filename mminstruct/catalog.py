@@ -13,8 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from mminstruct.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,19 @@ def module(kind: Kind, name: str) -> ModuleType:
     sys.modules[full_name] = loaded
     spec.loader.exec_module(loaded)
     return loaded
+
+
+def content_class(kind: Kind, name: str, base: type[T]) -> type[T]:
+    """The subclass of `base` that a builder's or a benchmark's file calls `BUILDER` or `BENCHMARK`.
+
+    Raises:
+        ConfigError: no such file, or one without it.
+    """
+    variable = kind.label.upper()
+    found = getattr(module(kind, name), variable, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(
+            f"{find(kind, name)} has no {variable}; "
+            f"set {variable} to a subclass of mminstruct's {base.__name__} at its end"
+        )
+    return found

@@ -16,7 +16,6 @@ from typing import ClassVar
 from mminstruct import catalog
 from mminstruct.config import Config, apply_overrides, validate
 from mminstruct.conversation import Conversation, Provenance
-from mminstruct.errors import ConfigError
 
 
 class Builder(abc.ABC):
@@ -61,16 +60,8 @@ class Builder(abc.ABC):
 
 
 def builder_class(name: str) -> type[Builder]:
-    """The class of a builder, by name or by the path of its file.
-
-    Raises:
-        ConfigError: no such builder, or a file without `BUILDER`.
-    """
-    found = getattr(catalog.module(catalog.BUILDER, name), "BUILDER", None)
-    if not (isinstance(found, type) and issubclass(found, Builder)):
-        path = catalog.find(catalog.BUILDER, name)
-        raise ConfigError(f"{path} has no BUILDER; set BUILDER to a subclass of mminstruct's Builder at its end")
-    return found
+    """The class of a builder, by name or by the path of its file (`catalog.content_class`)."""
+    return catalog.content_class(catalog.BUILDER, name, Builder)  # type: ignore[type-abstract]
 
 
 def load_builder(name: str, overrides: Sequence[str] = ()) -> Builder:

@@ -20,7 +20,7 @@ from typing import ClassVar
 from mminstruct import catalog
 from mminstruct.config import Config, apply_overrides, validate
 from mminstruct.conversation import Conversation, Media, Message, Part, image, text
-from mminstruct.errors import ConfigError, DataError
+from mminstruct.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -122,16 +122,8 @@ def one_question(item: Item, prompt: str) -> Conversation:
 
 
 def benchmark_class(name: str) -> type[Benchmark]:
-    """The class of a benchmark, by name or by the path of its file.
-
-    Raises:
-        ConfigError: no such benchmark, or a file without `BENCHMARK`.
-    """
-    found = getattr(catalog.module(catalog.BENCHMARK, name), "BENCHMARK", None)
-    if not (isinstance(found, type) and issubclass(found, Benchmark)):
-        path = catalog.find(catalog.BENCHMARK, name)
-        raise ConfigError(f"{path} has no BENCHMARK; set BENCHMARK to a subclass of mminstruct's Benchmark at its end")
-    return found
+    """The class of a benchmark, by name or by the path of its file (`catalog.content_class`)."""
+    return catalog.content_class(catalog.BENCHMARK, name, Benchmark)  # type: ignore[type-abstract]
 
 
 def load_benchmark(name: str, overrides: Sequence[str] = ()) -> Benchmark:
