@@ -86,12 +86,12 @@ def _environment() -> jinja2.Environment:
 
 def percent(value: float | None) -> str:
     """An accuracy in [0, 1] as people read it."""
-    return "not run" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+    return "not run" if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
 
 
 def points(value: float | None) -> str:
     """A standard error in percentage points."""
-    return "unknown" if value is None else f"±\N{NO-BREAK SPACE}{100 * value:.1f}"
+    return "unknown" if value is None else f"±\N{NO-BREAK SPACE}{100 * value:.2f}"
 
 
 def duration(seconds: float) -> str:

@@ -201,8 +201,8 @@ def test_missing_matplotlib_is_one_clear_line(metrics: list[Path], monkeypatch: 
 
 
 def test_words() -> None:
-    assert percent(0.12345) == "12.3\N{NO-BREAK SPACE}%" and percent(None) == "not run"
-    assert points(0.0123) == "±\N{NO-BREAK SPACE}1.2" and points(None) == "unknown"
+    assert percent(0.12345) == "12.35\N{NO-BREAK SPACE}%" and percent(None) == "not run"
+    assert points(0.0123) == "±\N{NO-BREAK SPACE}1.23" and points(None) == "unknown"
     assert [duration(s) for s in (0.25, 59.94, 75, 3600, 7325)] == [
         "0.2 s",
         "59.9 s",
