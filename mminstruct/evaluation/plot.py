@@ -115,5 +115,6 @@ def _draw(axes: Any, curves: Sequence[Curve]) -> None:
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("training loss")
     axes.grid(axis="y")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")  # from the first steps to the last the loss falls by powers of ten
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False)
