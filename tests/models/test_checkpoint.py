@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 import mminstruct
 from mminstruct.errors import CheckpointError, RunError
 from mminstruct.models import checkpoint
+from mminstruct.models.vlm import VisionLanguageModel
 
 
 @pytest.fixture
@@ -97,3 +98,13 @@ def test_sharded_checkpoints_load(tmp_path):
     again, _ = mminstruct.load(tmp_path / "m")
     for (name, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_transformers_own_loader_opens_it_too(saved):
+    """`from_pretrained` is what users of transformers, PEFT and DeepSpeed call; it must find every tensor."""
+    ours, _ = mminstruct.load(saved)
+    theirs, report = VisionLanguageModel.from_pretrained(saved, output_loading_info=True)
+    assert not any(report.values())
+    weights = ours.state_dict()
+    assert weights.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(value, weights[name]) for name, value in theirs.state_dict().items())
