@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -190,6 +190,25 @@ def record(fields: dict[str, Any], where: str) -> Conversation:
         key = ".".join(str(part) for part in first["loc"])
         problem = first["msg"].removeprefix("Value error, ")
         raise DataError(f"{where}: {f'{key}: ' if key else ''}{problem}; mend or drop it") from None
+
+
+def read_each(
+    path: Path, turns: str, from_item: Callable[[dict[str, Any], str, str], Conversation], duplicates: Duplicates
+) -> Iterator[Conversation]:
+    """The conversations of a file of items that are objects.
+
+    Args:
+        turns: the key that every item has.
+        from_item: makes a conversation of (item, id, where it stands).
+    """
+
+    def conversations() -> Iterator[Conversation]:
+        for position, (where, item) in enumerate(read_items(path)):
+            if not isinstance(item, dict):
+                raise DataError(f"{where} is a {type(item).__name__}; an item is an object with {turns!r}")
+            yield from_item(item, id_of(item, position, path, where), where)
+
+    return unique(conversations(), path, duplicates)
 
 
 def id_of(item: dict[str, Any], position: int, path: Path, where: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart
 from mminstruct.errors import DataError, did_you_mean
-from mminstruct.formats.items import Duplicates, id_of, read_items, unique, write_list
+from mminstruct.formats.items import Duplicates, read_each, unique, write_list
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
 
 MARK = "<image>"
@@ -45,13 +45,10 @@ def read(
         DataError: an item that is not as described, with its place and id.
     """
 
-    def conversations() -> Iterator[Conversation]:
-        for position, (where, item) in enumerate(read_items(path)):
-            if not isinstance(item, dict):
-                raise DataError(f"{where} is a {type(item).__name__}; a LLaVA item is an object with 'conversations'")
-            yield from_item(item, id_of(item, position, path, where), where, image_position)
+    def one(item: dict[str, Any], name: str, where: str) -> Conversation:
+        return from_item(item, name, where, image_position)
 
-    yield from unique(conversations(), path, duplicate_ids)
+    return read_each(path, "conversations", one, duplicate_ids)
 
 
 def write(conversations: Iterable[Conversation], path: Path) -> int:

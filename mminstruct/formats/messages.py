@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart
 from mminstruct.errors import ConfigError, DataError, did_you_mean
-from mminstruct.formats.items import Duplicates, id_of, read_items, unique, write_lines, write_list
+from mminstruct.formats.items import Duplicates, read_each, unique, write_lines, write_list
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
 
 Style = Literal["hf", "openai"]
@@ -44,14 +44,7 @@ def read(path: Path, *, duplicate_ids: Duplicates = "error") -> Iterator[Convers
     Raises:
         DataError: an item that is not as described, with its place and id.
     """
-
-    def conversations() -> Iterator[Conversation]:
-        for position, (where, item) in enumerate(read_items(path)):
-            if not isinstance(item, dict):
-                raise DataError(f"{where} is a {type(item).__name__}; an item is an object with 'messages'")
-            yield from_item(item, id_of(item, position, path, where), where)
-
-    yield from unique(conversations(), path, duplicate_ids)
+    return read_each(path, "messages", from_item, duplicate_ids)
 
 
 def write(conversations: Iterable[Conversation], path: Path, *, style: Style = "hf") -> int:

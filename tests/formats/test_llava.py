@@ -162,7 +162,7 @@ def test_items_that_are_refused(given: dict[str, Any], cause: str, tmp_path: Pat
 
 def test_an_item_that_is_no_object(tmp_path: Path) -> None:
     assert refused(tmp_path, [1]) == (
-        f"{tmp_path}/set.json, item 0 is a list; a LLaVA item is an object with 'conversations'"
+        f"{tmp_path}/set.json, item 0 is a list; an item is an object with 'conversations'"
     )
 
 
