@@ -89,12 +89,16 @@ class TinyConfig(Config):
     """The same kinds of parts, small enough for any CPU: what the test that walks the zoo builds."""
 
     vision_encoder: dict[str, Any]
+    connector: dict[str, Any] = Field(default_factory=dict)
     image_size: int = 32
     language_model: dict[str, Any]
 
 
 class ModelRow(Config):
-    """One model of the zoo."""
+    """One model of the zoo.
+
+    A row's YAML may name a `base`, another row: whatever top-level key it gives stands in place of the base's.
+    """
 
     name: str
     summary: str

@@ -34,7 +34,26 @@ def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow, Path]:
     if isinstance(row, dict):
         return validate(ModelRow, row, where="model row"), catalog.folder(catalog.MODEL)
     path = catalog.find(catalog.MODEL, str(row))
-    return validate(ModelRow, load_yaml(path), where=str(path)), path.parent
+    return validate(ModelRow, _with_base(path), where=str(path)), path.parent
+
+
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A row's content; where it names a `base`, that row's, with each part that this one gives in place of the base's.
+
+    Raises:
+        ConfigError: a base that does not exist, or rows that are each other's base.
+    """
+    content = load_yaml(path)
+    if "base" not in content:
+        return content
+    if path in above:
+        raise ConfigError(f"{path} is, through its base, its own base; let one of the rows stand by itself")
+    base = catalog.find(catalog.MODEL, str(content.pop("base")))
+    inherited = _with_base(base, (*above, path))
+    folder = inherited.get("tokenizer", {}).get("folder")
+    if folder is not None and base.parent != path.parent:  # it starts from the file that names it
+        inherited["tokenizer"] = {**inherited["tokenizer"], "folder": str(base.parent / folder)}
+    return inherited | content
 
 
 def create(
@@ -71,6 +90,12 @@ def create(
         image_token_id=image_token_id,
     )
     model = VisionLanguageModel(config)
+    readable = model.connector.instruction_vocabulary
+    if readable and len(tokenizer) > readable:
+        raise ConfigError(
+            f"model {spec.name!r}: its connector reads instructions of {readable} different tokens, but the tokenizer "
+            f"has {len(tokenizer)}; set instruction_vocabulary to as many"
+        )
     origins = {"vision_encoder": "random", "connector": "random", "language_model": "random"}
     if pretrained:
         _fetch_weights(model, spec, origins)
@@ -82,6 +107,7 @@ def create(
             image=spec.vision_encoder.image,
             image_tokens=model.image_tokens(size, size),
             image_token_id=image_token_id,
+            reads_instruction=bool(readable),
             chat_template=spec.chat_template,
             origins=origins,
         ),
@@ -118,6 +144,9 @@ def _miniature(spec: ModelRow) -> ModelRow:
                     "image": spec.vision_encoder.image.model_copy(update={"size": spec.tiny.image_size}),
                     "weights": False,
                 }
+            ),
+            "connector": spec.connector.model_copy(
+                update={"options": {**spec.connector.options, **spec.tiny.connector}}
             ),
             "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
             "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,

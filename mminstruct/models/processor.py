@@ -1,7 +1,8 @@
 """From conversations and pictures to a model's inputs, and from ids back to text. The same object trains and answers.
 
 Conversation + pictures ─template, tokenizer─▶ ids with one mark per image ─image_tokens─▶ N ids per image
-samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [images, 3, H, W]
+samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [images, 3, H, W];
+                   instruction_ids, instruction_mask [images, T] where the connector reads them
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mminstruct import __version__
 from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
 from mminstruct.chat_template import get as get_template
 from mminstruct.config import Config, validate
-from mminstruct.conversation import Conversation
+from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.errors import CheckpointError, DataError
 from mminstruct.files import read_json, write_json
 from mminstruct.models.config import ImageConfig
@@ -34,14 +35,15 @@ Picture = Image.Image | torch.Tensor
 class ProcessorConfig(Config):
     """What `mminstruct.json` of a checkpoint holds beside the tokenizer's own files.
 
-    `image_tokens` is N of the model's encoder and connector at `image.size`; `origins` says where each part's weights
-    first came from.
+    `image_tokens` is N of the model's encoder and connector at `image.size`; `reads_instruction` whether the connector
+    is told what is asked about an image; `origins` says where each part's weights first came from.
     """
 
     version: str = __version__
     image: ImageConfig
     image_tokens: int = Field(gt=0)
     image_token_id: int
+    reads_instruction: bool = False
     chat_template: TemplateConfig
     origins: dict[str, str] = Field(default_factory=dict)
 
@@ -107,7 +109,17 @@ class Processor:
         sample = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
         if encoded.images:
             sample["pixel_values"] = torch.stack([self.pixels(pictures[index]) for index in encoded.images])
+            if self.config.reads_instruction:
+                sample |= self._instructions(conversation)
         return sample
+
+    def _instructions(self, conversation: Conversation) -> dict[str, torch.Tensor]:
+        """`instruction_ids` and `instruction_mask` `[n, T]`: for each image the text of the turn that holds it."""
+        texts = [m.text for m in conversation.messages for part in m.content if isinstance(part, ImagePart)]
+        tokens = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        # A turn may be a picture and nothing else; attention needs something to look at.
+        ids = [torch.tensor(found or [self.tokenizer.pad_token_id]) for found in tokens]
+        return _padded_instructions(ids, self.tokenizer.pad_token_id)
 
     def pixels(self, picture: Picture) -> torch.Tensor:
         """`[3, size, size]` float32; what is prepared already stays as it is."""
@@ -135,6 +147,14 @@ class Processor:
         pictures = [sample["pixel_values"] for sample in samples if "pixel_values" in sample]
         if pictures:
             batch["pixel_values"] = torch.cat(pictures)
+        asked = [
+            ids[mask.bool()]
+            for sample in samples
+            if "instruction_ids" in sample
+            for ids, mask in zip(sample["instruction_ids"], sample["instruction_mask"], strict=True)
+        ]
+        if asked:
+            batch |= _padded_instructions(asked, pad)
         return batch
 
     # ---- text ------------------------------------------------------------------------------------------------------
@@ -168,3 +188,11 @@ class Processor:
             )
         config = validate(ProcessorConfig, read_json(folder / FILE), where=str(folder / FILE))
         return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config)
+
+
+def _padded_instructions(ids: Sequence[torch.Tensor], pad: int) -> dict[str, torch.Tensor]:
+    masks = [torch.ones_like(found) for found in ids]
+    return {
+        "instruction_ids": torch.nn.utils.rnn.pad_sequence(list(ids), batch_first=True, padding_value=pad),
+        "instruction_mask": torch.nn.utils.rnn.pad_sequence(masks, batch_first=True),
+    }

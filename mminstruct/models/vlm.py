@@ -4,6 +4,7 @@
     input_ids [B, L] ─embeddings─▶ [B, L, H]; the N places of each image (`image_token_id`) take its N vectors, in order
     inputs_embeds [B, L, H] ─language model─▶ logits [B, L, V]
 
+A connector that reads the instruction gets what is asked about each picture as well (`instruction_ids [images, T]`).
 The language model is reached only through `inputs_embeds` and its public methods, so there is no subclass per LLM.
 Images of the whole batch stand in `pixel_values` one after the other, in the order of their places.
 """
@@ -20,6 +21,7 @@ from mminstruct.config import validate
 from mminstruct.errors import DataError
 from mminstruct.models import connectors, encoders
 from mminstruct.models.config import ConnectorConfig, EncoderConfig
+from mminstruct.models.connectors import Instruction
 
 PARTS = ("vision_encoder", "connector", "language_model")
 
@@ -90,12 +92,18 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         self.language_model.set_output_embeddings(value)
 
     def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: torch.LongTensor, pixel_values: torch.Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: torch.LongTensor,
+        pixel_values: torch.Tensor | None = None,
+        instruction_ids: torch.Tensor | None = None,
+        instruction_mask: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore[misc]
         # Only the prefill sees the pictures; afterwards their keys and values are in the cache.
-        inputs["pixel_values"] = pixel_values if kwargs.get("is_first_iteration", False) else None
-        return inputs
+        seen = {"pixel_values": pixel_values, "instruction_ids": instruction_ids, "instruction_mask": instruction_mask}
+        first = kwargs.get("is_first_iteration", False)
+        return inputs | {name: value if first else None for name, value in seen.items()}
 
     # ---- the model itself ------------------------------------------------------------------------------------------
 
@@ -103,12 +111,20 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         """N, the places that a picture of this size takes; the processor asks here too, so both always agree."""
         return self.connector.num_tokens(self.vision_encoder.num_patches(height, width))
 
-    def image_embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """`[images, 3, H, W] -> [images, N, H]`."""
-        embeddings: torch.Tensor = self.connector(self.vision_encoder(pixel_values))
+    def image_embeddings(self, pixel_values: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
+        """`[images, 3, H, W] -> [images, N, H]`. Raises `DataError` for an instruction too few or too many."""
+        if (instruction is None) == bool(self.connector.instruction_vocabulary):
+            raise DataError(
+                "this model's connector reads the instruction, and none was given"
+                if instruction is None
+                else "instruction_ids were given to a model whose connector reads none"
+            )
+        embeddings: torch.Tensor = self.connector(self.vision_encoder(pixel_values), instruction)
         return embeddings
 
-    def embed(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None) -> torch.Tensor:
+    def embed(
+        self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, instruction: Instruction | None = None
+    ) -> torch.Tensor:
         """Token embeddings `[B, L, H]` with each image's vectors at its places.
 
         Raises:
@@ -122,10 +138,12 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
                 # rank whose batch happens to hold text only. A blank picture with weight zero keeps the graph whole.
                 size = self.vision_encoder.config.image.size
                 blank = embeddings.new_zeros(1, 3, size, size)
-                embeddings = embeddings + 0.0 * self.image_embeddings(blank).sum()
+                if self.connector.instruction_vocabulary:
+                    instruction = Instruction(input_ids.new_zeros(1, 1), input_ids.new_ones(1, 1))
+                embeddings = embeddings + 0.0 * self.image_embeddings(blank, instruction).sum()
             found = 0
         else:
-            vectors = self.image_embeddings(pixel_values.to(embeddings.dtype)).flatten(0, 1)
+            vectors = self.image_embeddings(pixel_values.to(embeddings.dtype), instruction).flatten(0, 1)
             found = vectors.shape[0]
         wanted = int(places.sum())
         if wanted != found:
@@ -142,6 +160,8 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
+        instruction_ids: torch.Tensor | None = None,
+        instruction_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Any,
@@ -152,13 +172,18 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             input_ids: `[B, L]`, `image_token_id` at every place of an image.
             attention_mask: `[B, L]`, 1 for real tokens.
             pixel_values: `[images, 3, H, W]`, all images of the batch in the order of their places.
+            instruction_ids, instruction_mask: `[images, T]`, what is asked about each image (`Instruction`), for
+                connectors that read it.
             inputs_embeds: `[B, L, H]`, instead of `input_ids` and `pixel_values`.
             labels: `[B, L]`, -100 where no loss is taken.
         """
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give either input_ids or inputs_embeds")
-            inputs_embeds = self.embed(input_ids, pixel_values)
+            instruction = None
+            if instruction_ids is not None and instruction_mask is not None:
+                instruction = Instruction(instruction_ids, instruction_mask)
+            inputs_embeds = self.embed(input_ids, pixel_values, instruction)
         output: CausalLMOutputWithPast = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )

@@ -9,8 +9,10 @@ from transformers import CLIPImageProcessorPil
 import mminstruct
 from mminstruct.chat_template import IMAGE
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart
-from mminstruct.errors import DataError
+from mminstruct.errors import ConfigError, DataError
 from mminstruct.models.config import ImageConfig
+from mminstruct.models.connectors import Instruction
+from mminstruct.models.factory import read_row
 from mminstruct.models.image import pad_to_square, to_pixels
 from tests.conftest import conversation, picture, turns
 
@@ -19,6 +21,13 @@ from tests.conftest import conversation, picture, turns
 def nano():
     torch.manual_seed(0)
     return mminstruct.create("nano")
+
+
+@pytest.fixture(scope="module", params=mminstruct.list_models("nano*"))
+def any_nano(request):
+    """Every connector kind, the ones that read the instruction among them."""
+    torch.manual_seed(0)
+    return mminstruct.create(request.param)
 
 
 def question(text: str, images: int) -> Conversation:
@@ -56,20 +65,20 @@ def test_places_and_pictures_must_agree(nano):
         processor.prompt(question("what?", 1), [])
 
 
-def test_a_batch_of_text_reaches_the_tower_with_weight_zero(nano):
-    model, processor = nano
+def test_a_batch_of_text_reaches_the_tower_with_weight_zero(any_nano):
+    model, processor = any_nano
     batch = processor.collate([processor.training_sample(conversation("hi", "yes"), [])], "right")
     model.zero_grad()
     model.train()(**batch).loss.backward()
-    tower = next(model.vision_encoder.parameters())
-    assert tower.grad is not None and not tower.grad.any()
+    seeing = [*model.vision_encoder.parameters(), *model.connector.parameters()]
+    assert all(p.grad is not None and not p.grad.any() for p in seeing)
     with torch.no_grad():
         assert torch.equal(model.train()(**batch).logits, model.eval()(**batch).logits)
 
 
-def test_batched_generation_equals_one_by_one(nano):
+def test_batched_generation_equals_one_by_one(any_nano):
     """Prompts of different lengths with 0, 1 and 2 pictures: left padding changes no token."""
-    model, processor = nano
+    model, processor = any_nano
     model.eval()
     cases = [("what is it?", 1), ("and the two of these, are they the same color?", 2), ("hello", 0), ("shape?", 1)]
     samples = [
@@ -87,15 +96,15 @@ def test_batched_generation_equals_one_by_one(nano):
         assert (row[length:] == processor.tokenizer.pad_token_id).all()
 
 
-def test_cached_generation_equals_recomputing(nano):
+def test_cached_generation_equals_recomputing(any_nano):
     """Greedy decoding with the cache gives what a full forward over the growing text gives."""
-    model, processor = nano
+    model, processor = any_nano
     model.eval()
     batch = processor.collate([processor.prompt(question("what is it?", 1), [picture(3)])])
     generated = model.generate(**batch, max_new_tokens=6, do_sample=False, suppress_tokens=None)
-    ids = batch["input_ids"]
+    ids, seen = batch["input_ids"], {k: v for k, v in batch.items() if k not in ("input_ids", "attention_mask")}
     for _ in range(generated.shape[1] - ids.shape[1]):
-        logits = model(input_ids=ids, pixel_values=batch["pixel_values"]).logits[:, -1]
+        logits = model(input_ids=ids, **seen).logits[:, -1]
         logits[:, processor.config.image_token_id] = -torch.inf
         ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
     assert torch.equal(generated, ids)
@@ -153,3 +162,71 @@ def test_ids_equal_llavas_own_splitting(tokenizer_bos):
     for index, chunk in enumerate(chunks):
         expected += ([IMAGE] if index else []) + chunk[1:]
     assert template.encode(messages, tokenizer_bos).input_ids == expected
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A model whose connector reads the instruction."""
+    torch.manual_seed(0)
+    return mminstruct.create("nano-instruct-q-former")
+
+
+def test_the_instruction_is_the_text_of_the_turn_that_holds_the_image(reader):
+    _, processor = reader
+    first, second = picture(0), picture(1)
+    record = Conversation(
+        id="two",
+        messages=[
+            Message(role="user", content=[ImagePart(index=0), TextPart(text="is it blue?")]),
+            Message(role="assistant", content=[TextPart(text="no")]),
+            Message(
+                role="user", content=[TextPart(text="and what of "), ImagePart(index=1), TextPart(text="this one?")]
+            ),
+            Message(role="assistant", content=[TextPart(text="yes")]),
+        ],
+        media=[Media(path="a"), Media(path="b")],
+    )
+    sample = processor.training_sample(record, [first, second])
+    pairs = zip(sample["instruction_ids"], sample["instruction_mask"], strict=True)
+    read = [ids[mask.bool()] for ids, mask in pairs]
+    assert [processor.decode(ids) for ids in read] == ["is it blue?", "and what of this one?"]
+    short = processor.prompt(question("?", 1), [first])
+    batch = processor.collate([short, sample])
+    lengths = [short["instruction_ids"].shape[1], len(read[0]), len(read[1])]
+    assert len(set(lengths)) == 3
+    assert batch["instruction_ids"].shape == (3, max(lengths))
+    assert batch["instruction_mask"].sum(1).tolist() == lengths
+
+
+def test_a_picture_without_a_word_can_be_asked_about(reader):
+    model, processor = reader
+    sample = processor.prompt(question("", 1), [picture(0)])
+    assert sample["instruction_mask"].tolist() == [[1]]
+    assert torch.isfinite(model.eval()(**processor.collate([sample])).logits).all()
+
+
+def test_what_is_asked_changes_what_is_seen(reader):
+    model, processor = reader
+    samples = [processor.prompt(question(text, 1), [picture(0)]) for text in ("what shape?", "what color?")]
+    seen = [
+        model.eval().image_embeddings(s["pixel_values"], Instruction(s["instruction_ids"], s["instruction_mask"]))
+        for s in samples
+    ]
+    assert torch.equal(samples[0]["pixel_values"], samples[1]["pixel_values"])
+    assert not torch.allclose(seen[0], seen[1], atol=1e-4)
+
+
+def test_an_instruction_is_given_exactly_to_those_that_read_it(reader, nano):
+    for model, processor, message in (
+        (reader[0], nano[1], "reads the instruction, and none was given"),
+        (nano[0], reader[1], "whose connector reads none"),
+    ):
+        with pytest.raises(DataError, match=message):
+            model(**processor.collate([processor.prompt(question("what?", 1), [picture(0)])]))
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_refused():
+    row = read_row("nano-instruct-q-former")[0].model_dump(mode="json")
+    row["connector"]["options"]["instruction_vocabulary"] = 511
+    with pytest.raises(ConfigError, match="reads instructions of 511 different tokens, but the tokenizer has 512"):
+        mminstruct.create(row)

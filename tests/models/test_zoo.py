@@ -8,12 +8,20 @@ from torch import nn
 
 import mminstruct
 from mminstruct.chat_template import IGNORE
+from mminstruct.errors import ConfigError
 from mminstruct.models import checkpoint
+from mminstruct.models.connectors import Instruction
 from mminstruct.models.factory import count_parameters, read_row
 from mminstruct.models.vlm import PARTS
 from tests.conftest import conversation, picture
 
 ROWS = mminstruct.list_models()
+
+
+def instruction_of(sample: dict[str, torch.Tensor]) -> Instruction | None:
+    if "instruction_ids" not in sample:
+        return None
+    return Instruction(sample["instruction_ids"], sample["instruction_mask"])
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -25,7 +33,7 @@ def test_row_builds_learns_and_reloads(row, tmp_path):
     batch = processor.collate([sample, sample], padding_side="right")
 
     # One function counts the tokens, and the encoder and connector give exactly so many vectors.
-    vectors = model.image_embeddings(sample["pixel_values"])
+    vectors = model.image_embeddings(sample["pixel_values"], instruction_of(sample))
     size = processor.config.image.size
     assert vectors.shape[1] == model.image_tokens(size, size) == processor.config.image_tokens
     assert int((sample["input_ids"] == processor.config.image_token_id).sum()) == vectors.shape[1]
@@ -40,8 +48,8 @@ def test_row_builds_learns_and_reloads(row, tmp_path):
         output = model.train()(**batch)
         assert torch.isfinite(output.loss)
         output.loss.backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
+    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert without == {f"connector.{name}" for name in model.connector.idle_parameters()}
 
     checkpoint.save(tmp_path / "saved", model, processor)
     (tmp_path / "saved").rename(tmp_path / "another name")
@@ -86,3 +94,22 @@ def test_batch_norm_free_nano():
     """Batch statistics would make a step depend on how its batch is split; the model we train from scratch has none."""
     model, _ = mminstruct.create("nano")
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def test_a_row_takes_from_its_base_what_it_does_not_say(tmp_path):
+    """From any folder, in two steps; each key that is given stands in place of the base's."""
+    (tmp_path / "mine.yaml").write_text("name: mine\nbase: nano-mlp\nsummary: Mine.\n")
+    ours, _ = read_row(tmp_path / "mine.yaml")
+    theirs, nano = read_row("nano-mlp")[0], read_row("nano")[0]
+    assert (ours.name, ours.summary) == ("mine", "Mine.")
+    assert ours.connector == theirs.connector != nano.connector
+    assert ours.language_model == theirs.language_model == nano.language_model
+    model, processor = mminstruct.create(tmp_path / "mine.yaml")  # the base's tokenizer is found where the base is
+    assert len(processor.tokenizer) == model.config.text_config.vocab_size
+
+
+def test_rows_that_are_each_others_base_are_an_error(tmp_path):
+    for name, base in (("one", "two"), ("two", "one")):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nbase: {tmp_path / base}.yaml\n")
+    with pytest.raises(ConfigError, match="is, through its base, its own base"):
+        read_row(tmp_path / "one.yaml")

@@ -5,12 +5,22 @@ from __future__ import annotations
 from mminstruct.config import validate
 from mminstruct.errors import ConfigError, did_you_mean
 from mminstruct.models.config import ConnectorConfig
-from mminstruct.models.connectors.base import Connector, ConnectorOptions
+from mminstruct.models.connectors.average_pool import AveragePool
+from mminstruct.models.connectors.base import Connector, ConnectorOptions, Instruction
 from mminstruct.models.connectors.linear import Linear
-from mminstruct.models.connectors.mlp import Mlp2xGelu
+from mminstruct.models.connectors.mlp import Mlp
+from mminstruct.models.connectors.perceiver import Perceiver
 from mminstruct.models.connectors.pixel_shuffle import PixelShuffle
+from mminstruct.models.connectors.q_former import QFormer
 
-CONNECTORS: dict[str, type[Connector]] = {"linear": Linear, "mlp2x_gelu": Mlp2xGelu, "pixel_shuffle": PixelShuffle}
+CONNECTORS: dict[str, type[Connector]] = {
+    "linear": Linear,
+    "mlp": Mlp,
+    "pixel_shuffle": PixelShuffle,
+    "average_pool": AveragePool,
+    "perceiver": Perceiver,
+    "q_former": QFormer,
+}
 
 
 def build(config: ConnectorConfig, input_size: int, output_size: int) -> Connector:
@@ -22,4 +32,4 @@ def build(config: ConnectorConfig, input_size: int, output_size: int) -> Connect
     return kind(input_size, output_size, options)
 
 
-__all__ = ["CONNECTORS", "Connector", "ConnectorOptions", "build"]
+__all__ = ["CONNECTORS", "Connector", "ConnectorOptions", "Instruction", "build"]

@@ -1,17 +1,33 @@
-"""The contract of a connector: `features [n, P, D] -> image embeddings [n, N, H]`."""
+"""The contract of a connector: `features [n, P, D] (+ instruction [n, T]) -> image embeddings [n, N, H]`."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mminstruct.config import Config
+from mminstruct.errors import ConfigError
 
 
 class ConnectorOptions(Config):
     """A connector's own settings; each connector subclasses it."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What is asked about each picture, for connectors that look for what matters to the question.
+
+    Attributes:
+        input_ids: `[n, T]`, the text of the turn that holds the picture, padded on the right.
+        attention_mask: `[n, T]`, 1 for real tokens.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
 
 
 class Connector(nn.Module, ABC):
@@ -29,10 +45,38 @@ class Connector(nn.Module, ABC):
         super().__init__()
         self.input_size, self.output_size, self.options = input_size, output_size, options
 
+    @property
+    def instruction_vocabulary(self) -> int:
+        """How many different instruction tokens it reads; 0 where it reads no instruction."""
+        return 0
+
+    def idle_parameters(self) -> set[str]:
+        """Names of parameters that no result depends on; they are there because published checkpoints hold them."""
+        return set()
+
     @abstractmethod
     def num_tokens(self, patches: int) -> int:
         """N for P patches. Raises `ConfigError` where the connector cannot take that many."""
 
     @abstractmethod
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """`[n, P, D] -> [n, N, H]`."""
+    def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
+        """`[n, P, D] -> [n, N, H]`; `instruction` is given exactly to those that read it."""
+
+
+def square_side(patches: int, kind: str) -> int:
+    """The side of a square grid of patches. Raises `ConfigError` where they are no square."""
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise ConfigError(
+            f"{kind} wants a square grid of patches, found {patches}; use another image size (and feature: patch)"
+        )
+    return side
+
+
+def mlp(input_size: int, output_size: int, layers: int) -> nn.Module:
+    """`layers` linear layers with GELU between them; the first changes the width (LLaVA's `mlp{N}x_gelu`)."""
+    first = nn.Linear(input_size, output_size)
+    if layers == 1:
+        return first
+    rest = [module for _ in range(layers - 1) for module in (nn.GELU(), nn.Linear(output_size, output_size))]
+    return nn.Sequential(first, *rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mminstruct.models.connectors.base import Connector, ConnectorOptions
+from mminstruct.models.connectors.base import Connector, ConnectorOptions, Instruction
 
 
 class Linear(Connector):
@@ -16,6 +16,6 @@ class Linear(Connector):
     def num_tokens(self, patches: int) -> int:
         return patches
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
         projected: torch.Tensor = self.projection(features)
         return projected
