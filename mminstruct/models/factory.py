@@ -90,7 +90,7 @@ def create(
         image_token_id=image_token_id,
     )
     model = VisionLanguageModel(config)
-    readable = model.connector.instruction_vocabulary
+    readable = spec.connector.options.get("instruction_vocabulary", 0)
     if readable and len(tokenizer) > readable:
         raise ConfigError(
             f"model {spec.name!r}: its connector reads instructions of {readable} different tokens, but the tokenizer "
@@ -107,7 +107,7 @@ def create(
             image=spec.vision_encoder.image,
             image_tokens=model.image_tokens(size, size),
             image_token_id=image_token_id,
-            reads_instruction=bool(readable),
+            reads_instruction=model.connector.reads != "nothing",
             chat_template=spec.chat_template,
             origins=origins,
         ),

@@ -11,6 +11,7 @@ Images of the whole batch stand in `pixel_values` one after the other, in the or
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +50,13 @@ class VisionLanguageConfig(PreTrainedConfig):
         if text_config is not None:
             kwargs["tie_word_embeddings"] = text_config.tie_word_embeddings
         super().__init__(**kwargs)
+
+
+@dataclass
+class VisionLanguageOutput(CausalLMOutputWithPast):
+    """transformers' output, and what the connector adds to the mean loss of a token (None for most connectors)."""
+
+    auxiliary_loss: torch.Tensor | None = None
 
 
 class VisionLanguageModel(PreTrainedModel, GenerationMixin):
@@ -113,23 +121,32 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
 
     def image_embeddings(self, pixel_values: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
         """`[images, 3, H, W] -> [images, N, H]`. Raises `DataError` for an instruction too few or too many."""
-        if (instruction is None) == bool(self.connector.instruction_vocabulary):
+        return self._see(pixel_values, instruction)[0]
+
+    def _see(
+        self, pixel_values: torch.Tensor, instruction: Instruction | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The image embeddings, and what the connector adds to the loss."""
+        reads = self.connector.reads
+        if (instruction is None) == (reads != "nothing"):
             raise DataError(
                 "this model's connector reads the instruction, and none was given"
                 if instruction is None
                 else "instruction_ids were given to a model whose connector reads none"
             )
-        embeddings: torch.Tensor = self.connector(self.vision_encoder(pixel_values), instruction)
-        return embeddings
+        if instruction is not None and reads == "embeddings":
+            instruction = replace(instruction, embeddings=self.get_input_embeddings()(instruction.input_ids))
+        return self.connector.forward_with_loss(self.vision_encoder(pixel_values), instruction)
 
     def embed(
         self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, instruction: Instruction | None = None
-    ) -> torch.Tensor:
-        """Token embeddings `[B, L, H]` with each image's vectors at its places.
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Token embeddings `[B, L, H]`, each image's vectors at its places, and what the connector adds to the loss.
 
         Raises:
             DataError: the number of places and of image vectors differ.
         """
+        auxiliary_loss = None
         embeddings: torch.Tensor = self.get_input_embeddings()(input_ids)
         places = input_ids == self.config.image_token_id
         if pixel_values is None:
@@ -138,12 +155,13 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
                 # rank whose batch happens to hold text only. A blank picture with weight zero keeps the graph whole.
                 size = self.vision_encoder.config.image.size
                 blank = embeddings.new_zeros(1, 3, size, size)
-                if self.connector.instruction_vocabulary:
+                if self.connector.reads != "nothing":
                     instruction = Instruction(input_ids.new_zeros(1, 1), input_ids.new_ones(1, 1))
                 embeddings = embeddings + 0.0 * self.image_embeddings(blank, instruction).sum()
             found = 0
         else:
-            vectors = self.image_embeddings(pixel_values.to(embeddings.dtype), instruction).flatten(0, 1)
+            seen, auxiliary_loss = self._see(pixel_values.to(embeddings.dtype), instruction)
+            vectors = seen.flatten(0, 1)
             found = vectors.shape[0]
         wanted = int(places.sum())
         if wanted != found:
@@ -153,7 +171,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             )
         if found:
             embeddings = embeddings.masked_scatter(places.unsqueeze(-1), vectors.to(embeddings.dtype))
-        return embeddings
+        return embeddings, auxiliary_loss
 
     def forward(
         self,
@@ -165,7 +183,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> VisionLanguageOutput:
         """Logits (and the mean loss over `labels`, where given) of the language model.
 
         Args:
@@ -177,17 +195,20 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             inputs_embeds: `[B, L, H]`, instead of `input_ids` and `pixel_values`.
             labels: `[B, L]`, -100 where no loss is taken.
         """
+        auxiliary_loss = None
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give either input_ids or inputs_embeds")
             instruction = None
             if instruction_ids is not None and instruction_mask is not None:
                 instruction = Instruction(instruction_ids, instruction_mask)
-            inputs_embeds = self.embed(input_ids, pixel_values, instruction)
-        output: CausalLMOutputWithPast = self.language_model(
+            inputs_embeds, auxiliary_loss = self.embed(input_ids, pixel_values, instruction)
+        output = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
-        return output
+        if labels is not None and auxiliary_loss is not None:
+            output["loss"] = output["loss"] + auxiliary_loss
+        return VisionLanguageOutput(**output, auxiliary_loss=auxiliary_loss)
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,8 @@ class VisionLanguageTrainer(Trainer):
             logs["supervised_tokens"] = sums["tokens"]
             if "accuracy_sum" in sums:
                 logs["token_accuracy"] = sums["accuracy_sum"] / tokens
+            if "auxiliary_loss_sum" in sums:
+                logs["auxiliary_loss"] = sums["auxiliary_loss_sum"] / tokens
             self._sums = {}
         super().log(logs, start_time)
 

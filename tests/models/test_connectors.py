@@ -17,6 +17,7 @@ from mminstruct.errors import ConfigError
 from mminstruct.models import connectors
 from mminstruct.models.config import ConnectorConfig
 from mminstruct.models.connectors import Instruction
+from mminstruct.models.connectors.text_guided_moe import load_balance
 
 Q_FORMER = {"queries": 5, "hidden_size": 16, "layers": 4, "heads": 2, "intermediate_size": 24, "dropout": 0.0}
 CASES = [
@@ -31,14 +32,26 @@ CASES = [
     ConnectorConfig(kind="perceiver", options={"latents": 7, "depth": 1, "heads": 2, "head_size": 4, "qk_norm": True}),
     ConnectorConfig(kind="q_former", options=Q_FORMER),
     ConnectorConfig(kind="q_former", options={**Q_FORMER, "instruction_vocabulary": 50}),
+    ConnectorConfig(kind="text_guided_moe", options={"experts": 3, "intermediate_size": 6}),
+    ConnectorConfig(kind="text_guided_moe", options={"intermediate_size": 6, "query": "cls", "residual": 0.5}),
 ]
 
 
 def asked(connector: connectors.Connector, n: int) -> Instruction | None:
     """A random instruction of five tokens a picture, for connectors that read one."""
-    if not connector.instruction_vocabulary:
+    if connector.reads == "nothing":
         return None
-    return Instruction(torch.randint(1, connector.instruction_vocabulary, (n, 5)), torch.ones(n, 5, dtype=torch.long))
+    return Instruction(torch.randint(1, 50, (n, 5)), torch.ones(n, 5, dtype=torch.long), torch.randn(n, 5, 12))
+
+
+def one_of(instruction: Instruction | None, i: int) -> Instruction | None:
+    if instruction is None:
+        return None
+    assert instruction.embeddings is not None
+    places = slice(i, i + 1)
+    return Instruction(
+        instruction.input_ids[places], instruction.attention_mask[places], instruction.embeddings[places]
+    )
 
 
 def test_every_connector_is_in_the_cases():
@@ -61,8 +74,8 @@ def test_a_batch_is_its_pictures_one_by_one(case):
     features, instruction = torch.randn(3, 36, 8), asked(connector, 3)
     together = connector(features, instruction)
     for i in range(3):
-        alone = instruction and Instruction(instruction.input_ids[i : i + 1], instruction.attention_mask[i : i + 1])
-        assert torch.allclose(connector(features[i : i + 1], alone), together[i : i + 1], atol=1e-5)
+        alone = connector(features[i : i + 1], one_of(instruction, i))
+        assert torch.allclose(alone, together[i : i + 1], atol=1e-5)
 
 
 def test_pixel_shuffle_joins_neighbours_row_by_row():
@@ -167,6 +180,44 @@ def test_instructed_q_former_is_instruct_blips():
     assert torch.allclose(ours(features, Instruction(other, mask)), expected.pooler_output, atol=1e-6)
     other[1, 0] = (other[1, 0] + 1) % 50
     assert not torch.allclose(ours(features, Instruction(other, mask))[1], expected.pooler_output[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("query", ["cls", "mean"])
+def test_text_guided_moe_is_parrots_formula_picture_by_picture(query):
+    options = {"experts": 3, "intermediate_size": 6, "layers": 1, "residual": 0.5, "query": query}
+    connector = connectors.build(ConnectorConfig(kind="text_guided_moe", options=options), 8, 12)
+    features, text = torch.randn(2, 4, 8), torch.randn(2, 5, 12)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    found = connector(features, Instruction(torch.zeros(2, 5, dtype=torch.long), mask, text))
+    for i, length in enumerate(mask.sum(1)):
+        tokens, words = connector.projection(features[i]), text[i, :length]
+        looking = tokens[0] if query == "cls" else tokens.mean(0)
+        gathered = torch.softmax(words @ looking / 12**0.5, 0) @ words
+        weights = torch.softmax(connector.router.weight @ gathered, 0)
+        expected = 0.5 * tokens
+        for weight, expert in zip(weights, connector.experts, strict=True):
+            gate = functional.silu(tokens @ expert.gate_proj.weight.T)
+            expected = expected + weight * (gate * (tokens @ expert.up_proj.weight.T)) @ expert.down_proj.weight.T
+        assert torch.allclose(found[i], expected, atol=1e-6)
+
+
+def test_load_balance_is_one_when_shared_and_as_many_as_experts_when_one_does_all():
+    even = torch.eye(4).repeat(2, 1)  # each expert has two of eight pictures to itself
+    assert load_balance(even).item() == pytest.approx(1)
+    assert load_balance(torch.eye(4)[:1].repeat(8, 1)).item() == pytest.approx(4)
+    # by hand: largest weights 0, 0, 1; f = (2/3, 1/3), p = (1.7/3, 1.3/3)
+    weights = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]])
+    assert load_balance(weights).item() == pytest.approx(2 * (2 / 3 * 1.7 / 3 + 1 / 3 * 1.3 / 3))
+
+
+def test_only_a_mixture_adds_to_the_loss():
+    for case in CASES:
+        connector = connectors.build(case, input_size=8, output_size=12)
+        _, loss = connector.forward_with_loss(torch.randn(2, 36, 8), asked(connector, 2))
+        assert (loss is not None) == (case.kind == "text_guided_moe")
+    silent = ConnectorConfig(kind="text_guided_moe", options={"intermediate_size": 6, "balance": 0})
+    connector = connectors.build(silent, 8, 12)
+    assert connector.forward_with_loss(torch.randn(2, 36, 8), asked(connector, 2))[1] is None
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_each_image_takes_its_own_places(nano):
         media=[Media(path="a"), Media(path="b")],
     )
     sample = processor.prompt(record, [picture(0), picture(1)])
-    embedded = model.eval().embed(sample["input_ids"][None], sample["pixel_values"])[0]
+    embedded = model.eval().embed(sample["input_ids"][None], sample["pixel_values"])[0][0]
     places = sample["input_ids"] == processor.config.image_token_id
     expected = model.image_embeddings(torch.stack([processor.pixels(picture(1)), processor.pixels(picture(0))]))
     assert torch.allclose(embedded[places], expected.flatten(0, 1), atol=1e-6)

@@ -17,6 +17,7 @@ from mminstruct import formats
 from mminstruct.chat_template import IGNORE
 from mminstruct.config import dump_yaml
 from mminstruct.data.dataset import ConversationDataset
+from mminstruct.models import checkpoint
 from mminstruct.models.vlm import PARTS
 from mminstruct.training import objectives
 from mminstruct.training.run import freeze, train
@@ -49,11 +50,34 @@ def test_sft_equals_an_explicit_sum(workspace):
     assert output.loss_sum.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_accumulation_equals_one_batch(workspace, tmp_path):
+def test_a_mixtures_balance_counts_once_a_token(workspace, tmp_path):
+    """Beside the tokens' loss, in the objective and in the log; without pictures there is nothing to balance."""
+    torch.manual_seed(0)
+    model, processor = mminstruct.create("nano-text-guided-moe", tiny=True)
+    dataset = ConversationDataset(
+        list(formats.read(workspace / "data/data.json")), workspace / "data", processor, max_length=512
+    )
+    batch = processor.collate([dataset[0], dataset[5]], padding_side="right")
+    output = objectives.get("sft")(model.train(), batch)
+    model.connector.options = model.connector.options.model_copy(update={"balance": 0.0})
+    without = objectives.get("sft")(model, batch)
+    added = output.metrics["auxiliary_loss_sum"]
+    assert added >= 0.01 * output.count  # the balance is 1 at least
+    assert (output.loss_sum - without.loss_sum).item() == pytest.approx(added.item(), rel=1e-4)
+    assert "auxiliary_loss_sum" not in without.metrics
+    train(make_recipe(workspace, [{"steps": 2}], model="nano-text-guided-moe"), tmp_path / "run")
+    logged = [line["auxiliary_loss"] for line in metrics(tmp_path / "run") if "auxiliary_loss" in line]
+    assert len(logged) == 2 and all(0.01 <= value <= 0.04 for value in logged)  # balance 0.01, four experts
+
+
+@pytest.mark.parametrize("row", ["nano", "nano-instruct-q-former"])
+def test_accumulation_equals_one_batch(workspace, tmp_path, row):
+    torch.manual_seed(0)
+    checkpoint.save(tmp_path / "model", *mminstruct.create(row, tiny=True))
     for name, batch, accumulate in (("one", 8, 1), ("four", 2, 4)):
-        recipe = make_recipe(workspace, [{"batch_size": batch, "accumulate": accumulate, "steps": 4}])
-        train(recipe, tmp_path / name)
-    start, one, four = (weights(p) for p in (workspace / "model", tmp_path / "one/model", tmp_path / "four/model"))
+        stage = {"batch_size": batch, "accumulate": accumulate, "steps": 4}
+        train(make_recipe(workspace, [stage], model=str(tmp_path / "model")), tmp_path / name)
+    start, one, four = (weights(p) for p in (tmp_path / "model", tmp_path / "one/model", tmp_path / "four/model"))
     assert largest_difference(start, one) > 1e-3
     assert largest_difference(one, four) < 1e-5
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "four"), strict=True):

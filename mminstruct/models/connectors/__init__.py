@@ -12,6 +12,7 @@ from mminstruct.models.connectors.mlp import Mlp
 from mminstruct.models.connectors.perceiver import Perceiver
 from mminstruct.models.connectors.pixel_shuffle import PixelShuffle
 from mminstruct.models.connectors.q_former import QFormer
+from mminstruct.models.connectors.text_guided_moe import TextGuidedMoe
 
 CONNECTORS: dict[str, type[Connector]] = {
     "linear": Linear,
@@ -20,6 +21,7 @@ CONNECTORS: dict[str, type[Connector]] = {
     "average_pool": AveragePool,
     "perceiver": Perceiver,
     "q_former": QFormer,
+    "text_guided_moe": TextGuidedMoe,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,10 +25,12 @@ class Instruction:
     Attributes:
         input_ids: `[n, T]`, the text of the turn that holds the picture, padded on the right.
         attention_mask: `[n, T]`, 1 for real tokens.
+        embeddings: `[n, T, H]`, the language model's embeddings of the ids, for connectors that read those.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
+    embeddings: torch.Tensor | None = None
 
 
 class Connector(nn.Module, ABC):
@@ -40,15 +43,11 @@ class Connector(nn.Module, ABC):
     """
 
     Options: type[ConnectorOptions] = ConnectorOptions
+    reads: Literal["nothing", "ids", "embeddings"] = "nothing"  # of the instruction
 
     def __init__(self, input_size: int, output_size: int, options: ConnectorOptions) -> None:
         super().__init__()
         self.input_size, self.output_size, self.options = input_size, output_size, options
-
-    @property
-    def instruction_vocabulary(self) -> int:
-        """How many different instruction tokens it reads; 0 where it reads no instruction."""
-        return 0
 
     def idle_parameters(self) -> set[str]:
         """Names of parameters that no result depends on; they are there because published checkpoints hold them."""
@@ -61,6 +60,12 @@ class Connector(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
         """`[n, P, D] -> [n, N, H]`; `instruction` is given exactly to those that read it."""
+
+    def forward_with_loss(
+        self, features: torch.Tensor, instruction: Instruction | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`forward`, and a scalar that a mixture of experts adds to the mean loss of a token; None for all others."""
+        return self(features, instruction), None
 
 
 def square_side(patches: int, kind: str) -> int:

@@ -52,19 +52,16 @@ class QFormer(Connector):
         self.query_tokens = nn.Parameter(torch.randn(1, options.queries, options.hidden_size) * 0.02)
         self.q_former: nn.Module
         if options.instruction_vocabulary:
+            self.reads = "ids"
             reading = InstructBlipQFormerConfig(**settings, vocab_size=options.instruction_vocabulary)
             self.q_former = InstructBlipQFormerModel(reading)
         else:
             self.q_former = Blip2QFormerModel(Blip2QFormerConfig(**settings))
         self.projection = nn.Linear(options.hidden_size, output_size)
 
-    @property
-    def instruction_vocabulary(self) -> int:
-        return self.options.instruction_vocabulary
-
     def idle_parameters(self) -> set[str]:
         """The last layer's feed-forward for text: only the queries are read behind it (so in InstructBLIP, too)."""
-        if not self.instruction_vocabulary:
+        if self.reads == "nothing":
             return set()
         last = f"q_former.encoder.layer.{self.options.layers - 1}"
         return {

@@ -12,6 +12,7 @@ from mminstruct.training.objectives.base import Objective, ObjectiveOutput
 class SupervisedFineTuning(Objective):
     """`loss_sum = -sum log p(token | everything before it)` over tokens whose label is not `IGNORE`.
 
+    What a connector adds to the mean loss of a token (the load balance of a mixture of experts) counts once a token.
     The metric `accuracy_sum` counts the supervised tokens that are also the most likely ones.
     """
 
@@ -23,8 +24,13 @@ class SupervisedFineTuning(Objective):
         targets = batch["labels"][:, 1:]
         supervised = targets != IGNORE
         # Only the supervised positions are turned to float32 and to probabilities; the rest would be thrown away.
-        logits = model(**inputs, use_cache=False).logits[:, :-1][supervised].float()
+        output = model(**inputs, use_cache=False)
+        logits = output.logits[:, :-1][supervised].float()
         wanted = targets[supervised]
         loss_sum = nn.functional.cross_entropy(logits, wanted, reduction="sum")
         correct = (logits.detach().argmax(-1) == wanted).sum()
-        return ObjectiveOutput(loss_sum, supervised.sum(), {"accuracy_sum": correct})
+        metrics = {"accuracy_sum": correct}
+        if output.auxiliary_loss is not None:
+            metrics["auxiliary_loss_sum"] = output.auxiliary_loss * supervised.sum()
+            loss_sum = loss_sum + metrics["auxiliary_loss_sum"]
+        return ObjectiveOutput(loss_sum, supervised.sum(), metrics)
