@@ -55,15 +55,26 @@ def show(
     model: Annotated[str, typer.Argument(help="A model's name or the path of a row's YAML.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one model: every part and setting, parameters of each part, licence and source.
+    """Show one model: parts and settings, parameters, tokens an image, licence, source, and memory to run and train.
+
+    Memory is arithmetic on the weights, in gigabytes; activations and the cache of a chat come on top.
 
     Example: mminstruct zoo show llava-1.5-7b
     """
-    from mminstruct.models.factory import count_parameters, read_row
+    from mminstruct.models.factory import read_row, skeleton
+    from mminstruct.models.memory import estimates
 
     row, _ = read_row(model)
-    counts = count_parameters(row)
-    facts = {**row.model_dump(mode="json", exclude={"tiny"}), "parameters": counts | {"all": sum(counts.values())}}
+    whole = skeleton(row)
+    counts, size = whole.parameter_counts(), row.vision_encoder.image.size
+    facts = {
+        **row.model_dump(mode="json", exclude={"tiny"}),
+        "parameters": counts | {"all": sum(counts.values())},
+        "image_tokens": whole.image_tokens(size, size),
+        "memory_gb": {
+            name: {case: round(value, 3) for case, value in cases.items()} for name, cases in estimates(whole).items()
+        },
+    }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

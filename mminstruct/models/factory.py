@@ -121,8 +121,8 @@ def create(
     return model, processor
 
 
-def count_parameters(spec: ModelRow) -> dict[str, int]:
-    """Parameters of each part of a row, counted without allocating or computing a number."""
+def skeleton(spec: ModelRow) -> VisionLanguageModel:
+    """A row's model on the meta device, where nothing is allocated or computed: to count and to measure."""
     config = VisionLanguageConfig(
         vision_encoder=spec.vision_encoder.model_dump(mode="json"),
         connector=spec.connector.model_dump(mode="json"),
@@ -130,7 +130,12 @@ def count_parameters(spec: ModelRow) -> dict[str, int]:
         image_token_id=0,
     )
     with torch.device("meta"):
-        return VisionLanguageModel(config).parameter_counts()
+        return VisionLanguageModel(config)
+
+
+def count_parameters(spec: ModelRow) -> dict[str, int]:
+    """Parameters of each part of a row."""
+    return skeleton(spec).parameter_counts()
 
 
 def _miniature(spec: ModelRow) -> ModelRow:
