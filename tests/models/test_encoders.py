@@ -10,7 +10,14 @@ from transformers import AutoModel, CLIPVisionConfig, CLIPVisionModel
 
 from mminstruct.errors import ConfigError
 from mminstruct.models import encoders
-from mminstruct.models.config import EncoderConfig, ImageConfig
+from mminstruct.models.config import (
+    EncoderConfig,
+    FusedConfig,
+    ImageConfig,
+    OpenClipConfig,
+    TimmConfig,
+    TransformersConfig,
+)
 
 CLIP = {
     "model_type": "clip_vision_model",
@@ -26,11 +33,12 @@ DINO = {**CLIP, "model_type": "dinov2", "use_mask_token": False}
 OPEN_CLIP = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
 CONV = {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 32]}
+KINDS = {"timm": TimmConfig, "open_clip": OpenClipConfig, "transformers": TransformersConfig}
 
 
 def config(source: str, name: str, architecture: dict, **settings) -> EncoderConfig:
-    size = settings.pop("size", 32)
-    return EncoderConfig(source=source, name=name, architecture=architecture, image=ImageConfig(size=size), **settings)
+    image = settings.pop("image", None) or ImageConfig(size=settings.pop("size", 32))
+    return KINDS[source](source=source, name=name, architecture=architecture, image=image, **settings)
 
 
 CASES = [
