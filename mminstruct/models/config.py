@@ -131,7 +131,7 @@ class ConnectorConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class VisionConfig(Config):
+class OwnParts(Config):
     """The parts that are our own modules, as a checkpoint's `config.json` holds them."""
 
     vision_encoder: EncoderConfig
@@ -192,5 +192,5 @@ class ModelRow(Config):
         overrides = self.tiny.vision_encoder
         if towers != (len(overrides) if isinstance(overrides, list) else None):
             wanted = "one mapping" if towers is None else f"a list of {towers} mappings, one for each tower"
-            raise ValueError(f"tiny.vision_encoder must be {wanted} for this vision encoder")
+            raise ValueError(f"tiny.vision_encoder must be {wanted}")
         return self

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from mminstruct.config import validate
 from mminstruct.errors import DataError
 from mminstruct.models import connectors, encoders
-from mminstruct.models.config import VisionConfig
+from mminstruct.models.config import OwnParts
 
 PARTS = ("vision_encoder", "connector", "language_model")
 
@@ -61,7 +61,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__(config)
         own = {"vision_encoder": config.vision_encoder or {}, "connector": config.connector or {}}
-        parts = validate(VisionConfig, own, "config")
+        parts = validate(OwnParts, own, "config")
         self.vision_encoder = encoders.build(parts.vision_encoder)
         self.language_model = AutoModelForCausalLM.from_config(
             config.text_config, attn_implementation=config._attn_implementation
@@ -76,6 +76,13 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
     def init_weights(self) -> None:
         """Each part has initialised itself, by its own library's rules; only shared weights are tied here."""
         self.tie_weights()
+
+    @torch.no_grad()
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """transformers' own loader calls this for what no checkpoint holds."""
+        super()._init_weights(module)
+        if isinstance(module, encoders.FusedEncoder):
+            module.restore_constants()
 
     # ---- what transformers asks of a model -------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ interleave: [n, number of towers x P, D]       mixture of features, arXiv 2401.0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Self, cast
 
 import torch
 from torch import nn
@@ -46,11 +46,23 @@ class FusedEncoder(VisionEncoder):
             )
         self.hidden_size = sum(widths) if config.fusion == "channel" else widths[0]
         self.num_patches(config.image.size, config.image.size)  # towers that do not fit are found here
-        # Not saved: `config` says them.
-        for name, images in (("image", [config.image]), ("tower", [tower.image for tower in config.towers])):
-            for moment in ("mean", "std"):
-                values = torch.tensor([image.model_dump()[moment] for image in images])
-                self.register_buffer(f"{name}_{moment}", values.view(-1, 1, 3, 1, 1), persistent=False)
+        self._write_constants(torch.get_default_device())
+
+    def _write_constants(self, device: torch.device) -> None:
+        sources = {"image": [self.config.image], "tower": [tower.image for tower in self.config.towers]}
+        for name, images in sources.items():
+            for moment, values in (("mean", [i.mean for i in images]), ("std", [i.std for i in images])):
+                constant = torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 3, 1, 1)
+                self.register_buffer(f"{name}_{moment}", constant, persistent=False)  # not saved: `config` says it
+
+    def restore_constants(self) -> None:
+        """Write means and stds anew, behind what rounds them (`.to(dtype)`) or leaves them empty (the meta device)."""
+        self._write_constants(self.image_mean.device)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.restore_constants()
+        return self
 
     def num_patches(self, height: int, width: int) -> int:
         counts = [tower.num_patches(height, width) for tower in self._each_tower()]
@@ -63,9 +75,11 @@ class FusedEncoder(VisionEncoder):
 
     def pixels(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """`[n, 3, H, W]`, prepared as `config.image` says, for each tower as that tower was trained to see it."""
-        mean, std = self.image_mean, self.image_std
-        between_0_and_1 = pixel_values * std[0] + mean[0]
-        return [(between_0_and_1 - m) / s for m, s in zip(self.tower_mean, self.tower_std, strict=True)]
+        between_0_and_1 = pixel_values.float() * self.image_std[0] + self.image_mean[0]
+        return [
+            ((between_0_and_1 - mean) / std).to(pixel_values.dtype)
+            for mean, std in zip(self.tower_mean, self.tower_std, strict=True)
+        ]
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         pairs = zip(self.towers, self.pixels(pixel_values), strict=True)
@@ -81,7 +95,7 @@ class FusedEncoder(VisionEncoder):
         wanted = self.config.image
         for tower in self.config.towers:
             for key in ("size", "resize", "interpolation"):
-                own, shared = tower.image.model_dump()[key], wanted.model_dump()[key]
+                own, shared = getattr(tower.image, key), getattr(wanted, key)
                 if own != shared:
                     raise ConfigError(
                         f"the picture is prepared once for all towers: the fused encoder has image.{key} {shared!r}, "
