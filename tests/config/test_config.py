@@ -92,6 +92,7 @@ def test_yaml_cannot_make_objects(tmp_path):
         ({"title": "a", "pet": {"kind": "cat", "lifes": 1}}, "unknown key 'pet.lifes'. Did you mean 'lives'"),
         ({"title": "a", "pet": {"kind": "dog", "lives": 1}}, r"unknown key 'pet.lives'. Known: kind, tricks"),
         ({"title": "a", "pet": {"kind": "dog", "tricks": "x"}}, r"c: pet.tricks: .*integer"),
+        ({"title": "a", "pet": {"kind": "dog", "dog": 1}}, "unknown key 'pet.dog'"),
         ({"title": "a", "pet": {"lives": 1}}, "c: the key 'pet.kind' is missing"),
         ({"title": "a", "pet": {"kind": "cow"}}, "c: pet.kind: 'cow' is none of 'cat', 'dog'"),
         ({"title": "a", "by_name": {"cat": {"rat": 1}}}, "unknown key 'by_name.cat.rat'. Did you mean 'rate'"),
