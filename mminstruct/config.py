@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from mminstruct.errors import ConfigError, did_you_mean
 
@@ -115,7 +116,14 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     found = error.errors(include_url=False)
     # A misspelt key is also a missing one; the misspelling is what helps.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    key = ".".join(str(part) for part in first["loc"])
+    # Pydantic puts the tag of a union's member into the location; who wrote the YAML has no such key.
+    key = ".".join(str(part) for part in _without_tags(model, first["loc"]))
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        discriminator = first["ctx"]["discriminator"].strip("'")
+        key = f"{key}.{discriminator}" if key else discriminator
+        if first["type"] == "union_tag_not_found":
+            return f"the key {key!r} is missing"
+        return f"{key}: {first['ctx']['tag']!r} is none of {first['ctx']['expected_tags']}"
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
         return f"unknown key {key!r}.{did_you_mean(name, _fields_at(model, first['loc'][:-1]))}"
@@ -127,13 +135,38 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Field names of the model that a pydantic error location leads to."""
-    current: Any = model
+    return [name for candidate in _walk(model, location)[0] for name in candidate.model_fields]
+
+
+def _without_tags(model: type[BaseModel], location: tuple[int | str, ...]) -> list[int | str]:
+    return _walk(model, location)[1]
+
+
+def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], list[int | str]]:
+    """The models that may stand at a pydantic error location, and the location without tags of unions."""
+    candidates: list[type[BaseModel]] = [model]
+    path: list[int | str] = []
     for part in location:
-        for candidate in _models_in(current):
+        tagged = [candidate for candidate in candidates if part in _tags(candidate)]
+        if tagged and len(candidates) > 1:
+            candidates = tagged
+            continue
+        path.append(part)
+        for candidate in candidates:
             if part in candidate.model_fields:
-                current = candidate.model_fields[str(part)].annotation
+                candidates = _models_in(candidate.model_fields[str(part)].annotation)
                 break
-    return [name for candidate in _models_in(current) for name in candidate.model_fields]
+    return candidates, path
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """Values of the fields that can have only one, by which a discriminated union tells its members apart."""
+    literals = [typing.get_args(field.annotation) for field in model.model_fields.values() if _is_literal(field)]
+    return {values[0] for values in literals if len(values) == 1}
+
+
+def _is_literal(field: FieldInfo) -> bool:
+    return typing.get_origin(field.annotation) is typing.Literal
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -6,9 +6,9 @@ complete enough to rebuild each module with no network and no name looked up any
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
@@ -28,8 +28,8 @@ class ImageConfig(Config):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
 
 
-class EncoderConfig(Config):
-    """A vision encoder.
+class TowerConfig(Config):
+    """One vision encoder of one library; the subclasses say which.
 
     Attributes:
         source: the library that builds it.
@@ -39,19 +39,89 @@ class EncoderConfig(Config):
             its `model_type`. This alone rebuilds the module.
         weights: the pretrained tag (open_clip) or `true` (timm, transformers) when `create` may fetch weights.
         layer: which transformer layer is read, counted as in Python (-2 is the last but one, LLaVA's choice); layers
-            behind it are not built. `null` reads the encoder's final output.
-        feature: `patch`, or `cls_patch` to keep the class token in front.
+            behind it are not built. Several are concatenated in channels, in the order given (transformers'
+            `LlavaConfig.vision_feature_layer`). `null` reads the encoder's final output.
+        feature: `patch`; `cls_patch` to keep what stands in front of the patches (the class token, then registers,
+            where there are some); `cls` for the class token alone.
         norm: put a LayerNorm on the features (for encoders trained from scratch).
     """
 
-    source: Literal["timm", "open_clip", "transformers"]
+    source: str
     name: str
     architecture: dict[str, Any] = Field(default_factory=dict)
     weights: bool | str = False
-    layer: int | None = Field(default=None, lt=0)
-    feature: Literal["patch", "cls_patch"] = "patch"
+    layer: int | tuple[int, ...] | None = None
+    feature: Literal["patch", "cls_patch", "cls"] = "patch"
     norm: bool = False
     image: ImageConfig
+
+    @field_validator("layer")
+    @classmethod
+    def _counted_from_the_end(cls, layer: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+        if layer == () or (isinstance(layer, tuple) and max(layer) >= 0) or (isinstance(layer, int) and layer >= 0):
+            raise ValueError("layers are counted from the end, -1 is the last; give one below 0 or a list of such")
+        return layer
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are read, in order; none for the final output."""
+        if self.layer is None:
+            return ()
+        return (self.layer,) if isinstance(self.layer, int) else self.layer
+
+
+class TimmConfig(TowerConfig):
+    source: Literal["timm"]
+    weights: bool = False
+
+
+class TransformersConfig(TowerConfig):
+    source: Literal["transformers"]
+    weights: bool = False
+
+
+class OpenClipConfig(TowerConfig):
+    source: Literal["open_clip"]
+
+    @field_validator("weights")
+    @classmethod
+    def _a_tag(cls, weights: bool | str) -> bool | str:
+        if weights is True:
+            raise ValueError("open_clip has several weights for one architecture; give the tag of one, or false")
+        return weights
+
+
+AnyTowerConfig = Annotated[TimmConfig | OpenClipConfig | TransformersConfig, Field(discriminator="source")]
+
+
+class FusedConfig(Config):
+    """Several towers that look at the same picture, their features joined into one row.
+
+    Attributes:
+        towers: each complete, as if it stood alone. Their `image` says by which `mean` and `std` each one is fed, and
+            must agree with this config's own in all the rest, because the picture is prepared only once.
+        fusion: `channel` concatenates the features of each patch, D is the sum of the widths (Prismatic, arXiv
+            2402.07865, section 4.2); `interleave` lets the towers' tokens alternate, P is the sum of their numbers
+            (the mixture of features of "Eyes Wide Shut?", arXiv 2401.06209, section 4.3).
+        image: how the picture is prepared.
+    """
+
+    source: Literal["fused"]
+    towers: tuple[AnyTowerConfig, ...] = Field(min_length=2)
+    fusion: Literal["channel", "interleave"]
+    image: ImageConfig
+
+    @property
+    def name(self) -> str:
+        return " + ".join(tower.name for tower in self.towers)
+
+    @property
+    def weights(self) -> bool:
+        """Whether `create` may fetch weights for any of the towers."""
+        return any(tower.weights for tower in self.towers)
+
+
+EncoderConfig = Annotated[TimmConfig | OpenClipConfig | TransformersConfig | FusedConfig, Field(discriminator="source")]
 
 
 class ConnectorConfig(Config):
@@ -59,6 +129,13 @@ class ConnectorConfig(Config):
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class OwnParts(Config):
+    """The parts that are our own modules, as a checkpoint's `config.json` holds them."""
+
+    vision_encoder: EncoderConfig
+    connector: ConnectorConfig
 
 
 class LanguageModelConfig(Config):
@@ -86,9 +163,12 @@ class Origin(Config):
 
 
 class TinyConfig(Config):
-    """The same kinds of parts, small enough for any CPU: what the test that walks the zoo builds."""
+    """The same kinds of parts, small enough for any CPU: what the test that walks the zoo builds.
 
-    vision_encoder: dict[str, Any]
+    `vision_encoder` overrides the encoder's `architecture`; for fused towers it is a list, one mapping for each.
+    """
+
+    vision_encoder: dict[str, Any] | list[dict[str, Any]]
     connector: dict[str, Any] = Field(default_factory=dict)
     image_size: int = 32
     language_model: dict[str, Any]
@@ -109,3 +189,12 @@ class ModelRow(Config):
     chat_template: TemplateConfig
     origin: Origin
     tiny: TinyConfig
+
+    @model_validator(mode="after")
+    def _tiny_fits(self) -> Self:
+        towers = len(self.vision_encoder.towers) if isinstance(self.vision_encoder, FusedConfig) else None
+        overrides = self.tiny.vision_encoder
+        if towers != (len(overrides) if isinstance(overrides, list) else None):
+            wanted = "one mapping" if towers is None else f"a list of {towers} mappings, one for each tower"
+            raise ValueError(f"tiny.vision_encoder must be {wanted}")
+        return self

@@ -18,7 +18,7 @@ from mminstruct.chat_template import get as get_template
 from mminstruct.config import load_yaml, validate
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models import encoders
-from mminstruct.models.config import ModelRow
+from mminstruct.models.config import EncoderConfig, FusedConfig, ModelRow, TinyConfig
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
@@ -140,16 +140,9 @@ def count_parameters(spec: ModelRow) -> dict[str, int]:
 
 def _miniature(spec: ModelRow) -> ModelRow:
     language_model = {**spec.language_model.architecture, **spec.tiny.language_model}
-    encoder = {**spec.vision_encoder.architecture, **spec.tiny.vision_encoder}
     return spec.model_copy(
         update={
-            "vision_encoder": spec.vision_encoder.model_copy(
-                update={
-                    "architecture": encoder,
-                    "image": spec.vision_encoder.image.model_copy(update={"size": spec.tiny.image_size}),
-                    "weights": False,
-                }
-            ),
+            "vision_encoder": _small_encoder(spec.vision_encoder, spec.tiny),
             "connector": spec.connector.model_copy(
                 update={"options": {**spec.connector.options, **spec.tiny.connector}}
             ),
@@ -157,6 +150,26 @@ def _miniature(spec: ModelRow) -> ModelRow:
             "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
         }
     )
+
+
+def _small_encoder(encoder: EncoderConfig, tiny: TinyConfig) -> EncoderConfig:
+    """The same kind of encoder; `ModelRow` has seen to it that there are overrides for each tower."""
+    towers = encoder.towers if isinstance(encoder, FusedConfig) else (encoder,)
+    overrides = tiny.vision_encoder if isinstance(tiny.vision_encoder, list) else [tiny.vision_encoder]
+    small = [
+        tower.model_copy(
+            update={
+                "architecture": {**tower.architecture, **override},
+                "image": tower.image.model_copy(update={"size": tiny.image_size}),
+                "weights": False,
+            }
+        )
+        for tower, override in zip(towers, overrides, strict=True)
+    ]
+    if not isinstance(encoder, FusedConfig):
+        return small[0]
+    image = encoder.image.model_copy(update={"size": tiny.image_size})
+    return encoder.model_copy(update={"towers": tuple(small), "image": image})
 
 
 def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from mminstruct.config import validate
 from mminstruct.errors import DataError
 from mminstruct.models import connectors, encoders
-from mminstruct.models.config import ConnectorConfig, EncoderConfig
+from mminstruct.models.config import OwnParts
 from mminstruct.models.connectors import Instruction
 
 PARTS = ("vision_encoder", "connector", "language_model")
@@ -70,12 +70,14 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__(config)
-        self.vision_encoder = encoders.build(validate(EncoderConfig, config.vision_encoder or {}, "vision_encoder"))
+        own = {"vision_encoder": config.vision_encoder or {}, "connector": config.connector or {}}
+        parts = validate(OwnParts, own, "config")
+        self.vision_encoder = encoders.build(parts.vision_encoder)
         self.language_model = AutoModelForCausalLM.from_config(
             config.text_config, attn_implementation=config._attn_implementation
         )
         self.connector = connectors.build(
-            validate(ConnectorConfig, config.connector or {}, "connector"),
+            parts.connector,
             input_size=self.vision_encoder.hidden_size,
             output_size=config.text_config.get_text_config().hidden_size,
         )
@@ -84,6 +86,13 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
     def init_weights(self) -> None:
         """Each part has initialised itself, by its own library's rules; only shared weights are tied here."""
         self.tie_weights()
+
+    @torch.no_grad()
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """transformers' own loader calls this for what no checkpoint holds."""
+        super()._init_weights(module)
+        if isinstance(module, encoders.FusedEncoder):
+            module.restore_constants()
 
     # ---- what transformers asks of a model -------------------------------------------------------------------------
 

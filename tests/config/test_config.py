@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
@@ -16,11 +17,23 @@ class Inner(Config):
     names: list[str] = Field(default_factory=list)
 
 
+class Cat(Config):
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class Dog(Config):
+    kind: Literal["dog"]
+    tricks: int = 0
+
+
 class Outer(Config):
     title: str
     inner: Inner = Inner()
     parts: list[Inner] = Field(default_factory=list)
     either: Inner | None = None
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")] = Cat(kind="cat")
+    by_name: dict[str, Inner] = Field(default_factory=dict)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -75,6 +88,14 @@ def test_yaml_cannot_make_objects(tmp_path):
         ({"title": "a", "either": {"rates": 1}}, "unknown key 'either.rates'. Did you mean 'rate'"),
         ({"titel": "a"}, "unknown key 'titel'. Did you mean 'title'"),
         ({}, "the key 'title' is missing"),
+        # The kind that pydantic puts into a location is no key; a key of a mapping that reads like one is.
+        ({"title": "a", "pet": {"kind": "cat", "lifes": 1}}, "unknown key 'pet.lifes'. Did you mean 'lives'"),
+        ({"title": "a", "pet": {"kind": "dog", "lives": 1}}, r"unknown key 'pet.lives'. Known: kind, tricks"),
+        ({"title": "a", "pet": {"kind": "dog", "tricks": "x"}}, r"c: pet.tricks: .*integer"),
+        ({"title": "a", "pet": {"kind": "dog", "dog": 1}}, "unknown key 'pet.dog'"),
+        ({"title": "a", "pet": {"lives": 1}}, "c: the key 'pet.kind' is missing"),
+        ({"title": "a", "pet": {"kind": "cow"}}, "c: pet.kind: 'cow' is none of 'cat', 'dog'"),
+        ({"title": "a", "by_name": {"cat": {"rat": 1}}}, "unknown key 'by_name.cat.rat'. Did you mean 'rate'"),
         ({"title": "a", "inner": {"rate": "fast"}}, r"inner.rate: .*number.* \(found 'fast'\)"),
     ],
 )

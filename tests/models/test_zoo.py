@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 import mminstruct
 from mminstruct.chat_template import IGNORE
 from mminstruct.errors import ConfigError
-from mminstruct.models import checkpoint
+from mminstruct.models import checkpoint, encoders
+from mminstruct.models.config import FusedConfig, TimmConfig
 from mminstruct.models.connectors import Instruction
 from mminstruct.models.factory import count_parameters, read_row
 from mminstruct.models.vlm import PARTS
@@ -77,10 +79,36 @@ def test_row_states_its_facts(row):
         ("siglip2-qwen3-0.6b", "language_model", 596_049_920),
         ("siglip2-smollm3-3b", "language_model", 3_075_098_624),
         ("llava-1.5-7b", "connector", 20_979_712),
+        ("prism-dinosiglip-7b", "language_model", 6_738_415_616),
+        # timm's 303,715,328 (DINOv2 ViT-L/14, registers) and 412,987,248 (SigLIP So400m/14) at 384 px, each without
+        # its last block (12,598,272 and 15,239,504) and final norm (2,048 and 2,304), which layer -2 does not read.
+        ("prism-dinosiglip-7b", "vision_encoder", 688_860_448),
     ],
 )
 def test_full_size_parameters(row, part, parameters):
     assert count_parameters(read_row(row)[0])[part] == parameters
+
+
+def test_prism_reads_whole_patches_of_384_pixels():
+    """384 is no multiple of 14; Prismatic's towers give 27 x 27 patches of 1024 and 1152 numbers."""
+    spec, _ = read_row("prism-dinosiglip-7b")
+    with torch.device("meta"):
+        encoder = encoders.build(spec.vision_encoder)
+        features = encoder(torch.zeros(1, 3, 384, 384))
+    assert features.shape == (1, 27 * 27, 1024 + 1152)
+    assert encoder.num_patches(384, 384) == 27 * 27
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_timm_agrees_on_how_pixels_are_normalised(row):
+    """The means and stds that timm records with the weights, for every tower that names some."""
+    encoder = read_row(row)[0].vision_encoder
+    towers = encoder.towers if isinstance(encoder, FusedConfig) else (encoder,)
+    for tower in towers:
+        if isinstance(tower, TimmConfig) and tower.weights:
+            recorded = timm.get_pretrained_cfg(tower.name)
+            assert (tower.image.mean, tower.image.std) == (recorded.mean, recorded.std)
+            assert tower.image.interpolation == recorded.interpolation
 
 
 def test_tied_weights_stay_tied(tmp_path):

@@ -8,17 +8,17 @@ import open_clip
 import torch
 
 from mminstruct.errors import ConfigError, did_you_mean
-from mminstruct.models.config import EncoderConfig
-from mminstruct.models.encoders.base import VisionEncoder
+from mminstruct.models.config import OpenClipConfig
+from mminstruct.models.encoders.base import Tower, in_chosen_order
 
 # open_clip builds both towers; the text tower is thrown away, so a config of one's own gets the smallest.
 _NO_TEXT = {"context_length": 2, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
 
 
-class OpenClipEncoder(VisionEncoder):
-    """The tower's transformer output at `config.layer` (default: the last), `architecture` is its `vision_cfg`."""
+class OpenClipEncoder(Tower):
+    """The tower's transformer output at `config.layers` (default: the last), `architecture` is its `vision_cfg`."""
 
-    def __init__(self, config: EncoderConfig, pretrained: bool = False) -> None:
+    def __init__(self, config: OpenClipConfig, pretrained: bool = False) -> None:
         super().__init__(config)
         if pretrained and config.weights:
             known = open_clip.list_models()
@@ -37,23 +37,23 @@ class OpenClipEncoder(VisionEncoder):
                 embed_dim=8, vision_cfg=vision, text_cfg=_NO_TEXT, quick_gelu=_quick_gelu(config.name)
             )
         self.visual = whole.visual
-        self.visual.prune_intermediate_layers([config.layer or -1], prune_norm=True, prune_head=True)
-        self.hidden_size = self.visual.transformer.width
+        deepest, self._layers = -1, [-1]
+        if config.layers:
+            deepest, self._layers = self._chosen_layers(len(self.visual.transformer.resblocks))
+        self.visual.prune_intermediate_layers([deepest], prune_norm=True, prune_head=True)
         self._patch = self.visual.patch_size
-        self._add_norm()
+        # open_clip's transformers have a class token in front of the patches and nothing else.
+        self._describe(self.visual.transformer.width, prefix=1, has_class_token=True)
 
-    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def tokens(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         output = self.visual.forward_intermediates(
-            pixel_values, indices=[-1], output_fmt="NLC", intermediates_only=True, output_extra_tokens=True
+            pixel_values, indices=self._layers, output_fmt="NLC", intermediates_only=True, output_extra_tokens=True
         )
-        patches: torch.Tensor = output["image_intermediates"][0]
-        if self.config.feature == "patch":
-            return patches
-        return torch.cat([output["image_intermediates_prefix"][0], patches], dim=1)
+        found = zip(output["image_intermediates_prefix"], output["image_intermediates"], strict=True)
+        return in_chosen_order([torch.cat(both, dim=1) for both in found], self._layers)
 
-    def num_patches(self, height: int, width: int) -> int:
-        grid = (height // self._patch[0]) * (width // self._patch[1])
-        return grid + (1 if self.config.feature == "cls_patch" else 0)
+    def grid(self, height: int, width: int) -> int:
+        return (height // self._patch[0]) * (width // self._patch[1])
 
 
 def _known_vision(name: str) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""Several towers behind one contract: each sees the same picture, normalised in its own way, and features are joined.
+
+pixel_values [n, 3, H, W] ─back to 0..1─▶ ─each tower's mean and std─▶ towers [n, P, D_i]
+channel:    [n, P, sum of D_i]                 Prismatic, arXiv 2402.07865, section 4.2
+interleave: [n, number of towers x P, D]       mixture of features, arXiv 2401.06209, section 4.3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Self, cast
+
+import torch
+from torch import nn
+
+from mminstruct.errors import ConfigError
+from mminstruct.models.config import FusedConfig
+from mminstruct.models.encoders.base import Tower, VisionEncoder
+
+
+class FusedEncoder(VisionEncoder):
+    """Towers side by side.
+
+    Raises:
+        ConfigError: the towers want different pictures, give different numbers of patches, or, to be interleaved,
+            features of different widths.
+    """
+
+    config: FusedConfig
+    image_mean: torch.Tensor  # [1, 1, 3, 1, 1]
+    image_std: torch.Tensor
+    tower_mean: torch.Tensor  # [towers, 1, 3, 1, 1]
+    tower_std: torch.Tensor
+
+    def __init__(self, config: FusedConfig, towers: Sequence[Tower]) -> None:
+        super().__init__()
+        self.config = config
+        self._check_images()
+        self.towers = nn.ModuleList(towers)
+        self.origin = " + ".join(tower.origin for tower in towers)
+        widths = [tower.hidden_size for tower in towers]
+        if config.fusion == "interleave" and len(set(widths)) > 1:
+            raise ConfigError(
+                f"interleaved towers need features of one width, found {self._named(widths)}; "
+                "choose architectures or layers of equal width, or use fusion: channel"
+            )
+        self.hidden_size = sum(widths) if config.fusion == "channel" else widths[0]
+        self.num_patches(config.image.size, config.image.size)  # towers that do not fit are found here
+        self._write_constants(torch.get_default_device())
+
+    def _write_constants(self, device: torch.device) -> None:
+        sources = {"image": [self.config.image], "tower": [tower.image for tower in self.config.towers]}
+        for name, images in sources.items():
+            for moment, values in (("mean", [i.mean for i in images]), ("std", [i.std for i in images])):
+                constant = torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 3, 1, 1)
+                self.register_buffer(f"{name}_{moment}", constant, persistent=False)  # not saved: `config` says it
+
+    def restore_constants(self) -> None:
+        """Write means and stds anew, behind what rounds them (`.to(dtype)`) or leaves them empty (the meta device)."""
+        self._write_constants(self.image_mean.device)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.restore_constants()
+        return self
+
+    def num_patches(self, height: int, width: int) -> int:
+        counts = [tower.num_patches(height, width) for tower in self._each_tower()]
+        if len(set(counts)) > 1:
+            raise ConfigError(
+                f"fused towers must give equally many tokens of a picture, found {self._named(counts)} at "
+                f"{height} x {width} pixels; choose patch sizes, an image size and features that agree"
+            )
+        return counts[0] if self.config.fusion == "channel" else sum(counts)
+
+    def pixels(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """`[n, 3, H, W]`, prepared as `config.image` says, for each tower as that tower was trained to see it."""
+        between_0_and_1 = pixel_values.float() * self.image_std[0] + self.image_mean[0]
+        return [
+            ((between_0_and_1 - mean) / std).to(pixel_values.dtype)
+            for mean, std in zip(self.tower_mean, self.tower_std, strict=True)
+        ]
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        pairs = zip(self.towers, self.pixels(pixel_values), strict=True)
+        features = [tower(pixels) for tower, pixels in pairs]
+        if self.config.fusion == "channel":
+            return torch.cat(features, dim=2)
+        return torch.stack(features, dim=2).flatten(1, 2)
+
+    def _each_tower(self) -> list[Tower]:
+        return cast(list[Tower], list(self.towers))  # a ModuleList has forgotten what it holds
+
+    def _check_images(self) -> None:
+        wanted = self.config.image
+        for tower in self.config.towers:
+            for key in ("size", "resize", "interpolation"):
+                own, shared = getattr(tower.image, key), getattr(wanted, key)
+                if own != shared:
+                    raise ConfigError(
+                        f"the picture is prepared once for all towers: the fused encoder has image.{key} {shared!r}, "
+                        f"its tower {tower.name!r} has {own!r}; write the same in both"
+                    )
+
+    def _named(self, numbers: Sequence[int]) -> str:
+        named = zip(self.config.towers, numbers, strict=True)
+        return ", ".join(f"{number} from {tower.name!r}" for tower, number in named)
