@@ -88,12 +88,6 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         self.tie_weights()
 
     @torch.no_grad()
-    def _init_weights(self, module: torch.nn.Module) -> None:
-        """transformers' own loader calls this for what no checkpoint holds."""
-        super()._init_weights(module)
-        if isinstance(module, encoders.FusedEncoder):
-            module.restore_constants()
-
     # ---- what transformers asks of a model -------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> torch.nn.Module:

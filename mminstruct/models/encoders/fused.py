@@ -7,14 +7,14 @@ interleave: [n, number of towers x P, D]       mixture of features, arXiv 2401.0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Self, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
 
 from mminstruct.errors import ConfigError
-from mminstruct.models.config import FusedConfig
+from mminstruct.models.config import FusedConfig, ImageConfig
 from mminstruct.models.encoders.base import Tower, VisionEncoder
 
 
@@ -27,10 +27,6 @@ class FusedEncoder(VisionEncoder):
     """
 
     config: FusedConfig
-    image_mean: torch.Tensor  # [1, 1, 3, 1, 1]
-    image_std: torch.Tensor
-    tower_mean: torch.Tensor  # [towers, 1, 3, 1, 1]
-    tower_std: torch.Tensor
 
     def __init__(self, config: FusedConfig, towers: Sequence[Tower]) -> None:
         super().__init__()
@@ -46,23 +42,6 @@ class FusedEncoder(VisionEncoder):
             )
         self.hidden_size = sum(widths) if config.fusion == "channel" else widths[0]
         self.num_patches(config.image.size, config.image.size)  # towers that do not fit are found here
-        self._write_constants(torch.get_default_device())
-
-    def _write_constants(self, device: torch.device) -> None:
-        sources = {"image": [self.config.image], "tower": [tower.image for tower in self.config.towers]}
-        for name, images in sources.items():
-            for moment, values in (("mean", [i.mean for i in images]), ("std", [i.std for i in images])):
-                constant = torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 3, 1, 1)
-                self.register_buffer(f"{name}_{moment}", constant, persistent=False)  # not saved: `config` says it
-
-    def restore_constants(self) -> None:
-        """Write means and stds anew, behind what rounds them (`.to(dtype)`) or leaves them empty (the meta device)."""
-        self._write_constants(self.image_mean.device)
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.restore_constants()
-        return self
 
     def num_patches(self, height: int, width: int) -> int:
         counts = [tower.num_patches(height, width) for tower in self._each_tower()]
@@ -74,12 +53,19 @@ class FusedEncoder(VisionEncoder):
         return counts[0] if self.config.fusion == "channel" else sum(counts)
 
     def pixels(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """`[n, 3, H, W]`, prepared as `config.image` says, for each tower as that tower was trained to see it."""
-        between_0_and_1 = pixel_values.float() * self.image_std[0] + self.image_mean[0]
-        return [
-            ((between_0_and_1 - mean) / std).to(pixel_values.dtype)
-            for mean, std in zip(self.tower_mean, self.tower_std, strict=True)
-        ]
+        """`[n, 3, H, W]`, prepared as `config.image` says, for each tower as that tower was trained to see it.
+
+        Means and stds are made of the config each time: as buffers `.to(dtype)` would round them, and transformers' own
+        loader would leave them empty, since no checkpoint holds them.
+        """
+
+        def moments(image: ImageConfig) -> torch.Tensor:
+            return torch.tensor([image.mean, image.std], device=pixel_values.device).view(2, 3, 1, 1)
+
+        mean, std = moments(self.config.image)
+        between_0_and_1 = pixel_values.float() * std + mean
+        towers = [moments(tower.image) for tower in self.config.towers]
+        return [((between_0_and_1 - mean) / std).to(pixel_values.dtype) for mean, std in towers]
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         pairs = zip(self.towers, self.pixels(pixel_values), strict=True)
