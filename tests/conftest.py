@@ -23,8 +23,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def make_tokenizer(bos: bool) -> PreTrainedTokenizerFast:
-    """A Llama-like tokenizer: metaspace BPE with byte fallback, `</s>`, and a `<s>` in front where `bos`."""
+def make_tokenizer(bos: bool, image: bool = True) -> PreTrainedTokenizerFast:
+    """A Llama-like tokenizer: metaspace BPE with byte fallback, `</s>`, and a `<s>` in front where `bos`.
+
+    `image`: with a token `<image>`.
+    """
     bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     bpe.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")])
@@ -44,7 +47,8 @@ def make_tokenizer(bos: bool) -> PreTrainedTokenizerFast:
         pad_token="<unk>",
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.add_tokens([AddedToken("<image>", special=True, normalized=False)], special_tokens=True)
+    if image:
+        tokenizer.add_tokens([AddedToken("<image>", special=True, normalized=False)], special_tokens=True)
     return tokenizer
 
 

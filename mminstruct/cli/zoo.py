@@ -1,4 +1,4 @@
-"""`mminstruct zoo`: what models there are, what they are made of, and new ones."""
+"""`mminstruct zoo`: what models there are, what they are made of, and new ones (`interop`: import and export)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List, show and create models.", no_args_is_help=True)
+from mminstruct.cli import interop
+
+app = typer.Typer(help="List, show, create, import and export models.", no_args_is_help=True)
+app.command("import")(interop.import_model)
+app.command("export")(interop.export_model)
+app.command("verify")(interop.verify_model)
 
 
 @app.command("list")

@@ -112,13 +112,21 @@ def create(
             origins=origins,
         ),
     )
-    model.generation_config = GenerationConfig(
-        eos_token_id=_stop_ids(processor, spec),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        suppress_tokens=[image_token_id],
-    )
+    model.generation_config = generation_config(processor, where=f"model {spec.name!r}")
     return model, processor
+
+
+def generation_config(processor: Processor, where: str) -> GenerationConfig:
+    """Greedy, ends where the tokenizer or the template ends, and never writes an image token.
+
+    Raises `ConfigError`, beginning with `where`, when the template does not fit the tokenizer.
+    """
+    return GenerationConfig(
+        eos_token_id=_stop_ids(processor, where),
+        pad_token_id=processor.tokenizer.pad_token_id,
+        bos_token_id=processor.tokenizer.bos_token_id,
+        suppress_tokens=[processor.config.image_token_id],
+    )
 
 
 def skeleton(spec: ModelRow) -> VisionLanguageModel:
@@ -188,13 +196,13 @@ def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _stop_ids(processor: Processor, spec: ModelRow) -> list[int]:
+def _stop_ids(processor: Processor, where: str) -> list[int]:
     """Ids that end an answer: the tokenizer's own, and the template's mark, which must be one token."""
     tokenizer = processor.tokenizer
     ids = tokenizer(processor.template.end, add_special_tokens=False)["input_ids"]
     if len(ids) != 1 and processor.template.config.name != "plain":
         raise ConfigError(
-            f"model {spec.name!r}: the chat template {spec.chat_template.name!r} ends a turn with "
+            f"{where}: the chat template {processor.template.config.name!r} ends a turn with "
             f"{processor.template.end!r}, which its tokenizer splits into {len(ids)} tokens; choose one that fits"
         )
     return sorted({*ids[-1:], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])})

@@ -1,0 +1,106 @@
+"""Checkpoints of other projects: read into this project's folder, and written from it, one tensor at a time.
+
+import_checkpoint("llava-1.5-7b-hf", "runs/llava", chat_template="vicuna_v1")
+export_checkpoint("runs/llava", "runs/llava-hf", "hf-llava")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mminstruct.errors import CheckpointError, ConfigError, did_you_mean
+from mminstruct.files import new_folder, require_new
+from mminstruct.models.interop import hf_llava, llava
+from mminstruct.models.interop.parts import open_own, read_config
+from mminstruct.models.interop.stream import MAX_SHARD_SIZE
+from mminstruct.models.interop.verify import Report, verify
+
+FORMATS = (hf_llava.NAME, llava.NAME)
+
+# What config.json says of itself: (model_type, architecture). The original's first releases shared the model_type that
+# transformers took later.
+_KINDS = {
+    ("llava", hf_llava.ARCHITECTURE): hf_llava.NAME,
+    ("llava_llama", llava.ARCHITECTURE): llava.NAME,
+    ("llava", llava.ARCHITECTURE): llava.NAME,
+}
+
+
+def detect(folder: Path) -> str:
+    """The format of a folder, by the exact words of its config.json. Raises `CheckpointError` for any other words."""
+    settings = read_config(folder)
+    architectures = settings.get("architectures") or [None]
+    kind = (settings.get("model_type"), architectures[0])
+    if kind not in _KINDS:
+        raise CheckpointError(
+            f"{folder}/config.json: model_type {kind[0]!r} with architecture {kind[1]!r} is no format that can be "
+            f"imported; known: {', '.join(f'{a} {b}' for a, b in _KINDS)} (or name one with --format)"
+        )
+    return _KINDS[kind]
+
+
+def import_checkpoint(
+    source: str | Path,
+    out: str | Path,
+    format: str | None = None,
+    vision_tower: str | Path | None = None,
+    base: str | Path | None = None,
+    chat_template: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+) -> str:
+    """Write a checkpoint folder of this project from another project's; it appears whole or not at all.
+
+    Args:
+        source: a local folder.
+        format: one of `FORMATS`; default: what the folder's config.json says.
+        vision_tower: a local folder of the vision tower, for the format `llava`.
+        base: a local folder of the language model that a LoRA folder of the format `llava` was trained on.
+        chat_template: needed where the folder does not say it (`vicuna_v1` for LLaVA-1.5).
+        max_shard_size: of one file of weights, which is also what memory holds.
+
+    Returns:
+        The format.
+
+    Raises:
+        CheckpointError: what is there cannot be held as it is; one line with the key or the tensor.
+        RunError: `out` exists and is not empty.
+    """
+    folder, out = Path(source), Path(out)
+    require_new(out)
+    name = _known(format) if format is not None else detect(folder)
+    if name == hf_llava.NAME and (vision_tower is not None or base is not None):
+        raise ConfigError(f"the format {name} is whole by itself; drop --vision-tower and --base")
+    with new_folder(out) as temporary:
+        if name == hf_llava.NAME:
+            hf_llava.read(folder, temporary, chat_template, max_shard_size)
+        else:
+            tower = None if vision_tower is None else Path(vision_tower)
+            model = None if base is None else Path(base)
+            llava.read(folder, temporary, chat_template, tower, model, max_shard_size)
+    return name
+
+
+def export_checkpoint(
+    folder: str | Path, out: str | Path, format: str, max_shard_size: int | str = MAX_SHARD_SIZE
+) -> None:
+    """Write a checkpoint of this project in another project's format; it appears whole or not at all.
+
+    Raises:
+        CheckpointError: the model has a part that the format cannot hold.
+        RunError: `out` exists and is not empty.
+    """
+    out = Path(out)
+    require_new(out)
+    write = {hf_llava.NAME: hf_llava.write_model, llava.NAME: llava.write_model}[_known(format)]
+    opened = open_own(Path(folder))
+    with new_folder(out) as temporary:
+        write(opened, temporary, max_shard_size)
+
+
+def _known(format: str) -> str:
+    if format not in FORMATS:
+        raise ConfigError(f"no checkpoint format is called {format!r}.{did_you_mean(format, FORMATS)}")
+    return format
+
+
+__all__ = ["FORMATS", "Report", "detect", "export_checkpoint", "import_checkpoint", "verify"]

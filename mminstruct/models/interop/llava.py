@@ -1,0 +1,282 @@
+"""The folder of the original LLaVA project: one `config.json` of a Llama with `mm_*` keys, weights `model.*`.
+
+Facts: `llava/model/llava_arch.py`, `llava/model/multimodal_encoder/clip_encoder.py`, `llava/mm_utils.py` of
+haotian-liu/LLaVA. Its config names the vision tower and does not describe it; a folder `vision_tower` inside, or one
+that is given, does: `config.json`, `preprocessor_config.json` and, where the file of the model has no tower, weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AddedToken, CLIPConfig, CLIPVisionConfig, LlamaConfig
+
+from mminstruct.errors import CheckpointError
+from mminstruct.files import read_json, write_json
+from mminstruct.models.config import ConnectorConfig, TransformersConfig
+from mminstruct.models.factory import IMAGE_TOKEN
+from mminstruct.models.interop import keys, lora
+from mminstruct.models.interop.image import image_settings, read_image
+from mminstruct.models.interop.parts import (
+    Opened,
+    Parts,
+    choose,
+    clip_architecture,
+    empty_model,
+    feature_layer,
+    linear_layers,
+    read_config,
+    read_template,
+    read_tokenizer,
+    require_clip,
+    require_shapes,
+    require_value,
+    stored_shapes,
+    unread_names,
+    write_folder,
+    write_template,
+)
+from mminstruct.models.interop.stream import Planned, Source, write
+
+NAME = "llava"
+ARCHITECTURE = "LlavaLlamaForCausalLM"
+TOWER_FOLDER = "vision_tower"
+
+# mm_projector_type to the connector. An absent key means `linear`, as in the original.
+_CONNECTORS = {"linear": ConnectorConfig(kind="linear")} | {
+    f"mlp{layers}x_gelu": ConnectorConfig(kind="mlp", options={"layers": layers}) for layers in range(2, 9)
+}
+_FEATURES = {"patch": "patch", "cls_patch": "cls_patch"}
+# image_aspect_ratio to ImageConfig.resize; without the key CLIP's own preparation is used. `None`: the tower's own.
+_RESIZE = {"pad": "pad", "square": None, None: None}
+# Keys that say how the model was trained and change nothing in what it computes.
+_TRAINING = (
+    "use_mm_proj",
+    "tune_mm_mlp_adapter",
+    "freeze_mm_mlp_adapter",
+    "mm_projector_lr",
+    "unfreeze_mm_vision_tower",
+    "mm_use_im_patch_token",
+    "tokenizer_model_max_length",
+    "tokenizer_padding_side",
+    "freeze_mm_vision_resampler",
+    "tune_mm_vision_resampler",
+)
+_READ = (
+    "mm_vision_tower",
+    "mm_hidden_size",
+    "mm_projector_type",
+    "mm_vision_select_layer",
+    "mm_vision_select_feature",
+    "mm_use_im_start_end",
+    "mm_patch_merge_type",
+    "mm_resampler_type",
+    "image_aspect_ratio",
+    "image_grid_pinpoints",  # read for anyres only, which is refused
+)
+_HEAD_ROWS = (keys.EMBEDDINGS, keys.HEAD)
+
+
+def read(
+    folder: Path,
+    out: Path,
+    chat_template: str | None,
+    tower: Path | None,
+    base: Path | None,
+    max_shard_size: int | str,
+) -> None:
+    """Write the folder's model into `out` as a checkpoint of this project.
+
+    The original marks an image by -200 and has no token for it; ours gets one, where the tokenizer has none, and with
+    it a row of the embeddings and of the head: the mean of the others (it is never read and never generated).
+
+    Args:
+        tower: folder of the vision tower; default: `vision_tower` inside.
+        base: folder of the language model that a LoRA folder was trained on.
+
+    Raises:
+        CheckpointError: a key of a config, or a tensor, that this project cannot hold as it is; names it.
+    """
+    settings = read_config(folder)
+    where = str(folder / "config.json")
+    tower = _tower_folder(folder, settings, tower)
+    parts, rows = _parts(folder, settings, where, tower, chat_template)
+    source = _source(folder, base)
+    model = empty_model(parts.config())
+    wanted = stored_shapes(model)
+    unread = unread_names(model)
+    names = keys.match(keys.LLAVA, wanted, unread, source.tensors, str(folder))
+    plan = {ours: source.planned(theirs) for ours, theirs in names.items()}
+    elsewhere = [name for name in wanted if name not in names]
+    if elsewhere:
+        tower_source = Source(tower)
+        # A whole CLIP model has a text half, which is no business of ours.
+        found = [name for name in tower_source.tensors if not name.startswith(_CLIP_TEXT)]
+        tower_names = keys.match(keys.TOWER, elsewhere, unread, found, str(tower))
+        plan |= {ours: tower_source.planned(theirs) for ours, theirs in tower_names.items()}
+    for name in _HEAD_ROWS:
+        if rows and name in plan:
+            plan[name] = _grown(plan[name], rows)
+    require_shapes(plan, wanted, str(folder))
+    write_folder(out, parts, plan, max_shard_size)
+
+
+def _source(folder: Path, base: Path | None) -> Source:
+    if not (folder / lora.CONFIG).is_file():
+        if base is not None:
+            raise CheckpointError(f"{folder} holds no {lora.CONFIG}, so it is whole already; drop --base")
+        return Source(folder)
+    if base is None:
+        name = read_json(folder / lora.CONFIG).get("base_model_name_or_path")
+        raise CheckpointError(
+            f"{folder} is a LoRA adapter of {name!r}; give a local folder of that language model with --base"
+        )
+    return lora.MergedSource(folder, base)
+
+
+_CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
+
+
+def _tower_folder(folder: Path, settings: dict[str, Any], given: Path | None) -> Path:
+    tower = given or folder / TOWER_FOLDER
+    if not (tower / "config.json").is_file():
+        name = settings.get("mm_vision_tower")
+        if given is not None:
+            raise CheckpointError(f"{given} holds no config.json; give the folder of the vision tower {name!r}")
+        raise CheckpointError(
+            f"{folder} does not describe its vision tower {name!r}; give a local folder of it with --vision-tower"
+        )
+    return tower
+
+
+def _parts(
+    folder: Path, settings: dict[str, Any], where: str, tower: Path, chat_template: str | None
+) -> tuple[Parts, int]:
+    """The description, and how many rows the vocabulary grows by."""
+    for key in settings:
+        if key.startswith("mm_") and key not in (*_READ, *_TRAINING):
+            raise CheckpointError(f"{where}: the key {key!r} is unknown; the model may not be a plain LLaVA")
+    require_value(settings, "mm_use_im_start_end", False, where)
+    require_value(settings, "mm_patch_merge_type", "flat", where)
+    require_value(settings, "mm_resampler_type", None, where)
+    resize = choose(settings, "image_aspect_ratio", None, _RESIZE, where)
+    connector = choose(settings, "mm_projector_type", "linear", _CONNECTORS, where)
+    feature = choose(settings, "mm_vision_select_feature", "patch", _FEATURES, where)
+    layer = feature_layer(settings.get("mm_vision_select_layer", -2), "mm_vision_select_layer", where)
+    vision: Any = _tower_config(tower)
+    if settings.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
+        raise CheckpointError(
+            f"{where}: mm_hidden_size is {settings['mm_hidden_size']}, the tower in {tower} has {vision.hidden_size}"
+        )
+    image = read_image(tower, vision.image_size)
+    text = LlamaConfig(
+        **{k: v for k, v in settings.items() if k not in (*_READ, *_TRAINING, "architectures", "model_type")}
+    )
+    tokenizer = read_tokenizer(folder, text)
+    if tokenizer.pad_token is None:
+        if settings.get("pad_token_id") is None:
+            raise CheckpointError(
+                f"{folder}: neither the tokenizer nor config.json (pad_token_id) names a padding token"
+            )
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(settings["pad_token_id"])
+    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    rows = max(0, len(tokenizer) - text.vocab_size)
+    text.vocab_size += rows
+    parts = Parts(
+        encoder=TransformersConfig(
+            source="transformers",
+            name=str(settings.get("mm_vision_tower", TOWER_FOLDER)),
+            architecture=clip_architecture(vision),
+            layer=layer,
+            feature=feature,
+            image=image.model_copy(update={"resize": resize or image.resize}),
+        ),
+        connector=connector,
+        text=text,
+        image_token_id=tokenizer.get_added_vocab()[IMAGE_TOKEN],
+        tokenizer=tokenizer,
+        template=read_template(tokenizer, chat_template, str(folder)),
+        origin=f"{NAME} {folder.resolve().name}",
+    )
+    return parts, rows
+
+
+def _tower_config(tower: Path) -> CLIPVisionConfig:
+    """The tower's own config, or the half of a whole CLIP's that describes it."""
+    settings = read_config(tower)
+    kind = settings.get("model_type")
+    if kind == "clip_vision_model":
+        return CLIPVisionConfig.from_dict(settings)
+    if kind == "clip":
+        vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
+        return vision
+    raise CheckpointError(f"{tower}/config.json: model_type is {kind!r}; known: 'clip', 'clip_vision_model'")
+
+
+def _grown(planned: Planned, rows: int) -> Planned:
+    def read_grown() -> torch.Tensor:
+        tensor = planned.read()
+        mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
+        return torch.cat([tensor, mean.expand(rows, -1)])
+
+    return Planned((planned.shape[0] + rows, *planned.shape[1:]), planned.dtype, read_grown)
+
+
+def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
+    """Write a checkpoint of this project into `out` as the original's folder, with the tower in its file.
+
+    Raises:
+        CheckpointError: a part is none that the original has.
+    """
+    projectors = [name for name, connector in _CONNECTORS.items() if linear_layers(connector) == opened.linear_layers]
+    if not projectors:
+        raise CheckpointError(
+            f"{opened.source.folder}: the format {NAME} has the connectors {', '.join(_CONNECTORS)}, this model's is "
+            f"{opened.connector.kind} {opened.connector.options}"
+        )
+    text = opened.config.text_config
+    if text.model_type != "llama":
+        raise CheckpointError(
+            f"{opened.source.folder}: the format {NAME} has a Llama, this model's language model is {text.model_type}"
+        )
+    if opened.encoder.image.resize == "squash":
+        raise CheckpointError(
+            f"{opened.source.folder}: the format {NAME} pads or crops pictures, this model squashes them"
+        )
+    encoder, _ = require_clip(opened, NAME)
+    plan = opened.planned()
+    names = keys.LLAVA[0].translate_all(plan)
+    text.dtype = plan[keys.EMBEDDINGS].dtype
+    settings = {
+        **text.to_dict(),
+        "architectures": [ARCHITECTURE],
+        "model_type": "llava_llama",
+        "pad_token_id": opened.processor.tokenizer.pad_token_id,
+        "mm_vision_tower": encoder.name,
+        "mm_hidden_size": encoder.architecture["hidden_size"],
+        "mm_projector_type": projectors[0],
+        "mm_vision_select_layer": encoder.layer,
+        "mm_vision_select_feature": encoder.feature,
+        "mm_use_im_start_end": False,
+        "mm_use_im_patch_token": False,
+        "image_aspect_ratio": "pad" if encoder.image.resize == "pad" else "square",
+        "use_mm_proj": True,
+        "unfreeze_mm_vision_tower": True,  # makes the original use the tower in the file
+    }
+    write_json(out / "config.json", settings)
+    _write_tower(encoder, out / TOWER_FOLDER)
+    opened.write_generation_config(out)
+    tokenizer = opened.processor.tokenizer
+    write_template(tokenizer, opened.processor.config.chat_template)
+    tokenizer.save_pretrained(out)
+    write(out, {names[ours]: planned for ours, planned in plan.items()}, max_shard_size)
+
+
+def _write_tower(encoder: TransformersConfig, folder: Path) -> None:
+    folder.mkdir()
+    write_json(folder / "config.json", {"architectures": ["CLIPVisionModel"], **encoder.architecture})
+    # Padding is the model's matter (image_aspect_ratio); the tower's own preparation crops.
+    crop = encoder.image.model_copy(update={"resize": "crop"})
+    write_json(folder / "preprocessor_config.json", image_settings(crop))
