@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig
+from transformers.initialization import no_init_weights
 
 from mminstruct.errors import CheckpointError
 from mminstruct.files import new_folder, read_json
@@ -64,7 +65,8 @@ def load(
     config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
     shards = _shards(folder)
     saved_dtype: Any = config.dtype or torch.float32
-    model = VisionLanguageModel(config)
+    with no_init_weights():  # random numbers that `_fill` would overwrite, every one of them, take longest
+        model = VisionLanguageModel(config)
     model.to(dtype=saved_dtype)  # type: ignore[call-arg]
     _fill(model, shards, folder)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)

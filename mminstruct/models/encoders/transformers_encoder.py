@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
@@ -54,8 +56,10 @@ class TransformersEncoder(Tower):
     def _count_prefix_tokens(self, settings: PreTrainedConfig) -> int:
         """Class and register tokens in front of the patches, read off a forward pass that computes no numbers."""
         size = self.config.image.size
+        shallow = copy.deepcopy(settings)
+        shallow.num_hidden_layers = 1  # their number does not depend on the depth, the time does
         with torch.device("meta"):
-            output = AutoModel.from_config(settings)(torch.zeros(1, 3, size, size)).last_hidden_state
+            output = AutoModel.from_config(shallow)(torch.zeros(1, 3, size, size)).last_hidden_state
         return int(output.shape[1]) - (size // self._patch) ** 2
 
     def tokens(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
