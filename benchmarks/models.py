@@ -3,8 +3,8 @@
     python benchmarks/models.py
 
 A LLaVA-1.5-shaped model small enough for a CPU is made, exported with `mminstruct zoo export`, and both are timed in
-turns: loading model and processor, a forward pass over prompts with a picture each, and greedy generation. Each figure is the median of the
-ratios of neighbouring measurements, so drift of the machine falls on both sides.
+turns: loading model and processor, a forward pass over prompts with a picture each, and greedy generation. Each figure
+is the median of the ratios of neighbouring measurements, so drift of the machine falls on both sides.
 """
 
 from __future__ import annotations
