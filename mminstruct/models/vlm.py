@@ -87,7 +87,6 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         """Each part has initialised itself, by its own library's rules; only shared weights are tied here."""
         self.tie_weights()
 
-    @torch.no_grad()
     # ---- what transformers asks of a model -------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> torch.nn.Module:
