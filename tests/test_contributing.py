@@ -44,8 +44,7 @@ def example_in(folder: str) -> pytest.MarkDecorator:
 def test_model(example: Path) -> None:
     assert read_row(str(example))[0].name == example.stem
     model, processor = mminstruct.create(str(example), tiny=True)
-    size = processor.config.image.size
-    assert processor.config.image_tokens == model.image_tokens(size, size)
+    assert processor.layout.most_tokens() == model.layout.most_tokens()
 
 
 @example_in("data_builders")

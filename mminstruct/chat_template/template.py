@@ -18,7 +18,7 @@ from pydantic import Field
 
 from mminstruct.chat_template.encode import EncodedPrompt, Piece, encode
 from mminstruct.config import Config
-from mminstruct.conversation import ImagePart, Message, TextPart
+from mminstruct.conversation import Message, TextPart
 from mminstruct.errors import DataError
 
 
@@ -69,10 +69,8 @@ def content_pieces(message: Message, supervised: bool) -> list[Piece]:
     for part in message.content:
         if isinstance(part, TextPart):
             pieces.append(Piece(part.text, supervised))
-        elif isinstance(part, ImagePart):
-            pieces.append(Piece(image=part.index))
         else:
-            raise DataError("a video part cannot be rendered yet; sample it as frames (image parts) first")
+            pieces.append(Piece(image=part.index))
     return pieces
 
 

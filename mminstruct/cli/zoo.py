@@ -71,11 +71,11 @@ def show(
 
     row, _ = read_row(model)
     whole = skeleton(row)
-    counts, size = whole.parameter_counts(), row.vision_encoder.image.size
+    counts = whole.parameter_counts()
     facts = {
         **row.model_dump(mode="json", exclude={"tiny"}),
         "parameters": counts | {"all": sum(counts.values())},
-        "image_tokens": whole.image_tokens(size, size),
+        "image_tokens": whole.layout.most_tokens(),
         "memory_gb": {
             name: {case: round(value, 3) for case, value in cases.items()} for name, cases in estimates(whole).items()
         },

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from mminstruct.conversation import Conversation
+from mminstruct.conversation import Conversation, Media
 from mminstruct.errors import DataError, MminstructError
 from mminstruct.formats import media_source
-from mminstruct.media import open_image
+from mminstruct.media import open_medium
+from mminstruct.models.image import Prepared
+from mminstruct.models.layout import Medium
 from mminstruct.models.processor import Processor
 
 # Prepared pictures are kept in memory when all of a data set fit in; small pictures cost more to open than to keep.
@@ -39,7 +41,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.media_root = media_root
         self.processor = processor
         self.max_length = max_length
-        self._kept: dict[str, torch.Tensor] | None = {} if self._pictures_fit() else None
+        self._kept: dict[str, Prepared] | None = {} if self._pictures_fit() else None
         if not any(self._supervised(conversation) for conversation in conversations):
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
@@ -53,9 +55,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
 
     def _pictures_fit(self) -> bool:
-        size = self.processor.config.image.size
-        paths = {media.path for conversation in self.conversations for media in conversation.media}
-        return len(paths) * 3 * size * size * 4 <= KEEP_BYTES
+        layout, video = self.processor.layout, self.processor.config.video
+        most = {"image": layout.most_tiles(), "video": video.sampling.limit}
+        kinds = {media.path: media.kind for conversation in self.conversations for media in conversation.media}
+        return sum(most[kind] for kind in kinds.values()) * 3 * layout.tile**2 * 4 <= KEEP_BYTES
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -63,10 +66,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         conversation = self.conversations[index]
         try:
-            pixels = [self._pixels(media.path) for media in conversation.media]
+            prepared = [self._prepared(media) for media in conversation.media]
         except MminstructError as error:
             raise type(error)(f"conversation {conversation.id!r}: {error}") from None
-        sample = self.processor.training_sample(conversation, pixels)
+        sample = self.processor.training_sample(conversation, prepared)
         if len(sample["input_ids"]) > self.max_length:
             raise DataError(
                 f"conversation {conversation.id!r} has {len(sample['input_ids'])} tokens, more than max_length "
@@ -74,19 +77,28 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             )
         return sample
 
-    def _pixels(self, path: str) -> torch.Tensor:
-        """The prepared picture, `[3, size, size]`."""
-        if self._kept is not None and path in self._kept:
-            return self._kept[path]
-        pixels = self.processor.pixels(open_image(media_source(path, self.media_root)))
+    def _prepared(self, media: Media) -> Prepared:
+        if self._kept is not None and media.path in self._kept:
+            return self._kept[media.path]
+        source = media_source(media.path, self.media_root)
+        opened = open_medium(media.kind, source, self.processor.config.video.sampling)
+        prepared = self.processor.prepare(opened)
         if self._kept is not None:
-            self._kept[path] = pixels
-        return pixels
+            self._kept[media.path] = prepared
+        return prepared
 
     def lengths(self) -> list[int]:
-        """Characters of each conversation plus the places of its images: enough to put like lengths together."""
-        places = self.processor.config.image_tokens
+        """Characters of each conversation plus the places of its media: enough to put like lengths together."""
         return [
-            sum(len(message.text) for message in conversation.messages) + places * len(conversation.media)
+            sum(len(message.text) for message in conversation.messages)
+            + sum(self._places(media) for media in conversation.media)
             for conversation in self.conversations
         ]
+
+    def _places(self, media: Media) -> int:
+        """Places of a medium, as far as its record says how large it is: no file is opened for it."""
+        layout = self.processor.layout
+        frames = self.processor.config.video.sampling.limit if media.kind == "video" else 0
+        if media.width is None or media.height is None:
+            return layout.tokens(Medium(frames, layout.tile, layout.tile))
+        return layout.tokens(Medium(frames, media.height, media.width))

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
+from mminstruct.media import FrameSampling
 
 
 class ImageConfig(Config):
@@ -26,6 +27,36 @@ class ImageConfig(Config):
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     resize: Literal["squash", "pad", "crop"] = "squash"
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+
+
+class TilingConfig(Config):
+    """Any resolution, as LLaVA-NeXT does it: the whole picture once, and the picture cut into tiles as well.
+
+    Each tile is as large as the encoder's picture (`ImageConfig.size`). Which grid of tiles a picture gets is the
+    resolution that keeps most of its pixels, of those the one that wastes least (`select_best_resolution`,
+    `llava/mm_utils.py`).
+
+    Attributes:
+        resolutions: height and width in pixels that a picture may be brought to, multiples of the tile's.
+        merge: `spatial_unpad` puts the tiles' vectors on one grid, takes off what only saw padding and ends each row
+            with the newline vector; `flat` lines the tiles up as they are (`mm_patch_merge_type` of
+            `llava/model/llava_arch.py`).
+    """
+
+    resolutions: tuple[tuple[int, int], ...] = Field(min_length=1)
+    merge: Literal["spatial_unpad", "flat"] = "spatial_unpad"
+
+
+class VideoConfig(Config):
+    """How a video becomes pictures: which frames are looked at, and how many vectors each one leaves.
+
+    `pool` joins squares of `pool x pool` vectors of each frame into one (`mm_spatial_pool_stride` of LLaVA-NeXT's video
+    models, behind the connector); `bilinear` is LLaVA-OneVision's way.
+    """
+
+    sampling: FrameSampling = FrameSampling()
+    pool: int = Field(default=1, gt=0)
+    pool_mode: Literal["average", "max", "bilinear"] = "average"
 
 
 class TowerConfig(Config):
@@ -136,6 +167,8 @@ class OwnParts(Config):
 
     vision_encoder: EncoderConfig
     connector: ConnectorConfig
+    tiling: TilingConfig | None = None
+    video: VideoConfig = VideoConfig()
 
 
 class LanguageModelConfig(Config):
@@ -187,8 +220,16 @@ class ModelRow(Config):
     language_model: LanguageModelConfig
     tokenizer: TokenizerConfig
     chat_template: TemplateConfig
+    tiling: TilingConfig | None = None
+    video: VideoConfig = VideoConfig()
     origin: Origin
     tiny: TinyConfig
+
+    @model_validator(mode="after")
+    def _tiles_are_whole(self) -> Self:
+        if self.tiling is not None and self.vision_encoder.image.resize != "squash":
+            raise ValueError("a model that tiles pictures wants image.resize: squash; its tiles are square already")
+        return self
 
     @model_validator(mode="after")
     def _tiny_fits(self) -> Self:

@@ -14,11 +14,12 @@ import torch
 from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from mminstruct import catalog
+from mminstruct.chat_template import TemplateConfig
 from mminstruct.chat_template import get as get_template
 from mminstruct.config import load_yaml, validate
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models import encoders
-from mminstruct.models.config import EncoderConfig, FusedConfig, ModelRow, TinyConfig
+from mminstruct.models.config import EncoderConfig, FusedConfig, ImageConfig, ModelRow, TilingConfig, TinyConfig
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
@@ -88,6 +89,7 @@ def create(
         connector=spec.connector.model_dump(mode="json"),
         text_config=text_config,
         image_token_id=image_token_id,
+        **_arrangement(spec),
     )
     model = VisionLanguageModel(config)
     readable = spec.connector.options.get("instruction_vocabulary", 0)
@@ -100,20 +102,33 @@ def create(
     if pretrained:
         _fetch_weights(model, spec, origins)
     model.to(dtype=dtype)  # type: ignore[call-arg]
-    size = spec.vision_encoder.image.size
-    processor = Processor(
-        tokenizer,
-        ProcessorConfig(
-            image=spec.vision_encoder.image,
-            image_tokens=model.image_tokens(size, size),
-            image_token_id=image_token_id,
-            reads_instruction=model.connector.reads != "nothing",
-            chat_template=spec.chat_template,
-            origins=origins,
-        ),
-    )
+    processor = Processor(tokenizer, processor_config(model, spec.vision_encoder.image, spec.chat_template, origins))
     model.generation_config = generation_config(processor, where=f"model {spec.name!r}")
     return model, processor
+
+
+def processor_config(
+    model: VisionLanguageModel, image: ImageConfig, template: TemplateConfig, origins: dict[str, str]
+) -> ProcessorConfig:
+    """What a processor has to know of its model."""
+    layout = model.layout
+    return ProcessorConfig(
+        image=image,
+        image_tokens=layout.vectors,
+        image_token_id=model.config.image_token_id,
+        in_prompt=layout.in_prompt,
+        tiling=layout.tiling,
+        video=layout.video,
+        reads_instruction=model.connector.reads != "nothing",
+        chat_template=template,
+        origins=origins,
+    )
+
+
+def _arrangement(spec: ModelRow) -> dict[str, Any]:
+    """How a row's pictures are tiled and its videos pooled, as `VisionLanguageConfig` takes it."""
+    tiling = None if spec.tiling is None else spec.tiling.model_dump(mode="json")
+    return {"tiling": tiling, "video": spec.video.model_dump(mode="json")}
 
 
 def generation_config(processor: Processor, where: str) -> GenerationConfig:
@@ -136,6 +151,7 @@ def skeleton(spec: ModelRow) -> VisionLanguageModel:
         connector=spec.connector.model_dump(mode="json"),
         text_config=dict(spec.language_model.architecture),
         image_token_id=0,
+        **_arrangement(spec),
     )
     with torch.device("meta"):
         return VisionLanguageModel(config)
@@ -156,8 +172,18 @@ def _miniature(spec: ModelRow) -> ModelRow:
             ),
             "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
             "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
+            "tiling": _small_tiling(spec),
         }
     )
+
+
+def _small_tiling(spec: ModelRow) -> TilingConfig | None:
+    """The same grids of smaller tiles."""
+    if spec.tiling is None:
+        return None
+    before, now = spec.vision_encoder.image.size, spec.tiny.image_size
+    small = [(height // before * now, width // before * now) for height, width in spec.tiling.resolutions]
+    return spec.tiling.model_copy(update={"resolutions": tuple(small)})
 
 
 def _small_encoder(encoder: EncoderConfig, tiny: TinyConfig) -> EncoderConfig:

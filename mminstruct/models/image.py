@@ -1,12 +1,23 @@
-"""From a picture to the numbers an encoder takes: resize, scale to 0..1, normalise. Pillow and numpy only."""
+"""From a picture or a video to the numbers an encoder takes: cut, resize, scale to 0..1, normalise.
+
+    picture ─▶ [t, 3, S, S]: itself, or (tiling) first the whole of it and then its tiles, row by row
+    video   ─▶ [f, 3, S, S]
+
+Pillow and numpy only.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
+from mminstruct.media import Video
 from mminstruct.models.config import ImageConfig
+from mminstruct.models.layout import Layout, Medium
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -14,6 +25,47 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A medium ready for the encoder: `pixels` `[t, 3, S, S]`, float32, and what they are of."""
+
+    pixels: torch.Tensor
+    medium: Medium
+
+
+def prepare(picture: Image.Image | Video, config: ImageConfig, layout: Layout) -> Prepared:
+    """A picture with its tiles, where the model wants any, or the frames of a video."""
+    if isinstance(picture, Video):
+        frames = torch.stack([to_pixels(frame, config) for frame in picture.frames])
+        width, height = picture.size
+        return Prepared(frames, Medium(len(frames), height, width))
+    width, height = picture.size
+    tiles = [picture] if layout.tiling is None else [picture, *cut(picture, config, layout)]
+    return Prepared(torch.stack([to_pixels(tile, config) for tile in tiles]), Medium(0, height, width))
+
+
+def cut(picture: Image.Image, config: ImageConfig, layout: Layout) -> list[Image.Image]:
+    """The tiles of a picture, row by row: it is scaled into the best resolution and centred there on black.
+
+    `process_anyres_image` and `resize_and_pad_image` of `llava/mm_utils.py`; transformers' LlavaNextImageProcessorPil.
+    """
+    height, width = layout.resolution(picture.height, picture.width)
+    across, down = width / picture.width, height / picture.height
+    if across < down:
+        size = (width, min(math.ceil(picture.height * across), height))
+    else:
+        size = (min(math.ceil(picture.width * down), width), height)
+    scaled = picture.resize(size, _FILTERS[config.interpolation])
+    whole = Image.new("RGB", (width, height))
+    whole.paste(scaled, ((width - size[0]) // 2, (height - size[1]) // 2))
+    tile = layout.tile
+    return [
+        whole.crop((left, top, left + tile, top + tile))
+        for top in range(0, height, tile)
+        for left in range(0, width, tile)
+    ]
 
 
 def to_pixels(picture: Image.Image, config: ImageConfig) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """From conversations and pictures to a model's inputs, and from ids back to text. The same object trains and answers.
 
-Conversation + pictures ─template, tokenizer─▶ ids with one mark per image ─image_tokens─▶ N ids per image
-samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [images, 3, H, W];
-                   instruction_ids, instruction_mask [images, T] where the connector reads them
+Conversation + pictures ─template, tokenizer─▶ ids with one mark per medium ─Layout─▶ as many ids as it has tokens
+samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [T, 3, S, S], pictures or tiles and frames;
+                   media [n, 3] where there are tiles or frames (`Medium`);
+                   instruction_ids, instruction_mask [T, L'] where the connector reads them
 """
 
 from __future__ import annotations
@@ -20,29 +21,37 @@ from mminstruct import __version__
 from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
 from mminstruct.chat_template import get as get_template
 from mminstruct.config import Config, validate
-from mminstruct.conversation import Conversation, ImagePart
+from mminstruct.conversation import Conversation, TextPart
 from mminstruct.errors import CheckpointError, DataError
 from mminstruct.files import read_json, write_json
-from mminstruct.models.config import ImageConfig
-from mminstruct.models.image import to_pixels
+from mminstruct.media import Video
+from mminstruct.models.config import ImageConfig, TilingConfig, VideoConfig
+from mminstruct.models.image import Prepared, prepare
+from mminstruct.models.layout import Layout, Medium
 
 FILE = "mminstruct.json"
 
-# A picture as it was opened, or as `Processor.pixels` has prepared it.
-Picture = Image.Image | torch.Tensor
+# A picture or a video as it was opened, or as `Processor.prepare` has made it ready.
+Picture = Image.Image | Video | Prepared
 
 
 class ProcessorConfig(Config):
     """What `mminstruct.json` of a checkpoint holds beside the tokenizer's own files.
 
-    `image_tokens` is N of the model's encoder and connector at `image.size`; `reads_instruction` whether the connector
-    is told what is asked about an image; `origins` says where each part's weights first came from.
+    Attributes:
+        image_tokens: N, the vectors that the model's encoder and connector make of a picture of `image.size`.
+        in_prompt: whether they stand in the prompt; otherwise a picture takes one place there.
+        reads_instruction: whether the connector is told what is asked about an image.
+        origins: where each part's weights first came from.
     """
 
     version: str = __version__
     image: ImageConfig
     image_tokens: int = Field(gt=0)
     image_token_id: int
+    in_prompt: bool = True
+    tiling: TilingConfig | None = None
+    video: VideoConfig = VideoConfig()
     reads_instruction: bool = False
     chat_template: TemplateConfig
     origins: dict[str, str] = Field(default_factory=dict)
@@ -54,12 +63,14 @@ class Processor:
     Attributes:
         config: everything but the tokenizer; saved with the checkpoint.
         template: the chat template, one object for training, evaluation and chat.
+        layout: how many places a picture or a video takes.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ProcessorConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.template = get_template(config.chat_template, tokenizer)
+        self.layout = Layout(config.image.size, config.image_tokens, config.tiling, config.video, config.in_prompt)
 
     def with_template(self, template: TemplateConfig) -> Processor:
         """The same processor with another chat template, for a stage of training that has its own."""
@@ -68,10 +79,10 @@ class Processor:
     # ---- one sample ------------------------------------------------------------------------------------------------
 
     def training_sample(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[n, 3, H, W]`.
+        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` (see the module).
 
         Args:
-            pictures: the opened files of `conversation.media` in their order, or what `pixels` made of them.
+            pictures: the opened files of `conversation.media` in their order, or what `prepare` made of them.
 
         Raises:
             DataError: the conversation does not fit the template, or pictures are missing.
@@ -96,34 +107,40 @@ class Processor:
             encoded = self.template.encode(conversation.messages, self.tokenizer, generation_prompt)
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
+        prepared = [self.prepare(pictures[index]) for index in encoded.images]
+        counts = [self.layout.tokens(one.medium) for one in prepared]
         ids: list[int] = []
         labels: list[int] = []
+        following = iter(counts)
         for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
-            count = self.config.image_tokens if token == IMAGE else 1
+            count = next(following) if token == IMAGE else 1
             ids += [self.config.image_token_id if token == IMAGE else token] * count
             labels += [label] * count
-        if ids.count(self.config.image_token_id) != len(encoded.images) * self.config.image_tokens:
+        if ids.count(self.config.image_token_id) != sum(counts):
             raise DataError(
                 f"conversation {conversation.id!r}: a text holds the image token itself; take it out or escape it"
             )
         sample = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
-        if encoded.images:
-            sample["pixel_values"] = torch.stack([self.pixels(pictures[index]) for index in encoded.images])
+        if prepared:
+            sample["pixel_values"] = torch.cat([one.pixels for one in prepared])
+            if self.layout.tiling is not None or any(one.medium.frames for one in prepared):
+                sample["media"] = torch.tensor([one.medium for one in prepared])
             if self.config.reads_instruction:
-                sample |= self._instructions(conversation)
+                sample |= self._instructions(conversation, [len(one.pixels) for one in prepared])
         return sample
 
-    def _instructions(self, conversation: Conversation) -> dict[str, torch.Tensor]:
-        """`instruction_ids` and `instruction_mask` `[n, T]`: for each image the text of the turn that holds it."""
-        texts = [m.text for m in conversation.messages for part in m.content if isinstance(part, ImagePart)]
+    def _instructions(self, conversation: Conversation, tiles: Sequence[int]) -> dict[str, torch.Tensor]:
+        """`instruction_ids` and `instruction_mask` `[T, L']`: for each tile of a medium the text of its turn."""
+        texts = [m.text for m in conversation.messages for part in m.content if not isinstance(part, TextPart)]
         tokens = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         # A turn may be a picture and nothing else; attention needs something to look at.
         ids = [torch.tensor(found or [self.tokenizer.pad_token_id]) for found in tokens]
-        return _padded_instructions(ids, self.tokenizer.pad_token_id)
+        repeated = [one for one, count in zip(ids, tiles, strict=True) for _ in range(count)]
+        return _padded_instructions(repeated, self.tokenizer.pad_token_id)
 
-    def pixels(self, picture: Picture) -> torch.Tensor:
-        """`[3, size, size]` float32; what is prepared already stays as it is."""
-        return picture if isinstance(picture, torch.Tensor) else to_pixels(picture, self.config.image)
+    def prepare(self, picture: Picture) -> Prepared:
+        """Pixels for the encoder; what is prepared already stays as it is."""
+        return picture if isinstance(picture, Prepared) else prepare(picture, self.config.image, self.layout)
 
     # ---- batches ---------------------------------------------------------------------------------------------------
 
@@ -144,9 +161,11 @@ class Processor:
         }
         if "labels" in samples[0]:
             batch["labels"] = torch.stack([padded(sample["labels"], IGNORE) for sample in samples])
-        pictures = [sample["pixel_values"] for sample in samples if "pixel_values" in sample]
-        if pictures:
-            batch["pixel_values"] = torch.cat(pictures)
+        seen = [sample for sample in samples if "pixel_values" in sample]
+        if seen:
+            batch["pixel_values"] = torch.cat([sample["pixel_values"] for sample in seen])
+        if any("media" in sample for sample in seen):
+            batch["media"] = torch.cat([sample.get("media", self._single(sample)) for sample in seen])
         asked = [
             ids[mask.bool()]
             for sample in samples
@@ -156,6 +175,11 @@ class Processor:
         if asked:
             batch |= _padded_instructions(asked, pad)
         return batch
+
+    def _single(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
+        """`media` of a sample of pictures that are one tile each, whose sizes nothing depends on."""
+        size = self.layout.tile
+        return torch.tensor([Medium(0, size, size)] * len(sample["pixel_values"]))
 
     # ---- text ------------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,17 @@
     inputs_embeds [B, L, H] ─language model─▶ logits [B, L, V]
 
 A connector that reads the instruction gets what is asked about each picture as well (`instruction_ids [images, T]`).
+Pictures that are cut into tiles, and videos, take as many places as `Layout` says; then `pixel_values` holds tiles and
+frames and `media [n, 3]` says of what (`Medium`). A connector that stands beside the prompt (gated cross-attention)
+leaves each medium one place, and its vectors reach the decoder layers by another way (`cross_attention`).
+
 The language model is reached only through `inputs_embeds` and its public methods, so there is no subclass per LLM.
 Images of the whole batch stand in `pixel_values` one after the other, in the order of their places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,16 +24,19 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mminstruct.config import validate
-from mminstruct.errors import DataError
+from mminstruct.errors import ConfigError, DataError
 from mminstruct.models import connectors, encoders
 from mminstruct.models.config import OwnParts
-from mminstruct.models.connectors import Instruction
+from mminstruct.models.connectors import GatedCrossAttention, Instruction
+from mminstruct.models.cross_attention import KEYWORD, Sights, decoder_layers, sights
+from mminstruct.models.layout import Layout, Medium
 
 PARTS = ("vision_encoder", "connector", "language_model")
 
 
 class VisionLanguageConfig(PreTrainedConfig):
-    """What `config.json` holds: each part's own complete config, and the id that marks an image's places."""
+    """What `config.json` holds: each part's own complete config, the id that marks an image's places, and how pictures
+    are tiled and videos pooled."""
 
     model_type = "mminstruct"
     sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 - transformers' own convention
@@ -39,6 +47,8 @@ class VisionLanguageConfig(PreTrainedConfig):
         connector: dict[str, Any] | None = None,
         text_config: dict[str, Any] | PreTrainedConfig | None = None,
         image_token_id: int | None = None,
+        tiling: dict[str, Any] | None = None,
+        video: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -47,16 +57,35 @@ class VisionLanguageConfig(PreTrainedConfig):
         self.connector = connector
         self.text_config: Any = text_config
         self.image_token_id = image_token_id
+        self.tiling = tiling
+        self.video = video or {}
         if text_config is not None:
             kwargs["tie_word_embeddings"] = text_config.tie_word_embeddings
         super().__init__(**kwargs)
 
 
+def own_parts(config: VisionLanguageConfig, where: str) -> OwnParts:
+    """The parts that are our own modules. Raises `ConfigError`, beginning with `where`, for a key that does not fit."""
+    own = {
+        "vision_encoder": config.vision_encoder or {},
+        "connector": config.connector or {},
+        "tiling": config.tiling,
+        "video": config.video,
+    }
+    return validate(OwnParts, own, where)
+
+
 @dataclass
 class VisionLanguageOutput(CausalLMOutputWithPast):
-    """transformers' output, and what the connector adds to the mean loss of a token (None for most connectors)."""
+    """transformers' output and more.
+
+    Attributes:
+        auxiliary_loss: what the connector adds to the mean loss of a token; None for most connectors.
+        sights: what was seen beside the prompt, for the tokens that come next; None for connectors in the prompt.
+    """
 
     auxiliary_loss: torch.Tensor | None = None
+    sights: Sights | None = None
 
 
 class VisionLanguageModel(PreTrainedModel, GenerationMixin):
@@ -69,18 +98,24 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
     _supports_flex_attn = True
 
     def __init__(self, config: VisionLanguageConfig) -> None:
-        super().__init__(config)
-        own = {"vision_encoder": config.vision_encoder or {}, "connector": config.connector or {}}
-        parts = validate(OwnParts, own, "config")
+        asked = config._attn_implementation
+        super().__init__(config)  # chooses an attention for itself and for the language model alike
+        parts = own_parts(config, where="config")
         self.vision_encoder = encoders.build(parts.vision_encoder)
-        self.language_model = AutoModelForCausalLM.from_config(
-            config.text_config, attn_implementation=config._attn_implementation
-        )
+        config.text_config._attn_implementation = asked  # some have no SDPA; let each choose for itself
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config, attn_implementation=asked)
         self.connector = connectors.build(
             parts.connector,
             input_size=self.vision_encoder.hidden_size,
             output_size=config.text_config.get_text_config().hidden_size,
         )
+        size = parts.vision_encoder.image.size
+        vectors = self.connector.num_tokens(self.vision_encoder.num_patches(size, size))
+        self.layout = Layout(size, vectors, parts.tiling, parts.video, in_prompt=self.connector.in_prompt)
+        if parts.tiling is not None and parts.tiling.merge == "spatial_unpad":
+            self.connector.add_newline()
+        if isinstance(self.connector, GatedCrossAttention):
+            self.connector.attach(decoder_layers(self.language_model))
         self.post_init()
 
     def init_weights(self) -> None:
@@ -105,28 +140,57 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         self,
         input_ids: torch.LongTensor,
         pixel_values: torch.Tensor | None = None,
+        media: torch.Tensor | None = None,
         instruction_ids: torch.Tensor | None = None,
         instruction_mask: torch.Tensor | None = None,
+        sights: Sights | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore[misc]
-        # Only the prefill sees the pictures; afterwards their keys and values are in the cache.
-        seen = {"pixel_values": pixel_values, "instruction_ids": instruction_ids, "instruction_mask": instruction_mask}
-        first = kwargs.get("is_first_iteration", False)
-        return inputs | {name: value if first else None for name, value in seen.items()}
+        # Only what reads the prompt sees the pixels; afterwards what they gave is in the cache, and in `sights`.
+        seen: dict[str, Any] = {
+            "pixel_values": pixel_values,
+            "media": media,
+            "instruction_ids": instruction_ids,
+            "instruction_mask": instruction_mask,
+        }
+        whole = kwargs.get("is_first_iteration", False) or not kwargs.get("use_cache", True)
+        seen = seen if whole else dict.fromkeys(seen)
+        return inputs | seen | {"sights": None if whole else sights}
+
+    def _update_model_kwargs_for_generation(  # type: ignore[override]
+        self, outputs: VisionLanguageOutput, model_kwargs: dict[str, Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        updated: dict[str, Any] = super()._update_model_kwargs_for_generation(  # type: ignore[misc]
+            outputs, model_kwargs, **kwargs
+        )
+        return updated | {"sights": outputs.sights}
 
     # ---- the model itself ------------------------------------------------------------------------------------------
 
-    def image_tokens(self, height: int, width: int) -> int:
-        """N, the places that a picture of this size takes; the processor asks here too, so both always agree."""
-        return self.connector.num_tokens(self.vision_encoder.num_patches(height, width))
+    def image_embeddings(
+        self,
+        pixel_values: torch.Tensor,
+        instruction: Instruction | None = None,
+        media: Sequence[Medium] | None = None,
+    ) -> torch.Tensor:
+        """What the places of all pictures take, in order.
 
-    def image_embeddings(self, pixel_values: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
-        """`[images, 3, H, W] -> [images, N, H]`. Raises `DataError` for an instruction too few or too many."""
-        return self._see(pixel_values, instruction)[0]
+        Args:
+            pixel_values: `[T, 3, H, W]`.
+            instruction: of each of the T, for connectors that read it.
+            media: what the T are tiles and frames of; default: a picture each.
+
+        Returns:
+            `[sum of tokens, H]`; for a connector beside the prompt the latents, `[n, N, D]`.
+
+        Raises:
+            DataError: an instruction too few or too many, or media that are not made of T tiles and frames.
+        """
+        return self._see(pixel_values, instruction, media)[0]
 
     def _see(
-        self, pixel_values: torch.Tensor, instruction: Instruction | None
+        self, pixel_values: torch.Tensor, instruction: Instruction | None, media: Sequence[Medium] | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The image embeddings, and what the connector adds to the loss."""
         reads = self.connector.reads
@@ -136,52 +200,79 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
                 if instruction is None
                 else "instruction_ids were given to a model whose connector reads none"
             )
+        if media is None:
+            if self.layout.tiling is not None:
+                raise DataError("this model cuts pictures into tiles; give media, as its own processor makes them")
+            media = [Medium(0, *pixel_values.shape[-2:])] * len(pixel_values)
+        if sum(self.layout.tiles(medium) for medium in media) != len(pixel_values):
+            raise DataError(
+                f"media are {sum(self.layout.tiles(medium) for medium in media)} tiles and frames, pixel_values holds "
+                f"{len(pixel_values)}; make the inputs with this model's own processor"
+            )
+        features = self.vision_encoder(pixel_values)
+        if isinstance(self.connector, GatedCrossAttention):
+            return self.connector.look(features, [max(1, medium.frames) for medium in media]), None
         if instruction is not None and reads == "embeddings":
             instruction = replace(instruction, embeddings=self.get_input_embeddings()(instruction.input_ids))
-        return self.connector.forward_with_loss(self.vision_encoder(pixel_values), instruction)
+        vectors, auxiliary_loss = self.connector.forward_with_loss(features, instruction)
+        return self.layout.arrange(vectors, media, self.connector.image_newline), auxiliary_loss
 
     def embed(
-        self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None, instruction: Instruction | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Token embeddings `[B, L, H]`, each image's vectors at its places, and what the connector adds to the loss.
+        self,
+        input_ids: torch.Tensor,
+        pixel_values: torch.Tensor | None,
+        instruction: Instruction | None = None,
+        media: Sequence[Medium] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Sights | None]:
+        """Token embeddings `[B, L, H]`, each image's vectors at its places; what the connector adds to the loss; and
+        what is seen beside the prompt.
 
         Raises:
             DataError: the number of places and of image vectors differ.
         """
-        auxiliary_loss = None
+        auxiliary_loss = seen = None
         embeddings: torch.Tensor = self.get_input_embeddings()(input_ids)
         places = input_ids == self.config.image_token_id
-        if pixel_values is None:
-            if self.training:
-                # Every rank runs encoder and connector once per micro-batch, or ZeRO-3 and DDP wait for ever for a
-                # rank whose batch happens to hold text only. A blank picture with weight zero keeps the graph whole.
-                size = self.vision_encoder.config.image.size
-                blank = embeddings.new_zeros(1, 3, size, size)
-                if self.connector.reads != "nothing":
-                    instruction = Instruction(input_ids.new_zeros(1, 1), input_ids.new_ones(1, 1))
-                embeddings = embeddings + 0.0 * self.image_embeddings(blank, instruction).sum()
-            found = 0
-        else:
-            seen, auxiliary_loss = self._see(pixel_values.to(embeddings.dtype), instruction)
-            vectors = seen.flatten(0, 1)
-            found = vectors.shape[0]
-        wanted = int(places.sum())
+        if pixel_values is not None:
+            seen, auxiliary_loss = self._see(pixel_values.to(embeddings.dtype), instruction, media)
+        if not self.connector.in_prompt:
+            blank = self._blank(input_ids, embeddings.dtype) if seen is None and self.training else None
+            return embeddings, auxiliary_loss, sights(seen, places, blank)
+        if seen is None and self.training:
+            embeddings = embeddings + 0.0 * self._blank(input_ids, embeddings.dtype).sum()
+        found, wanted = (0 if seen is None else len(seen)), int(places.sum())
         if wanted != found:
             raise DataError(
                 f"the text has {wanted} image places, the pictures give {found} vectors; "
                 "make the inputs with this model's own processor"
             )
-        if found:
-            embeddings = embeddings.masked_scatter(places.unsqueeze(-1), vectors.to(embeddings.dtype))
-        return embeddings, auxiliary_loss
+        if seen is not None:
+            embeddings = embeddings.masked_scatter(places.unsqueeze(-1), seen.to(embeddings.dtype))
+        return embeddings, auxiliary_loss, None
+
+    def _blank(self, input_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The image embeddings of a blank picture, for a training batch that holds text only.
+
+        Every rank runs encoder and connector once per micro-batch, or ZeRO-3 and DDP wait for ever for one that does
+        not.
+        """
+        size = self.layout.tile
+        media = [Medium(0, size, size)]
+        pixels = torch.zeros(self.layout.tiles(media[0]), 3, size, size, dtype=dtype, device=input_ids.device)
+        instruction = None
+        if self.connector.reads != "nothing":
+            instruction = Instruction(input_ids.new_zeros(len(pixels), 1), input_ids.new_ones(len(pixels), 1))
+        return self.image_embeddings(pixels, instruction, media)
 
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
+        media: torch.Tensor | None = None,
         instruction_ids: torch.Tensor | None = None,
         instruction_mask: torch.Tensor | None = None,
+        sights: Sights | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Any,
@@ -191,9 +282,11 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         Args:
             input_ids: `[B, L]`, `image_token_id` at every place of an image.
             attention_mask: `[B, L]`, 1 for real tokens.
-            pixel_values: `[images, 3, H, W]`, all images of the batch in the order of their places.
-            instruction_ids, instruction_mask: `[images, T]`, what is asked about each image (`Instruction`), for
-                connectors that read it.
+            pixel_values: `[T, 3, H, W]`, all pictures, tiles and frames of the batch in the order of their places.
+            media: `[n, 3]`, a `Medium` each, where pictures are tiled or videos among them.
+            instruction_ids, instruction_mask: `[T, L']`, what is asked about each (`Instruction`), for connectors that
+                read it.
+            sights: of the tokens before these, where they are in the cache.
             inputs_embeds: `[B, L, H]`, instead of `input_ids` and `pixel_values`.
             labels: `[B, L]`, -100 where no loss is taken.
         """
@@ -201,16 +294,28 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give either input_ids or inputs_embeds")
-            instruction = None
-            if instruction_ids is not None and instruction_mask is not None:
-                instruction = Instruction(instruction_ids, instruction_mask)
-            inputs_embeds, auxiliary_loss = self.embed(input_ids, pixel_values, instruction)
+            if sights is not None:
+                sights = sights.after(input_ids == self.config.image_token_id)
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            else:
+                instruction = None
+                if instruction_ids is not None and instruction_mask is not None:
+                    instruction = Instruction(instruction_ids, instruction_mask)
+                seen = None if media is None else [Medium(*row) for row in media.tolist()]
+                inputs_embeds, auxiliary_loss, sights = self.embed(input_ids, pixel_values, instruction, seen)
+        if sights is not None:
+            kwargs[KEYWORD] = sights
         output = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
+        if sights is not None and sights.readers == [0]:
+            raise ConfigError(
+                f"{type(self.language_model).__name__} does not pass keyword arguments on to its layers, so gated "
+                "layers in front of them see nothing; use another language model or another connector"
+            )
         if labels is not None and auxiliary_loss is not None:
             output["loss"] = output["loss"] + auxiliary_loss
-        return VisionLanguageOutput(**output, auxiliary_loss=auxiliary_loss)
+        return VisionLanguageOutput(**output, auxiliary_loss=auxiliary_loss, sights=sights)
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 

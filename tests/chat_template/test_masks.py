@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mminstruct.chat_template import IGNORE, IMAGE, encode, get
-from mminstruct.conversation import ImagePart, Message, TextPart
+from mminstruct.conversation import ImagePart, Message, TextPart, VideoPart
 from mminstruct.errors import ConfigError, DataError
 from tests.conftest import spell, turns
 
@@ -92,19 +92,28 @@ def test_generation_prompt_is_what_stands_before_the_first_supervised_token(name
     assert prompt.input_ids == whole.input_ids[:first]
 
 
-def test_several_images_and_images_in_answers(tokenizer):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vicuna_v1", [" this: ", " yes</s>"]),
+        ("llama_2", [" this: ", " yes </s>"]),
+        ("chatml", ["this: ", " yes<|im_end|>"]),
+    ],
+)
+def test_several_images_a_video_and_an_image_in_an_answer(name, expected, tokenizer):
     messages = [
         Message(
-            role="user", content=[ImagePart(index=0), TextPart(text=" or "), ImagePart(index=1), TextPart(text="?")]
+            role="user", content=[ImagePart(index=0), TextPart(text=" or "), VideoPart(index=1), TextPart(text="?")]
         ),
         Message(role="assistant", content=[TextPart(text="this: "), ImagePart(index=2), TextPart(text=" yes")]),
+        Message(role="user", content=[TextPart(text="why?")]),
     ]
-    encoded = get("vicuna_v1", tokenizer).encode(messages, tokenizer)
+    encoded = get(name, tokenizer).encode(messages, tokenizer, generation_prompt=True)
     assert encoded.images == [0, 1, 2]
     assert [label for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if token == IMAGE] == [
         IGNORE
     ] * 3
-    assert supervised_text(encoded, tokenizer) == [" this: ", " yes</s>"]
+    assert supervised_text(encoded, tokenizer) == expected
 
 
 def test_text_that_holds_the_mark_places_no_image(tokenizer):

@@ -50,8 +50,8 @@ def test_each_image_takes_its_own_places(nano):
     sample = processor.prompt(record, [picture(0), picture(1)])
     embedded = model.eval().embed(sample["input_ids"][None], sample["pixel_values"])[0][0]
     places = sample["input_ids"] == processor.config.image_token_id
-    expected = model.image_embeddings(torch.stack([processor.pixels(picture(1)), processor.pixels(picture(0))]))
-    assert torch.allclose(embedded[places], expected.flatten(0, 1), atol=1e-6)
+    pixels = [processor.prepare(picture(number)).pixels for number in (1, 0)]
+    assert torch.allclose(embedded[places], model.image_embeddings(torch.cat(pixels)), atol=1e-6)
 
 
 def test_places_and_pictures_must_agree(nano):
@@ -70,8 +70,12 @@ def test_a_batch_of_text_reaches_the_tower_with_weight_zero(any_nano):
     batch = processor.collate([processor.training_sample(conversation("hi", "yes"), [])], "right")
     model.zero_grad()
     model.train()(**batch).loss.backward()
-    seeing = [*model.vision_encoder.parameters(), *model.connector.parameters()]
+    # Layers beside the prompt have a feed-forward, which learns from text as the language model's own do.
+    fed = {name for name, _ in model.connector.named_parameters() if name.startswith("blocks.")}
+    connector = {name: p for name, p in model.connector.named_parameters() if name not in fed}
+    seeing = [*model.vision_encoder.parameters(), *connector.values()]
     assert all(p.grad is not None and not p.grad.any() for p in seeing)
+    assert all(p.grad is not None for p in model.connector.parameters())
     with torch.no_grad():
         assert torch.equal(model.train()(**batch).logits, model.eval()(**batch).logits)
 
@@ -230,3 +234,13 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused():
     row["connector"]["options"]["instruction_vocabulary"] = 511
     with pytest.raises(ConfigError, match="reads instructions of 511 different tokens, but the tokenizer has 512"):
         mminstruct.create(row)
+
+
+def test_a_language_model_without_sdpa_attends_in_its_own_way():
+    row = read_row("nano")[0].model_dump(mode="json")
+    row["language_model"]["architecture"] = {"model_type": "bloom", "hidden_size": 32, "n_layer": 1, "n_head": 2}
+    model, processor = mminstruct.create(row)
+    assert model.language_model.config._attn_implementation == "eager"
+    assert mminstruct.create("nano", tiny=True)[0].language_model.config._attn_implementation == "sdpa"
+    batch = processor.collate([processor.prompt(question("what?", 1), [picture(0)])])
+    assert torch.isfinite(model.eval()(**batch).logits).all()

@@ -14,6 +14,7 @@ from mminstruct.models import checkpoint, encoders
 from mminstruct.models.config import FusedConfig, TimmConfig
 from mminstruct.models.connectors import Instruction
 from mminstruct.models.factory import count_parameters, read_row
+from mminstruct.models.layout import Medium
 from mminstruct.models.vlm import PARTS
 from tests.conftest import conversation, picture
 
@@ -35,16 +36,17 @@ def test_row_builds_learns_and_reloads(row, tmp_path):
     batch = processor.collate([sample, sample], padding_side="right")
 
     # One function counts the tokens, and the encoder and connector give exactly so many vectors.
-    vectors = model.image_embeddings(sample["pixel_values"], instruction_of(sample))
-    size = processor.config.image.size
-    assert vectors.shape[1] == model.image_tokens(size, size) == processor.config.image_tokens
-    assert int((sample["input_ids"] == processor.config.image_token_id).sum()) == vectors.shape[1]
+    media = [Medium(*row) for row in sample["media"].tolist()] if "media" in sample else None
+    vectors = model.image_embeddings(sample["pixel_values"], instruction_of(sample), media)
+    tokens = processor.layout.tokens(Medium(0, 40, 50))
+    assert tokens == model.layout.tokens(Medium(0, 40, 50)) == len(vectors)
+    assert int((sample["input_ids"] == processor.config.image_token_id).sum()) == tokens
     assert int((sample["labels"] != IGNORE).sum()) > 0
 
-    # Two backward passes with a step between: some libraries start residual branches at zero, which holds back the
-    # first gradient of what lies inside them.
+    # Three backward passes with steps between: residual branches of some encoders, and gates, start at zero, and each
+    # holds back the first gradient of what lies behind it.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):
+    for _ in range(3):
         optimizer.step()
         optimizer.zero_grad()
         output = model.train()(**batch)

@@ -7,6 +7,7 @@ from mminstruct.errors import ConfigError, did_you_mean
 from mminstruct.models.config import ConnectorConfig
 from mminstruct.models.connectors.average_pool import AveragePool
 from mminstruct.models.connectors.base import Connector, ConnectorOptions, Instruction
+from mminstruct.models.connectors.gated_cross_attention import GatedCrossAttention
 from mminstruct.models.connectors.linear import Linear
 from mminstruct.models.connectors.mlp import Mlp
 from mminstruct.models.connectors.perceiver import Perceiver
@@ -22,6 +23,7 @@ CONNECTORS: dict[str, type[Connector]] = {
     "perceiver": Perceiver,
     "q_former": QFormer,
     "text_guided_moe": TextGuidedMoe,
+    "gated_cross_attention": GatedCrossAttention,
 }
 
 
@@ -34,4 +36,4 @@ def build(config: ConnectorConfig, input_size: int, output_size: int) -> Connect
     return kind(input_size, output_size, options)
 
 
-__all__ = ["CONNECTORS", "Connector", "ConnectorOptions", "Instruction", "build"]
+__all__ = ["CONNECTORS", "Connector", "ConnectorOptions", "GatedCrossAttention", "Instruction", "build"]

@@ -43,11 +43,17 @@ class Connector(nn.Module, ABC):
     """
 
     Options: type[ConnectorOptions] = ConnectorOptions
+    in_prompt = True  # whether its vectors stand in the prompt, or beside it
     reads: Literal["nothing", "ids", "embeddings"] = "nothing"  # of the instruction
 
     def __init__(self, input_size: int, output_size: int, options: ConnectorOptions) -> None:
         super().__init__()
         self.input_size, self.output_size, self.options = input_size, output_size, options
+        self.image_newline: nn.Parameter | None = None
+
+    def add_newline(self) -> None:
+        """A learnt vector `[H]` that ends each row of a tiled picture (LLaVA-NeXT's `image_newline`)."""
+        self.image_newline = nn.Parameter(torch.randn(self.output_size) / math.sqrt(self.output_size))
 
     def idle_parameters(self) -> set[str]:
         """Names of parameters that no result depends on; they are there because published checkpoints hold them."""

@@ -21,14 +21,14 @@ from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import validate
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json
-from mminstruct.models.config import ConnectorConfig, FusedConfig, OwnParts, TowerConfig, TransformersConfig
+from mminstruct.models.config import ConnectorConfig, FusedConfig, TowerConfig, TransformersConfig
 from mminstruct.models.connectors.mlp import MlpOptions
-from mminstruct.models.factory import generation_config
+from mminstruct.models.factory import generation_config, processor_config
 from mminstruct.models.interop.jinja import from_jinja, to_jinja
 from mminstruct.models.interop.keys import EMBEDDINGS
 from mminstruct.models.interop.stream import Planned, Source, write
-from mminstruct.models.processor import Processor, ProcessorConfig
-from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
+from mminstruct.models.processor import Processor
+from mminstruct.models.vlm import PARTS, VisionLanguageConfig, VisionLanguageModel, own_parts
 
 # LLaVA's own prompt, the one an error suggests.
 _USUAL_TEMPLATE = "vicuna_v1"
@@ -183,16 +183,9 @@ def write_template(tokenizer: PreTrainedTokenizerBase, config: TemplateConfig) -
 def write_folder(folder: Path, parts: Parts, plan: Mapping[str, Planned], max_shard_size: int | str) -> None:
     """A whole checkpoint folder of this project, as `checkpoint.save` writes it."""
     config = parts.config()
-    size = parts.encoder.image.size
+    origins = {name: parts.origin for name in PARTS}
     processor = Processor(
-        parts.tokenizer,
-        ProcessorConfig(
-            image=parts.encoder.image,
-            image_tokens=empty_model(config).image_tokens(size, size),
-            image_token_id=parts.image_token_id,
-            chat_template=parts.template,
-            origins={name: parts.origin for name in ("vision_encoder", "connector", "language_model")},
-        ),
+        parts.tokenizer, processor_config(empty_model(config), parts.encoder.image, parts.template, origins)
     )
     config.dtype = plan[EMBEDDINGS].dtype
     config.save_pretrained(folder)
@@ -237,8 +230,7 @@ def open_own(folder: Path) -> Opened:
     """Raises `CheckpointError` where the folder is no checkpoint of this project."""
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_config(folder))
-    own = {"vision_encoder": config.vision_encoder or {}, "connector": config.connector or {}}
-    parts = validate(OwnParts, own, where=str(folder / "config.json"))
+    parts = own_parts(config, where=str(folder / "config.json"))
     return Opened(config, parts.vision_encoder, parts.connector, processor, Source(folder))
 
 
