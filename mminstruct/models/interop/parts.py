@@ -237,6 +237,8 @@ def open_own(folder: Path) -> Opened:
     """Raises `CheckpointError` where the folder is no checkpoint of this project."""
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_config(folder))
+    if config.expert_extension is not None:
+        raise CheckpointError(f"{folder} has new experts for pictures, which no other project's format can hold")
     own = {"vision_encoder": config.vision_encoder or {}, "connector": config.connector or {}}
     parts = validate(OwnParts, own, where=str(folder / "config.json"))
     return Opened(config, parts.vision_encoder, parts.connector, processor, Source(folder))
