@@ -9,8 +9,8 @@ The method is MoExtend's (arXiv 2408.03511):
 The language model's classes and weights are untouched: hooks on its modules lead picture tokens past the new parts,
 which lie beside the language model and hold every new number. Which tokens are a picture's (`image_places [B, L]`)
 goes into the language model as a keyword; transformers passes it on to each decoder layer and its attention, in the
-first run and in the one that gradient checkpointing repeats. There it is taken, right before the mixture of the same layer needs
-it, so nothing is kept from one forward to the next or to the backward. A token that is generated is text.
+first run and in the one that gradient checkpointing repeats. There it is taken, right before the mixture of the same
+layer needs it, so nothing is kept from one forward to the next or to the backward. A token that is generated is text.
 
 What departs from the paper and its code (github.com/zhongshsh/MoExtend), and why, is in docs/models.md.
 """
