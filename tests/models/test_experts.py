@@ -107,11 +107,29 @@ def test_only_pictures_choose_new_experts(extended):
 
 
 @torch.no_grad()
+def test_no_attention_is_handed_the_places(extended):
+    """They are taken out of its keywords in every layer: a kernel for attention may not know them."""
+    model, processor = extended
+    handed = []
+    handles = [
+        layer.self_attn.register_forward_hook(
+            lambda _, __, kwargs, ___: handed.append(PLACES in kwargs), with_kwargs=True
+        )
+        for layer in model.language_model.model.layers
+    ]
+    model(**inputs(batch_of(processor)))
+    for handle in handles:
+        handle.remove()
+    assert handed == [False] * 3
+
+
+@torch.no_grad()
 def test_every_implementation_of_experts_agrees(extended):
     model, processor = extended
     batch = inputs(batch_of(processor))
     grouped = model(**batch).logits
     model.language_model.set_experts_implementation("eager")
+    assert model.experts.layers["0"].experts.config._experts_implementation == "eager"
     eager = model(**batch).logits
     model.language_model.set_experts_implementation("grouped_mm")
     assert torch.allclose(grouped, eager, atol=1e-5)
@@ -276,6 +294,19 @@ def test_copies_begin_as_old_experts(family):
         assert torch.equal(extension.experts.down_proj, old.experts.down_proj[chosen])
 
 
+def test_copies_are_of_the_weights_that_are_fetched(family, tmp_path):
+    """Not of the random ones that the language model had before them."""
+    torch.manual_seed(5)
+    bare = AutoModelForCausalLM.from_config(AutoConfig.for_model(**FAMILIES[family]))
+    bare.save_pretrained(tmp_path / "bare")
+    content = row(family, {"layers": [1], "experts": 2})
+    content["language_model"] |= {"name": str(tmp_path / "bare"), "weights": True}
+    model, processor = mminstruct.create(content, pretrained=True)
+    begun, fetched = model.experts.layers["1"].experts.down_proj, mixtures_of(bare)[1].experts.down_proj
+    assert torch.equal(begun, fetched[:2])
+    assert processor.config.origins["experts"] == "copies of the language model's experts"
+
+
 @torch.no_grad()
 def test_the_experts_that_pictures_use_are_counted(extended):
     """By hand: what each old router prefers for each place of a picture, in two batches, extension or not."""
@@ -354,7 +385,9 @@ def test_a_model_is_extended_once(family):
     with pytest.raises(ConfigError, match="no part called 'experts', only vision_encoder, connector, language_model"):
         model.part("experts")
     model.to(torch.bfloat16).extend(ExpertExtensionConfig(experts=1))
-    assert model.experts.layers["0"].router.weight.dtype == torch.bfloat16
+    begun, old = model.experts.layers["0"].router.weight, mixtures_of(model.language_model)[0].gate.weight
+    assert begun.dtype == torch.bfloat16 and torch.equal(begun, old[:1])
+    assert model.config.expert_extension == {"layers": "all", "experts": 1, "start": "copy", "calibration": 0}
     assert torch.isfinite(model(**batch_of(processor)).loss)
     with pytest.raises(ConfigError, match="has new experts already"):
         model.extend(ExpertExtensionConfig())
