@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 from mminstruct.errors import CheckpointError
 from mminstruct.files import new_folder, read_json
 from mminstruct.models.processor import FILE, Processor
-from mminstruct.models.vlm import PARTS, VisionLanguageConfig, VisionLanguageModel
+from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def load(
     _fill(model, shards, folder)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     model.to(device=device, dtype=dtype or saved_dtype).eval()  # type: ignore[call-arg]
-    origins = ", ".join(f"{name} (began as {processor.config.origins.get(name, 'unknown')})" for name in PARTS)
+    origins = ", ".join(f"{name} (began as {processor.config.origins.get(name, 'unknown')})" for name in model.parts)
     log.info("loaded all %d tensors of %s: %s", len(model.state_dict()), folder, origins)
     return model, processor
 

@@ -162,6 +162,30 @@ class ConnectorConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class EveryLayer(Config):
+    """Every n-th layer: `every: 2` is the layers 1, 3, 5, ..., counted from 0."""
+
+    every: int = Field(ge=1)
+
+
+class ExpertExtensionConfig(Config):
+    """New experts in the mixture layers of the language model, which stays frozen (MoExtend, arXiv 2408.03511).
+
+    Attributes:
+        layers: which decoder layers, counted from 0: a list, `all`, or `{every: n}`; the last two pass over layers
+            that are no mixture and over the last one, where a picture's token has no reader.
+        experts: new experts, and router columns, a layer.
+        start: `copy` begins as old experts and their columns, the paper's choice; `random` as drawn.
+        calibration: width of the paper's calibration module, a small MLP that shifts the experts' weights; 16 in its
+            code, 0 for none.
+    """
+
+    layers: Literal["all"] | EveryLayer | tuple[int, ...] = "all"
+    experts: int = Field(default=1, ge=1)
+    start: Literal["copy", "random"] = "copy"
+    calibration: int = Field(default=0, ge=0)
+
+
 class OwnParts(Config):
     """The parts that are our own modules, as a checkpoint's `config.json` holds them."""
 
@@ -169,6 +193,7 @@ class OwnParts(Config):
     connector: ConnectorConfig
     tiling: TilingConfig | None = None
     video: VideoConfig = VideoConfig()
+    expert_extension: ExpertExtensionConfig | None = None
 
 
 class LanguageModelConfig(Config):
@@ -203,6 +228,7 @@ class TinyConfig(Config):
 
     vision_encoder: dict[str, Any] | list[dict[str, Any]]
     connector: dict[str, Any] = Field(default_factory=dict)
+    expert_extension: dict[str, Any] = Field(default_factory=dict)
     image_size: int = 32
     language_model: dict[str, Any]
 
@@ -218,6 +244,7 @@ class ModelRow(Config):
     vision_encoder: EncoderConfig
     connector: ConnectorConfig
     language_model: LanguageModelConfig
+    expert_extension: ExpertExtensionConfig | None = None
     tokenizer: TokenizerConfig
     chat_template: TemplateConfig
     tiling: TilingConfig | None = None

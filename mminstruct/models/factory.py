@@ -19,7 +19,15 @@ from mminstruct.chat_template import get as get_template
 from mminstruct.config import load_yaml, validate
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models import encoders
-from mminstruct.models.config import EncoderConfig, FusedConfig, ImageConfig, ModelRow, TilingConfig, TinyConfig
+from mminstruct.models.config import (
+    EncoderConfig,
+    ExpertExtensionConfig,
+    FusedConfig,
+    ImageConfig,
+    ModelRow,
+    TilingConfig,
+    TinyConfig,
+)
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
@@ -90,6 +98,7 @@ def create(
         text_config=text_config,
         image_token_id=image_token_id,
         **_arrangement(spec),
+        expert_extension=_extension(spec),
     )
     model = VisionLanguageModel(config)
     readable = spec.connector.options.get("instruction_vocabulary", 0)
@@ -101,6 +110,10 @@ def create(
     origins = {"vision_encoder": "random", "connector": "random", "language_model": "random"}
     if pretrained:
         _fetch_weights(model, spec, origins)
+    if model.experts is not None:
+        model.experts.start(model.language_model)
+        copied = model.experts.config.start == "copy"
+        origins["experts"] = "copies of the language model's experts" if copied else "random"
     model.to(dtype=dtype)  # type: ignore[call-arg]
     processor = Processor(tokenizer, processor_config(model, spec.vision_encoder.image, spec.chat_template, origins))
     model.generation_config = generation_config(processor, where=f"model {spec.name!r}")
@@ -152,6 +165,7 @@ def skeleton(spec: ModelRow) -> VisionLanguageModel:
         text_config=dict(spec.language_model.architecture),
         image_token_id=0,
         **_arrangement(spec),
+        expert_extension=_extension(spec),
     )
     with torch.device("meta"):
         return VisionLanguageModel(config)
@@ -162,8 +176,17 @@ def count_parameters(spec: ModelRow) -> dict[str, int]:
     return skeleton(spec).parameter_counts()
 
 
+def _extension(spec: ModelRow) -> dict[str, Any] | None:
+    return spec.expert_extension.model_dump(mode="json") if spec.expert_extension else None
+
+
 def _miniature(spec: ModelRow) -> ModelRow:
     language_model = {**spec.language_model.architecture, **spec.tiny.language_model}
+    extension = spec.expert_extension
+    if extension is not None:
+        extension = validate(
+            ExpertExtensionConfig, {**extension.model_dump(), **spec.tiny.expert_extension}, "tiny.expert_extension"
+        )
     return spec.model_copy(
         update={
             "vision_encoder": _small_encoder(spec.vision_encoder, spec.tiny),
@@ -171,6 +194,7 @@ def _miniature(spec: ModelRow) -> ModelRow:
                 update={"options": {**spec.connector.options, **spec.tiny.connector}}
             ),
             "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
+            "expert_extension": extension,
             "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
             "tiling": _small_tiling(spec),
         }

@@ -28,7 +28,7 @@ from mminstruct.models.interop.jinja import from_jinja, to_jinja
 from mminstruct.models.interop.keys import EMBEDDINGS
 from mminstruct.models.interop.stream import Planned, Source, write
 from mminstruct.models.processor import Processor
-from mminstruct.models.vlm import PARTS, VisionLanguageConfig, VisionLanguageModel, own_parts
+from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel, own_parts
 
 # LLaVA's own prompt, the one an error suggests.
 _USUAL_TEMPLATE = "vicuna_v1"
@@ -183,10 +183,9 @@ def write_template(tokenizer: PreTrainedTokenizerBase, config: TemplateConfig) -
 def write_folder(folder: Path, parts: Parts, plan: Mapping[str, Planned], max_shard_size: int | str) -> None:
     """A whole checkpoint folder of this project, as `checkpoint.save` writes it."""
     config = parts.config()
-    origins = {name: parts.origin for name in PARTS}
-    processor = Processor(
-        parts.tokenizer, processor_config(empty_model(config), parts.encoder.image, parts.template, origins)
-    )
+    model = empty_model(config)
+    origins = dict.fromkeys(model.parts, parts.origin)
+    processor = Processor(parts.tokenizer, processor_config(model, parts.encoder.image, parts.template, origins))
     config.dtype = plan[EMBEDDINGS].dtype
     config.save_pretrained(folder)
     generation_config(processor, where=parts.origin).save_pretrained(folder)
@@ -230,6 +229,8 @@ def open_own(folder: Path) -> Opened:
     """Raises `CheckpointError` where the folder is no checkpoint of this project."""
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_config(folder))
+    if config.expert_extension is not None:
+        raise CheckpointError(f"{folder} has new experts for pictures, which no other project's format can hold")
     parts = own_parts(config, where=str(folder / "config.json"))
     return Opened(config, parts.vision_encoder, parts.connector, processor, Source(folder))
 
