@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
+from mminstruct.models.row_facts import RowFacts
 
 
 class ImageConfig(Config):
@@ -154,14 +155,6 @@ class TokenizerConfig(Config):
     pad_token: str | None = None
 
 
-class Origin(Config):
-    """Who made a model and on which terms."""
-
-    url: str
-    licence: str
-    paper: str | None = None
-
-
 class TinyConfig(Config):
     """The same kinds of parts, small enough for any CPU: what the test that walks the zoo builds.
 
@@ -174,10 +167,10 @@ class TinyConfig(Config):
     language_model: dict[str, Any]
 
 
-class ModelRow(Config):
+class ModelRow(RowFacts):
     """One model of the zoo.
 
-    A row's YAML may name a `base`, another row: whatever top-level key it gives stands in place of the base's.
+    A row's YAML may name a `base`, another row, and for encoder and language model a `part`; `compose.py` puts both in.
     """
 
     name: str
@@ -187,7 +180,6 @@ class ModelRow(Config):
     language_model: LanguageModelConfig
     tokenizer: TokenizerConfig
     chat_template: TemplateConfig
-    origin: Origin
     tiny: TinyConfig
 
     @model_validator(mode="after")

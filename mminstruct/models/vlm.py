@@ -69,13 +69,13 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
     _supports_flex_attn = True
 
     def __init__(self, config: VisionLanguageConfig) -> None:
+        # Only what the caller asks for binds the language model; some have no sdpa, which is this class's own default.
+        attention = config._attn_implementation
         super().__init__(config)
         own = {"vision_encoder": config.vision_encoder or {}, "connector": config.connector or {}}
         parts = validate(OwnParts, own, "config")
         self.vision_encoder = encoders.build(parts.vision_encoder)
-        self.language_model = AutoModelForCausalLM.from_config(
-            config.text_config, attn_implementation=config._attn_implementation
-        )
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config, attn_implementation=attention)
         self.connector = connectors.build(
             parts.connector,
             input_size=self.vision_encoder.hidden_size,
