@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
 from mminstruct.media import FrameSampling
+from mminstruct.models.row_facts import RowFacts
 
 
 class ImageConfig(Config):
@@ -212,14 +213,6 @@ class TokenizerConfig(Config):
     pad_token: str | None = None
 
 
-class Origin(Config):
-    """Who made a model and on which terms."""
-
-    url: str
-    licence: str
-    paper: str | None = None
-
-
 class TinyConfig(Config):
     """The same kinds of parts, small enough for any CPU: what the test that walks the zoo builds.
 
@@ -233,10 +226,10 @@ class TinyConfig(Config):
     language_model: dict[str, Any]
 
 
-class ModelRow(Config):
+class ModelRow(RowFacts):
     """One model of the zoo.
 
-    A row's YAML may name a `base`, another row: whatever top-level key it gives stands in place of the base's.
+    A row's YAML may name a `base`, another row, and for encoder and language model a `part`; `compose.py` puts both in.
     """
 
     name: str
@@ -249,7 +242,6 @@ class ModelRow(Config):
     chat_template: TemplateConfig
     tiling: TilingConfig | None = None
     video: VideoConfig = VideoConfig()
-    origin: Origin
     tiny: TinyConfig
 
     @model_validator(mode="after")

@@ -16,9 +16,9 @@ from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, Genera
 from mminstruct import catalog
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.chat_template import get as get_template
-from mminstruct.config import load_yaml, validate
+from mminstruct.config import validate
 from mminstruct.errors import CheckpointError, ConfigError
-from mminstruct.models import encoders
+from mminstruct.models import compose, encoders
 from mminstruct.models.config import (
     EncoderConfig,
     ExpertExtensionConfig,
@@ -43,26 +43,7 @@ def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow, Path]:
     if isinstance(row, dict):
         return validate(ModelRow, row, where="model row"), catalog.folder(catalog.MODEL)
     path = catalog.find(catalog.MODEL, str(row))
-    return validate(ModelRow, _with_base(path), where=str(path)), path.parent
-
-
-def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A row's content; where it names a `base`, that row's, with each part that this one gives in place of the base's.
-
-    Raises:
-        ConfigError: a base that does not exist, or rows that are each other's base.
-    """
-    content = load_yaml(path)
-    if "base" not in content:
-        return content
-    if path in above:
-        raise ConfigError(f"{path} is, through its base, its own base; let one of the rows stand by itself")
-    base = catalog.find(catalog.MODEL, str(content.pop("base")))
-    inherited = _with_base(base, (*above, path))
-    folder = inherited.get("tokenizer", {}).get("folder")
-    if folder is not None and base.parent != path.parent:  # it starts from the file that names it
-        inherited["tokenizer"] = {**inherited["tokenizer"], "folder": str(base.parent / folder)}
-    return inherited | content
+    return validate(ModelRow, compose.read(path), where=str(path)), path.parent
 
 
 def create(
@@ -169,11 +150,6 @@ def skeleton(spec: ModelRow) -> VisionLanguageModel:
     )
     with torch.device("meta"):
         return VisionLanguageModel(config)
-
-
-def count_parameters(spec: ModelRow) -> dict[str, int]:
-    """Parameters of each part of a row."""
-    return skeleton(spec).parameter_counts()
 
 
 def _extension(spec: ModelRow) -> dict[str, Any] | None:

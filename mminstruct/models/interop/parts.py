@@ -259,7 +259,8 @@ def require_clip(opened: Opened, format_name: str) -> tuple[TransformersConfig, 
 
 
 def linear_layers(connector: ConnectorConfig) -> int | None:
-    """How many linear layers a `linear` or an `mlp` connector has; None for any other kind."""
+    """How many linear layers a `linear` or an `mlp` connector has; None for any other kind (and with `expand`)."""
     if connector.kind == "mlp":
-        return validate(MlpOptions, connector.options, where="connector mlp").layers
+        options = validate(MlpOptions, connector.options, where="connector mlp")
+        return None if options.expand else options.layers
     return 1 if connector.kind == "linear" else None
