@@ -18,15 +18,21 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
     LlavaProcessor,
 )
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-from mminstruct.models.interop.keys import HF_LLAVA
+from mminstruct.models.interop.keys import HF_LLAVA, HF_LLAVA_NEXT
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageModel
 from tests.conftest import conversation, make_tokenizer, picture
 
 SIZE, PATCH = 28, 14
+# Height and width of what LLaVA-NeXT brings pictures to, in its order: 1 x 2 tiles, 2 x 1, 2 x 2, 3 x 1, 1 x 3.
+PINPOINTS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
 WEIGHTS = "model.safetensors"
 
 
@@ -63,38 +69,67 @@ def image_processor() -> CLIPImageProcessor:
 
 def hf_model(vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **changes: Any):
     """A random `LlavaForConditionalGeneration` in evaluation mode. Every parameter differs from its neighbours."""
+    return stirred(LlavaForConditionalGeneration, LlavaConfig(**_hf_settings(vision, text), **changes))
+
+
+def hf_next_model(vision: dict[str, Any] | None = None, text: Any = None, **changes: Any):
+    """A random `LlavaNextForConditionalGeneration`, as `hf_model`; `text` may be a whole config."""
+    settings = _hf_settings(vision, text if isinstance(text, dict) else None) | {"image_grid_pinpoints": PINPOINTS}
+    if text is not None and not isinstance(text, dict):
+        settings["text_config"] = text
+    return stirred(LlavaNextForConditionalGeneration, LlavaNextConfig(**{**settings, **changes}))
+
+
+def _hf_settings(vision: dict[str, Any] | None, text: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "vision_config": vision_config(**(vision or {})),
+        "text_config": text_config(**(text or {})),
+        "image_token_index": make_tokenizer(bos=True).get_added_vocab()["<image>"],
+        "image_seq_length": (SIZE // PATCH) ** 2,
+    }
+
+
+def stirred(kind: Any, config: Any) -> Any:
+    """A model of a config in evaluation mode, in which biases and norms differ: else a swapped pair would not show."""
     torch.manual_seed(0)
-    tokenizer = make_tokenizer(bos=True)
-    config = LlavaConfig(
-        vision_config=vision_config(**(vision or {})),
-        text_config=text_config(**(text or {})),
-        image_token_index=tokenizer.get_added_vocab()["<image>"],
-        image_seq_length=(SIZE // PATCH) ** 2,
-        **changes,
-    )
-    model = LlavaForConditionalGeneration(config).eval()
+    model = kind(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms begin equal everywhere: a swapped pair would not show
+        for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 
-def save_hf(model: Any, folder: Path, layout: int = 0) -> Path:
-    """Save a model of transformers and its processor, with the names of one of the four layouts."""
+def padding_tokenizer() -> Any:
     tokenizer = make_tokenizer(bos=True)
     tokenizer.add_tokens([AddedToken("<pad>", special=True, normalized=False)], special_tokens=True)
     tokenizer.pad_token = "<pad>"
-    model.save_pretrained(folder)
-    strategy = model.config.vision_feature_select_strategy
-    LlavaProcessor(
-        image_processor(),
-        tokenizer,
+    return tokenizer
+
+
+def next_image_processor() -> LlavaNextImageProcessorPil:
+    square = {"height": SIZE, "width": SIZE}
+    return LlavaNextImageProcessorPil(size={"shortest_edge": SIZE}, crop_size=square, image_grid_pinpoints=PINPOINTS)
+
+
+def hf_processor(model: Any) -> Any:
+    """The processor of a LLaVA or LLaVA-NeXT of transformers, whose pictures Pillow resizes."""
+    tiles = isinstance(model, LlavaNextForConditionalGeneration)
+    return (LlavaNextProcessor if tiles else LlavaProcessor)(
+        next_image_processor() if tiles else image_processor(),
+        padding_tokenizer(),
         patch_size=PATCH,
-        vision_feature_select_strategy=strategy,
+        vision_feature_select_strategy=model.config.vision_feature_select_strategy,
         num_additional_image_tokens=1,
-    ).save_pretrained(folder)
+    )
+
+
+def save_hf(model: Any, folder: Path, layout: int = 0) -> Path:
+    """Save a model of transformers and its processor, with the names of one of the four layouts."""
+    model.save_pretrained(folder)
+    hf_processor(model).save_pretrained(folder)
     assert "vision_tower.embeddings.class_embedding" in load_file(folder / WEIGHTS)  # transformers 5 writes the fourth
-    fourth, wanted = HF_LLAVA[3].beginnings, HF_LLAVA[layout].beginnings
+    layouts = HF_LLAVA_NEXT if isinstance(model, LlavaNextForConditionalGeneration) else HF_LLAVA
+    fourth, wanted = layouts[3].beginnings, layouts[layout].beginnings
     rename(folder, lambda name: next(wanted[o] + name.removeprefix(t) for o, t in fourth.items() if name.startswith(t)))
     return folder
 

@@ -21,7 +21,7 @@ from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import validate
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json
-from mminstruct.models.config import ConnectorConfig, FusedConfig, TowerConfig, TransformersConfig
+from mminstruct.models.config import ConnectorConfig, FusedConfig, TilingConfig, TowerConfig, TransformersConfig
 from mminstruct.models.connectors.mlp import MlpOptions
 from mminstruct.models.factory import generation_config, processor_config
 from mminstruct.models.interop.jinja import from_jinja, to_jinja
@@ -62,6 +62,7 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     template: TemplateConfig
     origin: str
+    tiling: TilingConfig | None = None
 
     def config(self) -> VisionLanguageConfig:
         return VisionLanguageConfig(
@@ -69,6 +70,7 @@ class Parts:
             connector=self.connector.model_dump(mode="json"),
             text_config=self.text,
             image_token_id=self.image_token_id,
+            tiling=None if self.tiling is None else self.tiling.model_dump(mode="json"),
             architectures=[VisionLanguageModel.__name__],
         )
 
@@ -201,6 +203,7 @@ class Opened:
     config: VisionLanguageConfig
     encoder: TowerConfig | FusedConfig
     connector: ConnectorConfig
+    tiling: TilingConfig | None
     processor: Processor
     source: Source
 
@@ -231,7 +234,7 @@ def open_own(folder: Path) -> Opened:
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_config(folder))
     parts = own_parts(config, where=str(folder / "config.json"))
-    return Opened(config, parts.vision_encoder, parts.connector, processor, Source(folder))
+    return Opened(config, parts.vision_encoder, parts.connector, parts.tiling, processor, Source(folder))
 
 
 def require_clip(opened: Opened, format_name: str) -> tuple[TransformersConfig, int]:
