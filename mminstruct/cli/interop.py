@@ -17,7 +17,7 @@ def import_model(
     ] = None,
     vision_tower: Annotated[Path | None, typer.Option(help="Format llava: a local folder of the vision tower.")] = None,
     base: Annotated[
-        Path | None, typer.Option(help="Format llava, LoRA: a local folder of the language model below it.")
+        Path | None, typer.Option(help="Format llava, LoRA or a projector alone: a local folder of its language model.")
     ] = None,
     chat_template: Annotated[
         str | None, typer.Option(help="The template it was trained with; vicuna_v1 for LLaVA-1.5.")

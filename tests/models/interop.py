@@ -22,6 +22,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextProcessor,
     LlavaProcessor,
+    MistralConfig,
 )
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
@@ -61,6 +62,12 @@ def text_config(**changes: Any) -> LlamaConfig:
         "initializer_range": 0.2,
     }
     return LlamaConfig(**{**settings, **changes})
+
+
+def mistral_config() -> MistralConfig:
+    settings = text_config().to_dict()
+    wanted = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    return MistralConfig(**{key: settings[key] for key in wanted}, num_key_value_heads=2, initializer_range=0.2)
 
 
 def image_processor() -> CLIPImageProcessor:
@@ -140,6 +147,7 @@ _TO_LLAVA = (
     ("model.multi_modal_projector.linear_1.", "model.mm_projector.0."),
     ("model.multi_modal_projector.linear_2.", "model.mm_projector.2."),
     ("model.multi_modal_projector.", "model.mm_projector."),
+    ("model.image_newline", "model.image_newline"),
     ("model.language_model.", "model."),
     ("lm_head.", "lm_head."),
 )
@@ -245,4 +253,45 @@ def assert_same(ours: VisionLanguageModel, processor: Processor, theirs: Any, ro
         options = {"max_new_tokens": 16, "min_new_tokens": 16, "do_sample": False, "pad_token_id": 0, "eos_token_id": 2}
         generated = theirs.generate(**batch, **options, **never)[:, batch["input_ids"].shape[1] :]
         answer = ours.generate(**batch, **options, **never)[:, batch["input_ids"].shape[1] :]
+        assert answer.tolist() == generated.tolist() and answer.shape[1] == 16
+
+
+# Prompts and the pictures (width, height) in each: wide, high, square, extreme.
+TILED_PROMPTS = [
+    ("USER: <image>\nWhat color is it? ASSISTANT:", [(57, 33)]),
+    ("USER: <image> and <image>\nAnd the shape of both, please? ASSISTANT:", [(30, 100), (200, 7)]),
+    ("USER: Hello ASSISTANT:", []),
+    ("USER: A circle? <image> ASSISTANT:", [(60, 60)]),
+]
+
+
+@torch.no_grad()
+def assert_same_tiles(ours, processor, theirs, foreign):
+    """Equal logits and equal greedy answers on the ids that `foreign`, their processor, makes.
+
+    Pictures are prepared by each processor for itself. One prompt with one picture, one with two, and four prompts,
+    padded on the left, with four pictures of different shapes.
+    """
+    never = {"suppress_tokens": [processor.config.image_token_id]}
+    for prompts in (TILED_PROMPTS[:1], TILED_PROMPTS[1:2], TILED_PROMPTS):
+        pictures = [picture(seed, size) for seed, size in enumerate(s for _, sizes in prompts for s in sizes)]
+        text = [text for text, _ in prompts]
+        batch = foreign(images=pictures, text=text, return_tensors="pt", padding=True, padding_side="left")
+        prepared = [processor.prepare(one) for one in pictures]
+        for one, pixels in zip(prepared, batch["pixel_values"], strict=True):
+            torch.testing.assert_close(one.pixels, pixels[: len(one.pixels)], rtol=0, atol=1e-5)
+        own = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "pixel_values": torch.cat([one.pixels for one in prepared]),
+            "media": torch.tensor([one.medium for one in prepared]),
+        }
+        real = batch["attention_mask"].bool()
+        expected = theirs(**batch).logits[real]
+        assert expected.std() > 0.1  # a dead model would agree with anything
+        torch.testing.assert_close(ours(**own).logits[real], expected, rtol=0, atol=1e-4)
+        options = {"max_new_tokens": 16, "min_new_tokens": 16, "do_sample": False, "pad_token_id": 0, "eos_token_id": 2}
+        length = batch["input_ids"].shape[1]
+        generated = theirs.generate(**batch, **options, **never)[:, length:]
+        answer = ours.generate(**own, **options, **never)[:, length:]
         assert answer.tolist() == generated.tolist() and answer.shape[1] == 16

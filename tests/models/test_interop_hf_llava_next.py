@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoProcessor, LlavaNextForConditionalGeneration, MistralConfig
+from transformers import AutoProcessor, LlavaNextForConditionalGeneration
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 import mminstruct
@@ -38,63 +38,16 @@ def reload(folder):
     return model.eval()
 
 
-# Prompts and the pictures (width, height) in each: wide, high, square, extreme.
-PROMPTS = [
-    ("USER: <image>\nWhat color is it? ASSISTANT:", [(57, 33)]),
-    ("USER: <image> and <image>\nAnd the shape of both, please? ASSISTANT:", [(30, 100), (200, 7)]),
-    ("USER: Hello ASSISTANT:", []),
-    ("USER: A circle? <image> ASSISTANT:", [(60, 60)]),
-]
-
-
-@torch.no_grad()
-def assert_same(ours, processor, theirs, foreign):
-    """Equal logits and equal greedy answers on the ids that `foreign`, their processor, makes.
-
-    Pictures are prepared by each processor for itself. One prompt with one picture, one with two, and four prompts,
-    padded on the left, with four pictures of different shapes.
-    """
-    never = {"suppress_tokens": [processor.config.image_token_id]}
-    for prompts in (PROMPTS[:1], PROMPTS[1:2], PROMPTS):
-        pictures = [picture(seed, size) for seed, size in enumerate(s for _, sizes in prompts for s in sizes)]
-        text = [text for text, _ in prompts]
-        batch = foreign(images=pictures, text=text, return_tensors="pt", padding=True, padding_side="left")
-        prepared = [processor.prepare(one) for one in pictures]
-        for one, pixels in zip(prepared, batch["pixel_values"], strict=True):
-            torch.testing.assert_close(one.pixels, pixels[: len(one.pixels)], rtol=0, atol=1e-5)
-        own = {
-            "input_ids": batch["input_ids"],
-            "attention_mask": batch["attention_mask"],
-            "pixel_values": torch.cat([one.pixels for one in prepared]),
-            "media": torch.tensor([one.medium for one in prepared]),
-        }
-        real = batch["attention_mask"].bool()
-        expected = theirs(**batch).logits[real]
-        assert expected.std() > 0.1  # a dead model would agree with anything
-        torch.testing.assert_close(ours(**own).logits[real], expected, rtol=0, atol=1e-4)
-        options = {"max_new_tokens": 16, "min_new_tokens": 16, "do_sample": False, "pad_token_id": 0, "eos_token_id": 2}
-        length = batch["input_ids"].shape[1]
-        generated = theirs.generate(**batch, **options, **never)[:, length:]
-        answer = ours.generate(**own, **options, **never)[:, length:]
-        assert answer.tolist() == generated.tolist() and answer.shape[1] == 16
-
-
 @pytest.mark.parametrize("layout", range(4), ids=[layout.name for layout in HF_LLAVA_NEXT])
 def test_import_computes_the_same_in_every_layout(theirs, tmp_path, layout):
     folder = make.save_hf(theirs, tmp_path / "theirs", layout)
     assert import_checkpoint(folder, tmp_path / "ours", **V1) == "hf-llava-next"
-    assert_same(*mminstruct.load(tmp_path / "ours"), theirs, make.hf_processor(theirs))
-
-
-def mistral():
-    settings = make.text_config().to_dict()
-    wanted = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    return MistralConfig(**{key: settings[key] for key in wanted}, num_key_value_heads=2, initializer_range=0.2)
+    make.assert_same_tiles(*mminstruct.load(tmp_path / "ours"), theirs, make.hf_processor(theirs))
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"text": mistral()}, {"vision_feature_layer": -1}, {"vision": {"hidden_act": "gelu"}}],
+    [{"text": make.mistral_config()}, {"vision_feature_layer": -1}, {"vision": {"hidden_act": "gelu"}}],
     ids=["mistral", "last layer", "gelu"],
 )
 def test_there_and_back_computes_the_same(tmp_path, settings):
@@ -102,9 +55,9 @@ def test_there_and_back_computes_the_same(tmp_path, settings):
     import_checkpoint(make.save_hf(theirs, tmp_path / "theirs"), tmp_path / "ours", **V1)
     ours, processor = mminstruct.load(tmp_path / "ours")
     foreign = make.hf_processor(theirs)
-    assert_same(ours, processor, theirs, foreign)
+    make.assert_same_tiles(ours, processor, theirs, foreign)
     export_checkpoint(tmp_path / "ours", tmp_path / "back", "hf-llava-next")
-    assert_same(ours, processor, reload(tmp_path / "back"), foreign)
+    make.assert_same_tiles(ours, processor, reload(tmp_path / "back"), foreign)
 
 
 def test_export_has_the_hub_s_names(saved, tmp_path):

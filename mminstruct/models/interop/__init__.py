@@ -23,8 +23,8 @@ FORMATS = (*_HF_LLAVA, llava.NAME)
 _KINDS = {
     ("llava", hf_llava.LLAVA.architecture): hf_llava.LLAVA.name,
     ("llava_next", hf_llava.LLAVA_NEXT.architecture): hf_llava.LLAVA_NEXT.name,
-    ("llava_llama", llava.ARCHITECTURE): llava.NAME,
-    ("llava", llava.ARCHITECTURE): llava.NAME,
+    # What training did not save whole (LoRA, a projector alone) keeps the architecture of its language model.
+    **{(kind, name): llava.NAME for kind, names in llava.ARCHITECTURES.items() for name in names},
 }
 
 
@@ -56,7 +56,8 @@ def import_checkpoint(
         source: a local folder.
         format: one of `FORMATS`; default: what the folder's config.json says.
         vision_tower: a local folder of the vision tower, for the format `llava`.
-        base: a local folder of the language model that a LoRA folder of the format `llava` was trained on.
+        base: a local folder of the language model that a LoRA folder, or a projector alone, of the format `llava` was
+            trained on.
         chat_template: needed where the folder does not say it (`vicuna_v1` for LLaVA-1.5).
         max_shard_size: of one file of weights, which is also what memory holds.
 

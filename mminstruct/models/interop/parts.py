@@ -48,6 +48,8 @@ _CLIP_KEYS = (
     "initializer_range",
     "initializer_factor",
 )
+# Those of them that change nothing in what a trained tower computes from a picture.
+CLIP_TRAINING_KEYS = ("attention_dropout", "initializer_range", "initializer_factor", "projection_dim")
 CLIP = "clip_vision_model"
 
 
