@@ -1,6 +1,7 @@
 """The named templates: rows of strings, as the original projects use them.
 
-Facts: `llava/conversation.py` (vicuna_v1, llama_2, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen write it.
+Facts: `llava/conversation.py` (vicuna_v1, llama_2, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen write it;
+`lavis/models/blip2_models/blip2_vicuna_instruct.py` (instructblip: the bare instruction, image in front of everything).
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ ROUNDS = {
         end="<|im_end|>",
         after_end="\n",
         alternate=False,
+    ),
+    "instructblip": Rounds(
+        user_format="{}",
+        later_user_format="{}",
+        assistant_prompt="",
+        assistant_lead=" ",
+        end="</s>",
+        start_behind_images=True,
     ),
 }
 

@@ -10,19 +10,20 @@ from pathlib import Path
 
 from mminstruct.errors import CheckpointError, ConfigError, did_you_mean
 from mminstruct.files import new_folder, require_new
-from mminstruct.models.interop import hf_llava, llava
+from mminstruct.models.interop import hf_instructblip, hf_llava, llava
 from mminstruct.models.interop.parts import open_own, read_config
 from mminstruct.models.interop.stream import MAX_SHARD_SIZE
 from mminstruct.models.interop.verify import Report, verify
 
 _HF_LLAVA = {kind.name: kind for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)}
-FORMATS = (*_HF_LLAVA, llava.NAME)
+FORMATS = (*_HF_LLAVA, hf_instructblip.NAME, llava.NAME)
 
 # What config.json says of itself: (model_type, architecture). The original's first releases shared the model_type that
 # transformers took later.
 _KINDS = {
     ("llava", hf_llava.LLAVA.architecture): hf_llava.LLAVA.name,
     ("llava_next", hf_llava.LLAVA_NEXT.architecture): hf_llava.LLAVA_NEXT.name,
+    ("instructblip", hf_instructblip.ARCHITECTURE): hf_instructblip.NAME,
     # What training did not save whole (LoRA, a projector alone) keeps the architecture of its language model.
     **{(kind, name): llava.NAME for kind, names in llava.ARCHITECTURES.items() for name in names},
 }
@@ -76,6 +77,8 @@ def import_checkpoint(
     with new_folder(out) as temporary:
         if name in _HF_LLAVA:
             hf_llava.read(_HF_LLAVA[name], folder, temporary, chat_template, max_shard_size)
+        elif name == hf_instructblip.NAME:
+            hf_instructblip.read(folder, temporary, chat_template, max_shard_size)
         else:
             tower = None if vision_tower is None else Path(vision_tower)
             model = None if base is None else Path(base)
@@ -99,6 +102,8 @@ def export_checkpoint(
     with new_folder(out) as temporary:
         if name in _HF_LLAVA:
             hf_llava.write_model(_HF_LLAVA[name], opened, temporary, max_shard_size)
+        elif name == hf_instructblip.NAME:
+            hf_instructblip.write_model(opened, temporary, max_shard_size)
         else:
             llava.write_model(opened, temporary, max_shard_size)
 

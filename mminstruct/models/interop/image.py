@@ -21,7 +21,12 @@ _CLASSES = (
     "LlavaImageProcessor",
     "LlavaImageProcessorFast",
     "LlavaImageProcessorPil",
+    "BlipImageProcessor",
+    "BlipImageProcessorFast",
+    "BlipImageProcessorPil",
 )
+# Those of them that never crop and need not say so.
+_SQUASHING = ("BlipImageProcessor", "BlipImageProcessorFast", "BlipImageProcessorPil")
 # Classes that cut it into tiles as `mminstruct.models.image.cut` does; `do_pad` of theirs pads a batch, no picture.
 _TILING_CLASSES = ("LlavaNextImageProcessor", "LlavaNextImageProcessorFast", "LlavaNextImageProcessorPil")
 # Theirs, where a file leaves the key out.
@@ -61,7 +66,7 @@ def _checked(folder: Path, classes: tuple[str, ...]) -> tuple[Path, dict[str, An
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind not in classes:
         raise CheckpointError(f"{file}: image_processor_type {kind!r} is unknown; known: {', '.join(classes)}")
-    settings = {**_DEFAULTS, **settings}
+    settings = {**_DEFAULTS, **({"do_center_crop": False} if kind in _SQUASHING else {}), **settings}
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if settings[key] is not True:
             raise CheckpointError(f"{file}: {key} is {settings[key]!r}; only true can be read")
@@ -121,6 +126,13 @@ def tiled_image_settings(image: ImageConfig, resolutions: Any) -> dict[str, Any]
     tile = image_settings(image.model_copy(update={"resize": "crop"}))
     own = {"image_processor_type": "LlavaNextImageProcessor", "image_grid_pinpoints": resolutions, "do_pad": True}
     return {**tile, **own}
+
+
+def blip_image_settings(image: ImageConfig) -> dict[str, Any]:
+    """The content of InstructBLIP's `preprocessor_config.json`, which only squashes."""
+    unused = ("do_center_crop", "crop_size", "do_pad")
+    kept = {key: value for key, value in image_settings(image).items() if key not in unused}
+    return {**kept, "image_processor_type": "BlipImageProcessor"}
 
 
 def image_settings(image: ImageConfig) -> dict[str, Any]:

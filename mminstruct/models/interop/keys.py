@@ -90,6 +90,19 @@ HF_LLAVA_NEXT = tuple(
     )
 )
 
+HF_INSTRUCTBLIP = (
+    Layout(
+        "InstructBLIP",
+        {
+            "vision_encoder.model.": "vision_model.",
+            "connector.query_tokens": "query_tokens",
+            "connector.q_former.": "qformer.",
+            "connector.projection.": "language_projection.",
+            "language_model.": "language_model.",
+        },
+    ),
+)
+
 _LLAVA_WITHOUT_TOWER = {
     "connector.projection.": "model.mm_projector.",
     "language_model.model.": "model.",

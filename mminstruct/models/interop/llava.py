@@ -12,7 +12,6 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AddedToken, CLIPConfig, CLIPVisionConfig, LlamaConfig, MistralConfig
 
 from mminstruct.errors import CheckpointError
@@ -29,6 +28,7 @@ from mminstruct.models.interop.parts import (
     clip_architecture,
     empty_model,
     feature_layer,
+    grown,
     linear_layers,
     read_config,
     read_template,
@@ -41,7 +41,7 @@ from mminstruct.models.interop.parts import (
     write_folder,
     write_template,
 )
-from mminstruct.models.interop.stream import Planned, Source, has_weights, weight_files, write
+from mminstruct.models.interop.stream import Source, has_weights, weight_files, write
 
 NAME = "llava"
 # model_type to the names of architectures under which its folders go; the first is what is written.
@@ -135,7 +135,7 @@ def read(
         plan |= {ours: tower_source.planned(theirs) for ours, theirs in tower_names.items()}
     for name in _HEAD_ROWS:
         if rows and name in plan:
-            plan[name] = _grown(plan[name], rows)
+            plan[name] = grown(plan[name], rows)
     require_shapes(plan, wanted, str(folder))
     write_folder(out, parts, plan, max_shard_size)
 
@@ -272,15 +272,6 @@ def _tower_config(tower: Path) -> CLIPVisionConfig:
         vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
         return vision
     raise CheckpointError(f"{tower}/config.json: model_type is {kind!r}; known: 'clip', 'clip_vision_model'")
-
-
-def _grown(planned: Planned, rows: int) -> Planned:
-    def read_grown() -> torch.Tensor:
-        tensor = planned.read()
-        mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
-        return torch.cat([tensor, mean.expand(rows, -1)])
-
-    return Planned((planned.shape[0] + rows, *planned.shape[1:]), planned.dtype, read_grown)
 
 
 def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
