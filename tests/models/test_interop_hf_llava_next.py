@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -188,6 +189,11 @@ def test_image_preparation_that_cannot_be_held(saved, tmp_path, values, match):
     inside = json.loads(file.read_text())["image_processor"]
     make.change_json(file, image_processor={**inside, **values})
     refused(saved, tmp_path, match)
+
+
+def test_a_template_that_does_not_fit_the_tokenizer(saved, tmp_path):
+    match = "the chat template 'chatml' ends a turn with '<|im_end|>', which its tokenizer splits into"
+    refused(saved, tmp_path, re.escape(match), chat_template="chatml")
 
 
 def test_models_that_the_formats_cannot_hold(row, tmp_path):

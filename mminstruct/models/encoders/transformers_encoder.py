@@ -23,6 +23,8 @@ _BEHIND_HIDDEN_STATES = {
 # Towers that are parts of a larger model in transformers and that `AutoModel` does not list.
 _CLASSES: dict[str, type[PreTrainedModel]] = {"instructblip_vision_model": InstructBlipVisionModel}
 _BEHIND_LAST_OUTPUT = {"clip_vision_model": ("post_layernorm",), "siglip_vision_model": ("head",)}
+# Settings that weights of any values fit.
+_UNSEEN = ("hidden_act", "layer_norm_eps", "num_attention_heads")
 
 
 class TransformersEncoder(Tower):
@@ -44,8 +46,9 @@ class TransformersEncoder(Tower):
             settings.num_hidden_layers += deepest + 1
         self.model = _build(settings)
         if pretrained and config.weights:
-            whole = type(self.model).from_pretrained(config.name, attn_implementation="sdpa").state_dict()
-            wanted = self.model.state_dict().keys()
+            source = type(self.model).from_pretrained(config.name, attn_implementation="sdpa")
+            _require_described(config.name, settings, source.config)
+            whole, wanted = source.state_dict(), self.model.state_dict().keys()
             self.model.load_state_dict({key: whole[key] for key in wanted}, strict=True)
             self.origin = f"hub {config.name}"
         unread = _BEHIND_HIDDEN_STATES if config.layers else _BEHIND_LAST_OUTPUT
@@ -74,6 +77,17 @@ class TransformersEncoder(Tower):
     def grid(self, height: int, width: int) -> int:
         grid: int = (height // self._patch) * (width // self._patch)
         return grid
+
+
+def _require_described(name: str, settings: PreTrainedConfig, found: PreTrainedConfig) -> None:
+    """What shows in no tensor's shape must be what the config beside the weights says (QuickGELU or not, for one)."""
+    ours, theirs = settings.to_dict(), found.to_dict()
+    for key in _UNSEEN:
+        if ours.get(key) != theirs.get(key):
+            raise ConfigError(
+                f"the encoder {name!r}: architecture says {key}: {ours.get(key)!r}, but the config of its weights "
+                f"{theirs.get(key)!r}; write that"
+            )
 
 
 def _build(settings: PreTrainedConfig) -> PreTrainedModel:

@@ -73,7 +73,7 @@ _FIXED = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "max_position_embedding
 def read(folder: Path, out: Path, chat_template: str | None, max_shard_size: int | str) -> None:
     """Write the folder's model into `out` as a checkpoint of this project.
 
-    Where the config knows no image token (transformers before 4.46), `<image>` is added, and a row for it to
+    Where the config knows no image token, as older ones, `<image>` is added, and a row for it to
     embeddings and head where the vocabulary has none to spare.
 
     Raises:
