@@ -1,9 +1,10 @@
 """The named templates: rows of strings, as the original projects use them.
 
-Facts: `llava/conversation.py` (vicuna_v1, llama_2, mpt, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen
-write it; `phi_template.py` of TinyLLaVA_Factory (phi_2; Bunny's is the same); `PurePromptBuilder` of prismatic-vlms
-(in_out); `blip2_opt.py` and `blip2_vicuna_instruct.py` of LAVIS (question_answer, bare); the Jinja templates that Llama
-3, Gemma, Phi-3 and Mistral v0.3 are published with (llama_3, gemma, phi_3, mistral), without some's dates and tools.
+Facts: `llava/conversation.py` (vicuna_v1, llama_2, mpt, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen write
+it; `phi_template.py` of TinyLLaVA_Factory (phi_2; Bunny's is the same); `PurePromptBuilder` of prismatic-vlms (in_out);
+`blip2_opt.py` and `blip2_vicuna_instruct.py` of LAVIS (question_answer; instructblip: the bare instruction, the image
+in front of everything); the Jinja templates that Llama 3, Gemma, Phi-3 and Mistral v0.3 are published with (llama_3,
+gemma, phi_3, mistral), without some's dates and tools.
 """
 
 from __future__ import annotations
@@ -114,12 +115,13 @@ ROUNDS = {
         assistant_lead=" ",
         end="\n",
     ),
-    "bare": Rounds(
+    "instructblip": Rounds(
         user_format="{}",
         later_user_format="{}",
         assistant_prompt="",
         assistant_lead=" ",
         end="</s>",
+        start_behind_images=True,
     ),
 }
 

@@ -38,9 +38,11 @@ class ChatTemplate(ABC):
         config: the name and settings that rebuild this template; saved in every checkpoint.
         end: the text that ends an assistant's turn; generation stops there.
         start_token: whether the tokenizer's own beginning-of-sequence token goes in front of the prompt.
+        start_behind_images: whether images that the prompt begins with stand in front of that token.
     """
 
     start_token = True
+    start_behind_images = False
 
     def __init__(self, config: TemplateConfig, end: str) -> None:
         self.config = config
@@ -60,7 +62,7 @@ class ChatTemplate(ABC):
 
     def encode(self, messages: Sequence[Message], tokenizer: Any, generation_prompt: bool = False) -> EncodedPrompt:
         """Token ids and labels of the rendered messages; see `mminstruct.chat_template.encode`."""
-        return encode(self.render(messages, generation_prompt), tokenizer, self.start_token)
+        return encode(self.render(messages, generation_prompt), tokenizer, self.start_token, self.start_behind_images)
 
 
 def content_pieces(message: Message, supervised: bool) -> list[Piece]:
@@ -85,6 +87,7 @@ class RoundsTemplate(ChatTemplate):
     def __init__(self, config: TemplateConfig, rounds: Rounds) -> None:
         super().__init__(config, rounds.end)
         self.rounds = rounds
+        self.start_behind_images = rounds.start_behind_images
 
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
         rounds = self.rounds
@@ -131,6 +134,7 @@ class Rounds(Config):
     end: str
     after_end: str = ""
     alternate: bool = True
+    start_behind_images: bool = False
 
 
 def _around(format_text: str, content: list[Piece]) -> list[Piece]:

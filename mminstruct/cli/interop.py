@@ -10,14 +10,17 @@ import typer
 
 
 def import_model(
-    source: Annotated[Path, typer.Argument(help="A local folder: LLaVA's own, or transformers' LLaVA.")],
+    source: Annotated[Path, typer.Argument(help="A local folder, as the original project or transformers writes it.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     format_name: Annotated[
-        str | None, typer.Option("--format", help="hf-llava or llava; default: what config.json says.")
+        str | None,
+        typer.Option(
+            "--format", help="hf-llava, hf-llava-next, hf-instructblip or llava; default: what config.json says."
+        ),
     ] = None,
     vision_tower: Annotated[Path | None, typer.Option(help="Format llava: a local folder of the vision tower.")] = None,
     base: Annotated[
-        Path | None, typer.Option(help="Format llava, LoRA: a local folder of the language model below it.")
+        Path | None, typer.Option(help="Format llava, LoRA or a projector alone: a local folder of its language model.")
     ] = None,
     chat_template: Annotated[
         str | None, typer.Option(help="The template it was trained with; vicuna_v1 for LLaVA-1.5.")
@@ -38,7 +41,7 @@ def import_model(
 
 def export_model(
     model: Annotated[Path, typer.Argument(help="A checkpoint folder of this project.")],
-    format_name: Annotated[str, typer.Option("--format", help="hf-llava or llava.")],
+    format_name: Annotated[str, typer.Option("--format", help="hf-llava, hf-llava-next, hf-instructblip or llava.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
 ) -> None:
     """Write a checkpoint as transformers' LLaVA or as the original project's folder.

@@ -1,7 +1,8 @@
 """Saving and loading a model folder: complete, strict, safetensors only, independent of the folder's name.
 
 A checkpoint folder holds `config.json` and `model*.safetensors` (the model), `generation_config.json`, the tokenizer's
-files and `mminstruct.json` (the processor: image preparation, chat template, image tokens, origins of the weights).
+files and `mminstruct.json` (the processor: image preparation, chat template, image tokens, origins of the weights);
+`instruction_tokenizer/` where the connector reads the question through a tokenizer of its own.
 """
 
 from __future__ import annotations

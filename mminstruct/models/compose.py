@@ -73,10 +73,19 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} is, through its base, its own base; let one of the rows stand by itself")
     base = catalog.find(catalog.MODEL, str(content.pop("base")))
     inherited = {key: value for key, value in _with_base(base, (*above, path)).items() if key not in _NEVER_INHERITED}
-    folder = inherited.get("tokenizer", {}).get("folder")
-    if folder is not None and base.parent != path.parent:  # it starts from the file that names it
-        inherited["tokenizer"] = {**inherited["tokenizer"], "folder": str(base.parent / folder)}
+    if "tokenizer" in inherited and base.parent != path.parent:
+        inherited["tokenizer"] = _from_folder(inherited["tokenizer"], base.parent)
     return inherited | content
+
+
+def _from_folder(tokenizer: dict[str, Any], start: Path) -> dict[str, Any]:
+    """A row's `tokenizer` whose folders no longer depend on where its file lies."""
+    moved = {**tokenizer}
+    if tokenizer.get("folder") is not None:
+        moved["folder"] = str(start / tokenizer["folder"])
+    if tokenizer.get("instruction") is not None:
+        moved["instruction"] = _from_folder(tokenizer["instruction"], start)
+    return moved
 
 
 def _with_parts(content: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -205,12 +205,18 @@ class LanguageModelConfig(Config):
     weights: bool = False
 
 
-class TokenizerConfig(Config):
-    """Where the tokenizer comes from: a hub repository, or `folder` (relative to the zoo row's file)."""
+class TokenizerSource(Config):
+    """Where a tokenizer comes from: `name`, a hub repository, or `folder` (relative to the zoo row's file)."""
 
     name: str | None = None
     folder: str | None = None
+
+
+class TokenizerConfig(TokenizerSource):
+    """The model's tokenizer; `instruction` is the one of a connector that reads the question by another (BERT's)."""
+
     pad_token: str | None = None
+    instruction: TokenizerSource | None = None
 
 
 class TinyConfig(Config):

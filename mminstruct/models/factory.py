@@ -27,6 +27,8 @@ from mminstruct.models.config import (
     ModelRow,
     TilingConfig,
     TinyConfig,
+    TokenizerConfig,
+    TokenizerSource,
 )
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
@@ -82,11 +84,13 @@ def create(
         expert_extension=_extension(spec),
     )
     model = VisionLanguageModel(config)
+    instruction = _instruction_tokenizer(spec, folder)
     readable = spec.connector.options.get("instruction_vocabulary", 0)
-    if readable and len(tokenizer) > readable:
+    asked = tokenizer if instruction is None else instruction
+    if readable and len(asked) > readable:
         raise ConfigError(
             f"model {spec.name!r}: its connector reads instructions of {readable} different tokens, but the tokenizer "
-            f"has {len(tokenizer)}; set instruction_vocabulary to as many"
+            f"has {len(asked)}; set instruction_vocabulary to as many"
         )
     origins = {"vision_encoder": "random", "connector": "random", "language_model": "random"}
     if pretrained:
@@ -96,15 +100,26 @@ def create(
         copied = model.experts.config.start == "copy"
         origins["experts"] = "copies of the language model's experts" if copied else "random"
     model.to(dtype=dtype)  # type: ignore[call-arg]
-    processor = Processor(tokenizer, processor_config(model, spec.vision_encoder.image, spec.chat_template, origins))
+    own = instruction is not None
+    described = processor_config(model, spec.vision_encoder.image, spec.chat_template, origins, own)
+    processor = Processor(tokenizer, described, instruction)
     model.generation_config = generation_config(processor, where=f"model {spec.name!r}")
     return model, processor
 
 
 def processor_config(
-    model: VisionLanguageModel, image: ImageConfig, template: TemplateConfig, origins: dict[str, str]
+    model: VisionLanguageModel,
+    image: ImageConfig,
+    template: TemplateConfig,
+    origins: dict[str, str],
+    own_instruction_tokenizer: bool = False,
 ) -> ProcessorConfig:
-    """What a processor has to know of its model."""
+    """What a processor has to know of its model.
+
+    Raises `ConfigError` for an instruction tokenizer and a connector that reads no instruction.
+    """
+    if own_instruction_tokenizer and model.connector.reads != "ids":
+        raise ConfigError("tokenizer.instruction is for a connector that reads ids of its own (q_former); drop it")
     layout = model.layout
     return ProcessorConfig(
         image=image,
@@ -114,6 +129,7 @@ def processor_config(
         tiling=layout.tiling,
         video=layout.video,
         reads_instruction=model.connector.reads != "nothing",
+        own_instruction_tokenizer=own_instruction_tokenizer,
         chat_template=template,
         origins=origins,
     )
@@ -171,10 +187,18 @@ def _miniature(spec: ModelRow) -> ModelRow:
             ),
             "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
             "expert_extension": extension,
-            "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
+            "tokenizer": _small_tokenizer(spec),
             "tiling": _small_tiling(spec),
         }
     )
+
+
+def _small_tokenizer(spec: ModelRow) -> TokenizerConfig:
+    """The package's own, for the instruction as well where the row has two."""
+    own = read_row(_OWN_TOKENIZER)[0].tokenizer
+    if spec.tokenizer.instruction is None:
+        return own
+    return own.model_copy(update={"instruction": TokenizerSource(name=own.name, folder=own.folder)})
 
 
 def _small_tiling(spec: ModelRow) -> TilingConfig | None:
@@ -206,14 +230,27 @@ def _small_encoder(encoder: EncoderConfig, tiny: TinyConfig) -> EncoderConfig:
     return encoder.model_copy(update={"towers": tuple(small), "image": image})
 
 
-def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
-    if (spec.tokenizer.name is None) == (spec.tokenizer.folder is None):
+def _read_tokenizer(spec: ModelRow, tokenizer: TokenizerSource, folder: Path) -> PreTrainedTokenizerBase:
+    if (tokenizer.name is None) == (tokenizer.folder is None):
         raise ConfigError(f"model {spec.name!r}: give the tokenizer either a name or a folder")
-    source = spec.tokenizer.name or str(folder / str(spec.tokenizer.folder))
+    source = tokenizer.name or str(folder / str(tokenizer.folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"model {spec.name!r}: the tokenizer {source} cannot be read: {error}") from None
+
+
+def _instruction_tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase | None:
+    if spec.tokenizer.instruction is None:
+        return None
+    tokenizer = _read_tokenizer(spec, spec.tokenizer.instruction, folder)
+    if tokenizer.pad_token is None:
+        raise ConfigError(f"model {spec.name!r}: the tokenizer of the instruction has no padding token")
+    return tokenizer
+
+
+def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer = _read_tokenizer(spec, spec.tokenizer, folder)
     if spec.tokenizer.pad_token is not None:
         tokenizer.pad_token = spec.tokenizer.pad_token
     if tokenizer.pad_token is None:

@@ -49,7 +49,7 @@ CASES = [
     ("phi_2", ["What?", "blue", "And?", "red"], [" blue<|endoftext|>", " red<|endoftext|>"]),
     ("in_out", ["What?", "blue", "And?", "red"], [" blue</s>", " red</s>"]),
     ("question_answer", ["What?", "blue"], [" blue\n"]),
-    ("bare", ["What?", "blue"], [" blue</s>"]),
+    ("instructblip", ["What?", "blue"], [" blue</s>"]),
 ]
 
 VICUNA = (
@@ -80,7 +80,7 @@ TEXTS = {
 WITHOUT_SYSTEM = {
     "in_out": "In: Q\nOut: A</s>In: R\nOut:",
     "question_answer": "Question: Q Answer: A\nQuestion: R Answer:",
-    "bare": "Q A</s>R",
+    "instructblip": "Q A</s>R",
     "mpt": f"<|im_start|>system\n{MPT}<|im_end|><|im_start|>user\nQ<|im_end|><|im_start|>assistant\nA<|im_end|>"
     "<|im_start|>user\nR<|im_end|><|im_start|>assistant\n",
     "phi_2": f"{VICUNA}USER: Q ASSISTANT: A<|endoftext|>USER: R ASSISTANT:",

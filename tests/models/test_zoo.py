@@ -175,12 +175,12 @@ def test_full_size_parameters(row, part, parameters):
 @pytest.mark.parametrize(
     ("row", "theirs", "apart"),
     [
-        # Theirs keeps zeros for the keys' biases of the tower, and InstructBLIP's reads BERT's 30,522 tokens and
+        # Theirs keeps zeros for the keys' biases of the tower, and InstructBLIP's default is BERT's 30,522 tokens and
         # Vicuna's 32,001. BLIP-2's whole size is that of the hub's safetensors, 3,744,679,936.
         (
             "instructblip-vicuna-7b",
             InstructBlipForConditionalGeneration,
-            39 * 1408 + (30522 - 32001) * 768 + 2 * 4096,
+            39 * 1408 + (30522 - 30523) * 768 + 2 * 4096,
         ),
         ("blip2-opt-2.7b", Blip2ForConditionalGeneration, 39 * 1408),
     ],

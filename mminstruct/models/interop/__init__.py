@@ -10,19 +10,22 @@ from pathlib import Path
 
 from mminstruct.errors import CheckpointError, ConfigError, did_you_mean
 from mminstruct.files import new_folder, require_new
-from mminstruct.models.interop import hf_llava, llava
+from mminstruct.models.interop import hf_instructblip, hf_llava, llava
 from mminstruct.models.interop.parts import open_own, read_config
 from mminstruct.models.interop.stream import MAX_SHARD_SIZE
 from mminstruct.models.interop.verify import Report, verify
 
-FORMATS = (hf_llava.NAME, llava.NAME)
+_HF_LLAVA = {kind.name: kind for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)}
+FORMATS = (*_HF_LLAVA, hf_instructblip.NAME, llava.NAME)
 
 # What config.json says of itself: (model_type, architecture). The original's first releases shared the model_type that
 # transformers took later.
 _KINDS = {
-    ("llava", hf_llava.ARCHITECTURE): hf_llava.NAME,
-    ("llava_llama", llava.ARCHITECTURE): llava.NAME,
-    ("llava", llava.ARCHITECTURE): llava.NAME,
+    ("llava", hf_llava.LLAVA.architecture): hf_llava.LLAVA.name,
+    ("llava_next", hf_llava.LLAVA_NEXT.architecture): hf_llava.LLAVA_NEXT.name,
+    ("instructblip", hf_instructblip.ARCHITECTURE): hf_instructblip.NAME,
+    # What training did not save whole (LoRA, a projector alone) keeps the architecture of its language model.
+    **{(kind, name): llava.NAME for kind, names in llava.ARCHITECTURES.items() for name in names},
 }
 
 
@@ -54,7 +57,8 @@ def import_checkpoint(
         source: a local folder.
         format: one of `FORMATS`; default: what the folder's config.json says.
         vision_tower: a local folder of the vision tower, for the format `llava`.
-        base: a local folder of the language model that a LoRA folder of the format `llava` was trained on.
+        base: a local folder of the language model that a LoRA folder, or a projector alone, of the format `llava` was
+            trained on.
         chat_template: needed where the folder does not say it (`vicuna_v1` for LLaVA-1.5).
         max_shard_size: of one file of weights, which is also what memory holds.
 
@@ -68,11 +72,13 @@ def import_checkpoint(
     folder, out = Path(source), Path(out)
     require_new(out)
     name = _known(format) if format is not None else detect(folder)
-    if name == hf_llava.NAME and (vision_tower is not None or base is not None):
+    if name != llava.NAME and (vision_tower is not None or base is not None):
         raise ConfigError(f"the format {name} is whole by itself; drop --vision-tower and --base")
     with new_folder(out) as temporary:
-        if name == hf_llava.NAME:
-            hf_llava.read(folder, temporary, chat_template, max_shard_size)
+        if name in _HF_LLAVA:
+            hf_llava.read(_HF_LLAVA[name], folder, temporary, chat_template, max_shard_size)
+        elif name == hf_instructblip.NAME:
+            hf_instructblip.read(folder, temporary, chat_template, max_shard_size)
         else:
             tower = None if vision_tower is None else Path(vision_tower)
             model = None if base is None else Path(base)
@@ -91,10 +97,15 @@ def export_checkpoint(
     """
     out = Path(out)
     require_new(out)
-    write = {hf_llava.NAME: hf_llava.write_model, llava.NAME: llava.write_model}[_known(format)]
+    name = _known(format)
     opened = open_own(Path(folder))
     with new_folder(out) as temporary:
-        write(opened, temporary, max_shard_size)
+        if name in _HF_LLAVA:
+            hf_llava.write_model(_HF_LLAVA[name], opened, temporary, max_shard_size)
+        elif name == hf_instructblip.NAME:
+            hf_instructblip.write_model(opened, temporary, max_shard_size)
+        else:
+            llava.write_model(opened, temporary, max_shard_size)
 
 
 def _known(format: str) -> str:
