@@ -35,9 +35,7 @@ def list_models(
             {
                 "name": name,
                 "parameters": sum(count_parameters(row).values()),
-                "vision_encoder": row.vision_encoder.name,
-                "connector": row.connector.kind,
-                "language_model": row.language_model.name or row.language_model.architecture["model_type"],
+                **row.part_names,
                 "licence": row.origin.licence,
                 "source": row.origin.url,
             }
@@ -66,16 +64,17 @@ def show(
 
     Example: mminstruct zoo show llava-1.5-7b
     """
-    from mminstruct.models.factory import read_row, skeleton
+    from mminstruct.models.factory import image_tokens, read_row, skeleton
     from mminstruct.models.memory import estimates
+    from mminstruct.models.parts import parameter_counts
 
     row, _ = read_row(model)
     whole = skeleton(row)
-    counts, size = whole.parameter_counts(), row.vision_encoder.image.size
+    counts = parameter_counts(whole)
     facts = {
         **row.model_dump(mode="json", exclude={"tiny"}),
         "parameters": counts | {"all": sum(counts.values())},
-        "image_tokens": whole.image_tokens(size, size),
+        "image_tokens": image_tokens(row),
         "memory_gb": {
             name: {case: round(value, 3) for case, value in cases.items()} for name, cases in estimates(whole).items()
         },
@@ -107,11 +106,12 @@ def create(
 
     from mminstruct.models import checkpoint
     from mminstruct.models.factory import create as create_model
+    from mminstruct.models.parts import parameter_counts
 
     torch.manual_seed(seed)
     built, processor = create_model(model, pretrained=pretrained, tiny=tiny)
     checkpoint.save(out, built, processor)
-    for part, count in built.parameter_counts().items():
+    for part, count in parameter_counts(built).items():
         typer.echo(f"{part}: {count:,} parameters, weights: {processor.config.origins[part]}")
     typer.echo(f"saved: {out}")
 

@@ -12,14 +12,14 @@ from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError, MminstructError
 from mminstruct.formats import media_source
 from mminstruct.media import open_image
-from mminstruct.models.processor import Processor
+from mminstruct.models.base_processor import BaseProcessor, Picture
 
 # Prepared pictures are kept in memory when all of a data set fit in; small pictures cost more to open than to keep.
 KEEP_BYTES = 512 * 2**20
 
 
 class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
-    """What `Processor.training_sample` makes of each conversation.
+    """What `training_sample` of the processor makes of each conversation.
 
     Args:
         media_root: the folder that relative media paths start from.
@@ -31,7 +31,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(
-        self, conversations: Sequence[Conversation], media_root: Path, processor: Processor, max_length: int
+        self, conversations: Sequence[Conversation], media_root: Path, processor: BaseProcessor, max_length: int
     ) -> None:
         if not conversations:
             raise DataError("the data set is empty; check its path, format and filters")
@@ -39,7 +39,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.media_root = media_root
         self.processor = processor
         self.max_length = max_length
-        self._kept: dict[str, torch.Tensor] | None = {} if self._pictures_fit() else None
+        self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
         if not any(self._supervised(conversation) for conversation in conversations):
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
@@ -53,9 +53,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
 
     def _pictures_fit(self) -> bool:
-        size = self.processor.config.image.size
+        if self.processor.prepared_bytes is None:
+            return False
         paths = {media.path for conversation in self.conversations for media in conversation.media}
-        return len(paths) * 3 * size * size * 4 <= KEEP_BYTES
+        return len(paths) * self.processor.prepared_bytes <= KEEP_BYTES
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -74,8 +75,8 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             )
         return sample
 
-    def _pixels(self, path: str) -> torch.Tensor:
-        """The prepared picture, `[3, size, size]`."""
+    def _pixels(self, path: str) -> Picture:
+        """The picture, as far as it can be prepared alone."""
         if self._kept is not None and path in self._kept:
             return self._kept[path]
         pixels = self.processor.pixels(open_image(media_source(path, self.media_root)))
@@ -85,8 +86,8 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
 
     def lengths(self) -> list[int]:
         """Characters of each conversation plus the places of its images: enough to put like lengths together."""
-        places = self.processor.config.image_tokens
         return [
-            sum(len(message.text) for message in conversation.messages) + places * len(conversation.media)
+            sum(len(message.text) for message in conversation.messages)
+            + sum(self.processor.image_places(media) for media in conversation.media)
             for conversation in self.conversations
         ]

@@ -190,6 +190,15 @@ class ModelRow(Config):
     origin: Origin
     tiny: TinyConfig
 
+    @property
+    def part_names(self) -> dict[str, str]:
+        """What `zoo list` calls the parts."""
+        return {
+            "vision_encoder": self.vision_encoder.name,
+            "connector": self.connector.kind,
+            "language_model": self.language_model.name or self.language_model.architecture["model_type"],
+        }
+
     @model_validator(mode="after")
     def _tiny_fits(self) -> Self:
         towers = len(self.vision_encoder.towers) if isinstance(self.vision_encoder, FusedConfig) else None

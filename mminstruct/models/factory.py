@@ -11,14 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    AddedToken,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from mminstruct import catalog
 from mminstruct.chat_template import get as get_template
 from mminstruct.config import load_yaml, validate
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models import encoders
-from mminstruct.models.config import EncoderConfig, FusedConfig, ModelRow, TinyConfig
+from mminstruct.models.base_processor import BaseProcessor
+from mminstruct.models.config import EncoderConfig, FusedConfig, ModelRow, TinyConfig, TokenizerConfig
+from mminstruct.models.native import factory as native
+from mminstruct.models.native.config import NativeRow
+from mminstruct.models.parts import parameter_counts
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
@@ -29,12 +40,19 @@ IMAGE_TOKEN = "<image>"
 _OWN_TOKENIZER = "nano"
 
 
-def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow, Path]:
+def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow | NativeRow, Path]:
     """A zoo row by name, by path or as a mapping, and the folder that its relative paths start from."""
     if isinstance(row, dict):
-        return validate(ModelRow, row, where="model row"), catalog.folder(catalog.MODEL)
+        return _validated(row, "model row"), catalog.folder(catalog.MODEL)
     path = catalog.find(catalog.MODEL, str(row))
-    return validate(ModelRow, _with_base(path), where=str(path)), path.parent
+    return _validated(_with_base(path), str(path)), path.parent
+
+
+def _validated(content: dict[str, Any], where: str) -> ModelRow | NativeRow:
+    """A row with the key `native` is a native model's."""
+    if "native" in content:
+        return validate(NativeRow, content, where)
+    return validate(ModelRow, content, where)
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -58,7 +76,7 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def create(
     row: str | Path | dict[str, Any], pretrained: bool = False, tiny: bool = False, dtype: torch.dtype = torch.float32
-) -> tuple[VisionLanguageModel, Processor]:
+) -> tuple[PreTrainedModel, BaseProcessor]:
     """A new model and its processor.
 
     Args:
@@ -70,11 +88,11 @@ def create(
         ConfigError: an unknown name, key or part, or a template that does not fit the tokenizer.
     """
     spec, folder = read_row(row)
+    if tiny and pretrained:
+        raise ConfigError(f"model {spec.name!r}: a tiny model has no pretrained weights; drop one of the two options")
+    if isinstance(spec, NativeRow):
+        return native.create(spec, _own_tokenizer(), pretrained, tiny, dtype)
     if tiny:
-        if pretrained:
-            raise ConfigError(
-                f"model {spec.name!r}: a tiny model has no pretrained weights; drop one of the two options"
-            )
         spec, folder = _miniature(spec), catalog.folder(catalog.MODEL)
     tokenizer = _tokenizer(spec, folder)
     if tiny:  # the package's own tokenizer learns the end mark of the row's template, so that the row keeps it
@@ -129,8 +147,10 @@ def generation_config(processor: Processor, where: str) -> GenerationConfig:
     )
 
 
-def skeleton(spec: ModelRow) -> VisionLanguageModel:
+def skeleton(spec: ModelRow | NativeRow) -> PreTrainedModel:
     """A row's model on the meta device, where nothing is allocated or computed: to count and to measure."""
+    if isinstance(spec, NativeRow):
+        return native.skeleton(spec)
     config = VisionLanguageConfig(
         vision_encoder=spec.vision_encoder.model_dump(mode="json"),
         connector=spec.connector.model_dump(mode="json"),
@@ -141,9 +161,26 @@ def skeleton(spec: ModelRow) -> VisionLanguageModel:
         return VisionLanguageModel(config)
 
 
-def count_parameters(spec: ModelRow) -> dict[str, int]:
+def count_parameters(spec: ModelRow | NativeRow) -> dict[str, int]:
     """Parameters of each part of a row."""
-    return skeleton(spec).parameter_counts()
+    return parameter_counts(skeleton(spec))
+
+
+def image_tokens(spec: ModelRow | NativeRow) -> int | str:
+    """Places of a picture; a native model's processor decides for each picture by its size."""
+    if isinstance(spec, NativeRow):
+        return "by the picture's size, as its processor decides"
+    size = spec.vision_encoder.image.size
+    model = skeleton(spec)
+    assert isinstance(model, VisionLanguageModel)
+    return model.image_tokens(size, size)
+
+
+def _own_tokenizer() -> Path:
+    """The folder of the tokenizer that comes with the package."""
+    spec, folder = read_row(_OWN_TOKENIZER)
+    assert isinstance(spec, ModelRow) and spec.tokenizer.folder is not None  # the row is the package's own
+    return folder / spec.tokenizer.folder
 
 
 def _miniature(spec: ModelRow) -> ModelRow:
@@ -155,7 +192,7 @@ def _miniature(spec: ModelRow) -> ModelRow:
                 update={"options": {**spec.connector.options, **spec.tiny.connector}}
             ),
             "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
-            "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
+            "tokenizer": TokenizerConfig(folder=str(_own_tokenizer())),
         }
     )
 

@@ -7,12 +7,11 @@ samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from pydantic import Field
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -20,16 +19,12 @@ from mminstruct import __version__
 from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
 from mminstruct.chat_template import get as get_template
 from mminstruct.config import Config, validate
-from mminstruct.conversation import Conversation, ImagePart
+from mminstruct.conversation import Conversation, ImagePart, Media
 from mminstruct.errors import CheckpointError, DataError
 from mminstruct.files import read_json, write_json
+from mminstruct.models.base_processor import FILE, BaseProcessor, Picture
 from mminstruct.models.config import ImageConfig
 from mminstruct.models.image import to_pixels
-
-FILE = "mminstruct.json"
-
-# A picture as it was opened, or as `Processor.pixels` has prepared it.
-Picture = Image.Image | torch.Tensor
 
 
 class ProcessorConfig(Config):
@@ -48,18 +43,18 @@ class ProcessorConfig(Config):
     origins: dict[str, str] = Field(default_factory=dict)
 
 
-class Processor:
-    """Makes a model's inputs.
-
-    Attributes:
-        config: everything but the tokenizer; saved with the checkpoint.
-        template: the chat template, one object for training, evaluation and chat.
-    """
+class Processor(BaseProcessor):
+    """Makes the inputs of a model of our own parts."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ProcessorConfig) -> None:
         self.tokenizer = tokenizer
-        self.config = config
+        self._config = config
         self.template = get_template(config.chat_template, tokenizer)
+
+    @property
+    def config(self) -> ProcessorConfig:
+        """Everything but the tokenizer; saved with the checkpoint."""
+        return self._config
 
     def with_template(self, template: TemplateConfig) -> Processor:
         """The same processor with another chat template, for a stage of training that has its own."""
@@ -157,20 +152,24 @@ class Processor:
             batch |= _padded_instructions(asked, pad)
         return batch
 
-    # ---- text ------------------------------------------------------------------------------------------------------
+    # ---- what is asked of every processor ---------------------------------------------------------------------------
 
-    def decode(self, ids: list[int] | torch.Tensor) -> str:
-        """Generated ids as text, special tokens and outer white space dropped."""
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return text.removesuffix(self.template.end).strip()
+    @property
+    def prepared_bytes(self) -> int:
+        return 3 * self.config.image.size**2 * 4
 
-    def escape(self, text: str) -> str:
-        """Text of a stranger, made unable to act as a special token: each one is broken by a space."""
-        special = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
-        if not special:
-            return text
-        pattern = "|".join(re.escape(token) for token in special if len(token) > 1)
-        return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
+    def image_places(self, media: Media) -> int:
+        return self.config.image_tokens
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "chat_template": self.config.chat_template.name,
+            "image_size": self.config.image.size,
+            "image_tokens": self.config.image_tokens,
+        }
+
+    def _acting_tokens(self) -> Iterable[str]:
+        return self.tokenizer.get_added_vocab()
 
     # ---- disk ------------------------------------------------------------------------------------------------------
 
