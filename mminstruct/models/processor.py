@@ -185,7 +185,13 @@ class Processor(BaseProcessor):
             raise CheckpointError(
                 f"{folder} holds no {FILE}; it is no mminstruct checkpoint, or an incomplete copy of one"
             )
-        config = validate(ProcessorConfig, read_json(folder / FILE), where=str(folder / FILE))
+        content = read_json(folder / FILE)
+        if content.get("kind") == "native":
+            raise CheckpointError(
+                f"{folder} holds a native model, which transformers opens as it is; "
+                "there is nothing to convert or verify"
+            )
+        config = validate(ProcessorConfig, content, where=str(folder / FILE))
         return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config)
 
 

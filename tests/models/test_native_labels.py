@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 import mminstruct
@@ -260,10 +261,37 @@ def test_special_tokens_of_strangers_are_broken(family):
     assert (sample["input_ids"] == place).sum() == (plain["input_ids"] == place).sum() > 0
 
 
+def test_of_other_added_tokens_only_those_that_the_template_spells_are_broken():
+    processor = mminstruct.create("gemma-3-4b-it", tiny=True)[1]
+    processor.tokenizer.add_tokens(["\n\n", "<b>", "<tool_call>"])
+    processor.native.chat_template += "\n\n{# <tool_call> #}"
+    assert processor.escape("a\n\nb <b> <tool_call>") == "a\n\nb <b> < tool_call>"
+
+
+def test_a_beginning_token_stands_once():
+    """Where tokenizer and template both would write it, and where only the tokenizer does."""
+    for row, start in (("gemma-3-4b-it", "<bos>"), ("internvl3-1b", "<img>")):
+        processor = mminstruct.create(row, tiny=True)[1]
+        tokenizer = processor.tokenizer
+        without = processor.training_sample(TEXT_ONLY, [])["input_ids"].tolist()
+        tokenizer.bos_token = start
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{start} $A", special_tokens=[(start, tokenizer.bos_token_id)]
+        )
+        sample = processor.training_sample(TEXT_ONLY, [])
+        theirs = processor.native.apply_chat_template(messages_of(TEXT_ONLY, []), tokenize=True)[0]
+        assert sample["input_ids"].tolist() == theirs
+        assert theirs == without if row == "gemma-3-4b-it" else theirs == [tokenizer.bos_token_id, *without]
+        assert sample["labels"][0] == IGNORE
+
+
 def test_lengths_count_the_tokens_of_a_picture(qwen):
     media = TWO_PICTURES.media[0].model_copy(update={"width": 50, "height": 40})
     assert qwen.image_places(media) == 6
     assert qwen.image_places(media.model_copy(update={"width": 90, "height": 33})) == 12
+    onevision = mminstruct.create("llava-onevision-qwen2-0.5b", tiny=True)[1]  # 8 x 6 or 6 x 8, line ends, the whole
+    assert onevision.image_places(media) == 8 * 6 + 6 + 16
+    assert onevision.image_places(media.model_copy(update={"width": 40, "height": 50})) == 6 * 8 + 8 + 16
     assert qwen.image_places(TWO_PICTURES.media[0]) == 16  # of unknown size: 448 x 448, made as small as 64 x 64
 
 

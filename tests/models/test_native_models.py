@@ -13,6 +13,7 @@ import mminstruct
 from mminstruct.chat_template import IGNORE
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models import checkpoint
+from mminstruct.models.interop import verify
 from mminstruct.models.native import parts as native_parts
 from mminstruct.models.parts import freeze, parts
 from mminstruct.models.vlm import PARTS
@@ -196,6 +197,19 @@ def test_saved_models_open_everywhere(family, tmp_path):
         assert all(torch.equal(same[key], value) for key, value in batch.items())
         with torch.no_grad():
             assert torch.equal(other(**same).logits, model(**batch).logits)
+
+
+def test_a_folder_that_does_not_say_how_to_generate_ends_with_the_turn(saved):
+    folder, model, _ = saved
+    (folder / "generation_config.json").unlink()
+    again, _ = mminstruct.load(folder)
+    assert again.generation_config.eos_token_id == model.generation_config.eos_token_id
+    assert again.generation_config.suppress_tokens == model.generation_config.suppress_tokens
+
+
+def test_commands_for_other_checkpoints_say_what_this_is(saved):
+    with pytest.raises(CheckpointError, match="holds a native model, which transformers opens as it is"):
+        verify(saved[0])
 
 
 NAME = "multi_modal_projector.layer_norm.weight"

@@ -49,6 +49,8 @@ def load(
     model = _model(folder, dtype or "auto").eval()
     model.to(device=device)  # type: ignore[call-arg]
     processor = open_processor(folder, config)
+    if not (folder / "generation_config.json").is_file():  # a config's own eos id alone need not be the turn's end
+        model.generation_config = processor.generation_config(str(folder))
     for name, origin in config.origins.items():
         log.info("%s of %s began as %s", name, folder, origin)
     return model, processor

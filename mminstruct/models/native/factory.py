@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 
-from mminstruct.errors import CheckpointError, ConfigError
+from mminstruct.errors import CheckpointError
 from mminstruct.models.native.checkpoint import open_processor
 from mminstruct.models.native.config import NativeConfig, NativeRow
 from mminstruct.models.native.processor import NativeProcessor
@@ -72,27 +72,8 @@ def _random(
     architecture: dict[str, Any], processor: NativeProcessor, dtype: torch.dtype, where: str
 ) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**architecture), dtype=dtype)
-    model.generation_config = _generation_config(processor, where)
+    model.generation_config = processor.generation_config(where)
     return model
-
-
-def _generation_config(processor: NativeProcessor, where: str) -> GenerationConfig:
-    """Greedy, ends where the tokenizer or the template ends, and never writes an image placeholder."""
-    tokenizer = processor.tokenizer
-    ids = tokenizer(processor.template.end, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
-        raise ConfigError(
-            f"{where}: its chat template ends a turn with {processor.template.end!r}, which its tokenizer splits into "
-            f"{len(ids)} tokens; add it to the special tokens"
-        )
-    ends = {*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
-    places = {tokenizer.convert_tokens_to_ids(token) for token in processor.native.all_special_multimodal_tokens}
-    return GenerationConfig(
-        eos_token_id=sorted(ends),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        suppress_tokens=sorted(places),
-    )
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

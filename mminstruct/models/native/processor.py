@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import ProcessorMixin
+from transformers import GenerationConfig, ProcessorMixin
 
 from mminstruct.chat_template import IGNORE, TemplateConfig
 from mminstruct.chat_template.encode import labels_of
@@ -203,6 +203,27 @@ class NativeProcessor(BaseProcessor):
             token.content for token in added if token.special or (token.content.strip() and token.content in template)
         }
         return spelled | set(self.native.all_special_multimodal_tokens)
+
+    def generation_config(self, where: str) -> GenerationConfig:
+        """Greedy, ends where the tokenizer or the template ends, and never writes a placeholder.
+
+        Raises `ConfigError`, beginning with `where`, when the template does not fit the tokenizer.
+        """
+        tokenizer = self.tokenizer
+        ids = tokenizer(self.template.end, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise ConfigError(
+                f"{where}: its chat template ends a turn with {self.template.end!r}, which its tokenizer splits into "
+                f"{len(ids)} tokens; add it to the special tokens"
+            )
+        ends = {*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
+        places = {tokenizer.convert_tokens_to_ids(token) for token in self.native.all_special_multimodal_tokens}
+        return GenerationConfig(
+            eos_token_id=sorted(ends),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            suppress_tokens=sorted(places),
+        )
 
     def save(self, folder: Path) -> None:
         self.native.save_pretrained(folder)
