@@ -295,6 +295,52 @@ def test_lengths_count_the_tokens_of_a_picture(qwen):
     assert qwen.image_places(TWO_PICTURES.media[0]) == 16  # of unknown size: 448 x 448, made as small as 64 x 64
 
 
+WITHOUT_MARKS = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content[0].text }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% else %}<|im_end|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "record", "expected"),
+    [
+        # No mark behind an answer: its line is the turn, and a mark behind the next question is not its own.
+        (
+            WITHOUT_MARKS,
+            talk(["a"], ["b"], ["c"], ["d"]),
+            "user: a\nassistant: «b\n»user: c\nassistant: «d\n<|im_end|>»",
+        ),
+        # What is behind an answer and before its mark is the model's to write, an ordinary added token too.
+        (
+            WITHOUT_MARKS.replace("text }}", "text }}</s>"),
+            talk(["a"], ["b"]),
+            "user: a</s>\nassistant: «b</s>\n<|im_end|>»",
+        ),
+        # The prompt may say the beginning of an answer; the model then writes the rest.
+        (
+            WITHOUT_MARKS.replace("assistant: ", "assistant: It is"),
+            talk(["a"], ["It is b"]),
+            "user: a\nassistant: It is« b\n<|im_end|>»",
+        ),
+    ],
+)
+def test_turns_of_other_templates(template, record, expected):
+    processor = mminstruct.create("internvl3-1b", tiny=True)[1]
+    processor.tokenizer.add_tokens(["</s>"])
+    processor.native.chat_template = template
+    sample = processor.with_template(TemplateConfig(name="processor")).training_sample(record, [])
+    ids, labels = by_hand(expected, processor.tokenizer)
+    assert (sample["input_ids"].tolist(), sample["labels"].tolist()) == (ids, labels)
+
+
+def test_variables_reach_the_template():
+    processor = mminstruct.create("internvl3-1b", tiny=True)[1]
+    processor.native.chat_template = "{{ title }}\n" + processor.native.chat_template
+    told = processor.with_template(TemplateConfig(name="processor", variables={"title": "a circle"}))
+    plain = processor.training_sample(TEXT_ONLY, [])["input_ids"].tolist()
+    assert told.training_sample(TEXT_ONLY, [])["input_ids"].tolist() != plain
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 

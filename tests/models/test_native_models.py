@@ -82,6 +82,13 @@ def test_answers_of_a_batch_are_those_of_its_samples(family):
     assert len(set(map(tuple, together))) >= 3, "a model that always says the same cannot show a mix-up"
 
 
+def test_an_answer_ends_with_the_turn_and_holds_no_image(family):
+    model, processor = family
+    settings = model.generation_config
+    assert processor.tokenizer.convert_tokens_to_ids(processor.template.end) in settings.eos_token_id
+    assert model.config.image_token_id in settings.suppress_tokens
+
+
 def test_one_step_lowers_the_loss(family):
     model, processor = lively_copy(family)
     batch = processor.collate(samples_of(processor), padding_side="right")

@@ -217,7 +217,9 @@ class NativeProcessor(BaseProcessor):
                 f"{len(ids)} tokens; add it to the special tokens"
             )
         ends = {*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])}
+        # What stands for an image before it is expanded and what after: Gemma has a token for each.
         places = {tokenizer.convert_tokens_to_ids(token) for token in self.native.all_special_multimodal_tokens}
+        places |= {token for token in self.native.image_token_ids if token is not None}
         return GenerationConfig(
             eos_token_id=sorted(ends),
             pad_token_id=tokenizer.pad_token_id,

@@ -117,7 +117,7 @@ class NativeTemplate(ChatTemplate):
         """
         first, last = contents[index]
         prompt = self._apply(before, generation_prompt=True, marked=False) if before else ""
-        start = len(prompt) if before and text.startswith(prompt) and len(prompt) <= first else first
+        start = len(prompt) if before and text.startswith(prompt) else first
         until = contents[index + 1][0] if index + 1 < len(contents) else len(text)
         return start, last + end_of_turn(text[last:until], self._special)
 
