@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mminstruct.models.processor import Processor
-    from mminstruct.models.vlm import VisionLanguageModel
+    from transformers import PreTrainedModel
+
+    from mminstruct.models.base_processor import BaseProcessor
 
 __version__ = "0.1.0"
 __all__ = ["create", "list_models", "load"]
 
 
-def load(checkpoint: str | Path, **options: Any) -> tuple[VisionLanguageModel, Processor]:
+def load(checkpoint: str | Path, **options: Any) -> tuple[PreTrainedModel, BaseProcessor]:
     """The model and processor saved in a checkpoint folder; see `mminstruct.models.checkpoint.load`."""
     from mminstruct.models.checkpoint import load as load_checkpoint
 
     return load_checkpoint(checkpoint, **options)
 
 
-def create(row: str | Path | dict[str, Any], **options: Any) -> tuple[VisionLanguageModel, Processor]:
+def create(row: str | Path | dict[str, Any], **options: Any) -> tuple[PreTrainedModel, BaseProcessor]:
     """A new model and its processor from a zoo row; see `mminstruct.models.factory.create`."""
     from mminstruct.models.factory import create as create_model
 

@@ -96,9 +96,20 @@ def _append(encoded: EncodedPrompt, stretch: Sequence[Piece], tokenizer: Any) ->
         position += len(piece.text)
     result = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     encoded.input_ids += result["input_ids"]
-    for token, (start, end) in zip(result["input_ids"], _coverage(result["offset_mapping"]), strict=True):
-        supervised = any(start < span_end and end > span_start for span_start, span_end in spans)
-        encoded.labels.append(token if supervised else IGNORE)
+    encoded.labels += labels_of(result["input_ids"], result["offset_mapping"], spans)
+
+
+def labels_of(ids: Sequence[int], offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The label of each token: its id where its characters touch a supervised span, else `IGNORE`.
+
+    Args:
+        offsets: the characters of each token, as a fast tokenizer gives them.
+        spans: supervised stretches of the same text, in characters.
+    """
+    return [
+        token if any(start < span_end and end > span_start for span_start, span_end in spans) else IGNORE
+        for token, (start, end) in zip(ids, _coverage(offsets), strict=True)
+    ]
 
 
 def _start_ids(tokenizer: Any) -> list[int]:

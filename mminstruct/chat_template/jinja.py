@@ -8,7 +8,7 @@ reasoning) and that is an error, never a guess.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mminstruct.chat_template.encode import Piece
@@ -17,7 +17,7 @@ from mminstruct.conversation import Message, TextPart
 from mminstruct.errors import ConfigError, DataError
 
 # Private-use characters: no text of a data set should hold them, and one that does is refused.
-_OPEN, _CLOSE, _IMAGE = "\uf8f0", "\uf8f1", "\uf8f2"
+OPEN, CLOSE, _IMAGE = "\uf8f0", "\uf8f1", "\uf8f2"
 
 
 class TokenizerTemplate(ChatTemplate):
@@ -38,9 +38,9 @@ class TokenizerTemplate(ChatTemplate):
         if self.config.system is not None and not (messages and messages[0].role == "system"):
             messages = [Message(role="system", content=[TextPart(text=self.config.system)]), *messages]
         contents = [content_pieces(message, supervised=message.role == "assistant") for message in messages]
-        marked = self._apply(messages, [_OPEN + _join(pieces) + _CLOSE for pieces in contents], generation_prompt)
+        marked = self._apply(messages, [OPEN + _join(pieces) + CLOSE for pieces in contents], generation_prompt)
         text = self._apply(messages, [_join(pieces) for pieces in contents], generation_prompt)
-        if marked.replace(_OPEN, "").replace(_CLOSE, "") != text:
+        if marked.replace(OPEN, "").replace(CLOSE, "") != text:
             raise DataError(
                 "the tokenizer's chat template changes the content of a message (it strips or drops part of it), so "
                 "its answers cannot be told apart exactly; trim the texts or choose a built-in template"
@@ -48,8 +48,8 @@ class TokenizerTemplate(ChatTemplate):
         pieces: list[Piece] = []
         rest = marked
         for message, content in zip(messages, contents, strict=True):
-            before, found, rest = rest.partition(_OPEN)
-            inside, closed, rest = rest.partition(_CLOSE)
+            before, found, rest = rest.partition(OPEN)
+            inside, closed, rest = rest.partition(CLOSE)
             if not found or not closed or inside != _join(content):
                 raise DataError(
                     f"the tokenizer's chat template drops a {message.role!r} message; choose a built-in template"
@@ -68,19 +68,19 @@ class TokenizerTemplate(ChatTemplate):
         return rendered
 
     def _end_of_turn(self, rest: str) -> tuple[str, str]:
-        """Split what follows an answer behind its first special token, or behind its first line where none follows."""
-        until = rest.find(_OPEN) if _OPEN in rest else len(rest)
-        ends = [
-            position + len(token)
-            for token in self._tokenizer.all_special_tokens
-            if (position := rest.find(token, 0, until)) >= 0
-        ]
-        cut = min(ends) if ends else min(until, rest.find("\n") + 1 or until)
+        until = rest.find(OPEN) if OPEN in rest else len(rest)
+        cut = end_of_turn(rest[:until], self._tokenizer.all_special_tokens)
         return rest[:cut], rest[cut:]
+
+
+def end_of_turn(rest: str, special_tokens: Iterable[str]) -> int:
+    """Where a turn ends in what follows its answer: behind the first special token, or the first line without one."""
+    ends = [position + len(token) for token in special_tokens if (position := rest.find(token)) >= 0]
+    return min(ends) if ends else rest.find("\n") + 1 or len(rest)
 
 
 def _join(pieces: Sequence[Piece]) -> str:
     for piece in pieces:
-        if any(mark in piece.text for mark in (_OPEN, _CLOSE, _IMAGE)):
+        if any(mark in piece.text for mark in (OPEN, CLOSE, _IMAGE)):
             raise DataError("a text holds a character of the private-use range U+F8F0..U+F8F2; remove it")
     return "".join(piece.text if piece.image is None else _IMAGE for piece in pieces)

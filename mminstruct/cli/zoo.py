@@ -41,9 +41,7 @@ def list_models(
                 "name": name,
                 "parameters": whole.total,
                 "image_tokens": whole.image_tokens,
-                "vision_encoder": row.vision_encoder.name,
-                "connector": row.connector.kind,
-                "language_model": pages.language_model_name(row),
+                **row.part_names,
                 "licence": row.licence().title,
                 "commercial_use": row.licence().commercial,
                 "source": row.origin.url,
@@ -136,10 +134,11 @@ def create(
 
     from mminstruct.models import checkpoint
     from mminstruct.models.factory import create as create_model
+    from mminstruct.models.parts import parameter_counts
 
     torch.manual_seed(seed)
     built, processor = create_model(model, pretrained=pretrained, tiny=tiny)
     checkpoint.save(out, built, processor)
-    for part, count in built.parameter_counts().items():
+    for part, count in parameter_counts(built).items():
         typer.echo(f"{part}: {count:,} parameters, weights: {processor.config.origins[part]}")
     typer.echo(f"saved: {out}")

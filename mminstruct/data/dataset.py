@@ -12,16 +12,14 @@ from mminstruct.conversation import Conversation, Media
 from mminstruct.errors import DataError, MminstructError
 from mminstruct.formats import media_source
 from mminstruct.media import open_medium
-from mminstruct.models.image import Prepared
-from mminstruct.models.layout import Medium
-from mminstruct.models.processor import Processor
+from mminstruct.models.base_processor import BaseProcessor, Picture
 
 # Prepared pictures are kept in memory when all of a data set fit in; small pictures cost more to open than to keep.
 KEEP_BYTES = 512 * 2**20
 
 
 class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
-    """What `Processor.training_sample` makes of each conversation.
+    """What `training_sample` of the processor makes of each conversation.
 
     Args:
         media_root: the folder that relative media paths start from.
@@ -33,7 +31,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(
-        self, conversations: Sequence[Conversation], media_root: Path, processor: Processor, max_length: int
+        self, conversations: Sequence[Conversation], media_root: Path, processor: BaseProcessor, max_length: int
     ) -> None:
         if not conversations:
             raise DataError("the data set is empty; check its path, format and filters")
@@ -41,7 +39,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.media_root = media_root
         self.processor = processor
         self.max_length = max_length
-        self._kept: dict[str, Prepared] | None = {} if self._pictures_fit() else None
+        self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
         if not any(self._supervised(conversation) for conversation in conversations):
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
@@ -55,10 +53,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
 
     def _pictures_fit(self) -> bool:
-        layout, video = self.processor.layout, self.processor.config.video
-        most = {"image": layout.most_tiles(), "video": video.sampling.limit}
-        kinds = {media.path: media.kind for conversation in self.conversations for media in conversation.media}
-        return sum(most[kind] for kind in kinds.values()) * 3 * layout.tile**2 * 4 <= KEEP_BYTES
+        """Whether all prepared pictures stay in memory, each once."""
+        distinct = {media.path: media for conversation in self.conversations for media in conversation.media}
+        sizes = [self.processor.prepared_bytes(media) for media in distinct.values()]
+        return None not in sizes and sum(size for size in sizes if size is not None) <= KEEP_BYTES
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -77,12 +75,12 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             )
         return sample
 
-    def _prepared(self, media: Media) -> Prepared:
+    def _prepared(self, media: Media) -> Picture:
+        """The picture or video, as far as it can be prepared alone."""
         if self._kept is not None and media.path in self._kept:
             return self._kept[media.path]
         source = media_source(media.path, self.media_root)
-        opened = open_medium(media.kind, source, self.processor.config.video.sampling)
-        prepared = self.processor.prepare(opened)
+        prepared = self.processor.prepare(open_medium(media.kind, source, self.processor.frame_sampling))
         if self._kept is not None:
             self._kept[media.path] = prepared
         return prepared
@@ -91,14 +89,6 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         """Characters of each conversation plus the places of its media: enough to put like lengths together."""
         return [
             sum(len(message.text) for message in conversation.messages)
-            + sum(self._places(media) for media in conversation.media)
+            + sum(self.processor.places(media) for media in conversation.media)
             for conversation in self.conversations
         ]
-
-    def _places(self, media: Media) -> int:
-        """Places of a medium, as far as its record says how large it is: no file is opened for it."""
-        layout = self.processor.layout
-        frames = self.processor.config.video.sampling.limit if media.kind == "video" else 0
-        if media.width is None or media.height is None:
-            return layout.tokens(Medium(frames, layout.tile, layout.tile))
-        return layout.tokens(Medium(frames, media.height, media.width))

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mminstruct.models.processor import Processor
-    from mminstruct.models.vlm import VisionLanguageModel
+    from transformers import PreTrainedModel
+
+    from mminstruct.models.base_processor import BaseProcessor
 
 PACKAGES = ("mminstruct", "torch", "transformers", "timm", "open_clip_torch", "pillow", "numpy")
 
 
-def model_facts(model: VisionLanguageModel, processor: Processor, folder: Path | None = None) -> dict[str, Any]:
+def model_facts(model: PreTrainedModel, processor: BaseProcessor, folder: Path | None = None) -> dict[str, Any]:
     """The model's folder, chat template, image preparation and size, as the report shows them."""
-    counts = model.parameter_counts()
+    from mminstruct.models.parts import parameter_counts
+
+    counts = parameter_counts(model)
     facts: dict[str, Any] = {
         "folder": None if folder is None else str(folder),
-        "chat_template": processor.config.chat_template.name,
-        "image_size": processor.config.image.size,
-        "image_tokens": processor.config.image_tokens,
+        **processor.facts(),
         "parameters": sum(counts.values()),
     }
     facts |= {f"parameters_{part}": count for part, count in counts.items()}

@@ -23,8 +23,9 @@ from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_f
 from mminstruct.files import atomic_file
 
 if TYPE_CHECKING:
-    from mminstruct.models.processor import Processor
-    from mminstruct.models.vlm import VisionLanguageModel
+    from transformers import PreTrainedModel
+
+    from mminstruct.models.base_processor import BaseProcessor
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ class BenchmarkResult:
 
 
 def run_benchmark(
-    model: VisionLanguageModel,
-    processor: Processor,
+    model: PreTrainedModel,
+    processor: BaseProcessor,
     benchmark: Benchmark,
     *,
     batch_size: int,

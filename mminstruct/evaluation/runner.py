@@ -26,8 +26,9 @@ from mminstruct.evaluation.benchmark import Benchmark, Item
 from mminstruct.media import open_image
 
 if TYPE_CHECKING:
-    from mminstruct.models.processor import Processor
-    from mminstruct.models.vlm import VisionLanguageModel
+    from transformers import PreTrainedModel
+
+    from mminstruct.models.base_processor import BaseProcessor
 
 Progress = Callable[[int, int], None]
 """Called as progress(items done, items in all)."""
@@ -66,8 +67,8 @@ class _Request:
 
 
 def evaluate(
-    model: VisionLanguageModel,
-    processor: Processor,
+    model: PreTrainedModel,
+    processor: BaseProcessor,
     benchmark: Benchmark,
     *,
     batch_size: int,
@@ -134,8 +135,8 @@ def _blank_images(sizes: Sequence[tuple[int, int]]) -> list[Image.Image]:
 
 
 def _answers(
-    model: VisionLanguageModel,
-    processor: Processor,
+    model: PreTrainedModel,
+    processor: BaseProcessor,
     requests: Sequence[_Request],
     batch_size: int,
     max_new_tokens: int,

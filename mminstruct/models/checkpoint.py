@@ -2,7 +2,8 @@
 
 A checkpoint folder holds `config.json` and `model*.safetensors` (the model), `generation_config.json`, the tokenizer's
 files and `mminstruct.json` (the processor: image preparation, chat template, image tokens, origins of the weights);
-`instruction_tokenizer/` where the connector reads the question through a tokenizer of its own.
+`instruction_tokenizer/` where the connector reads the question through a tokenizer of its own. A native model's folder
+is as transformers writes it, `mminstruct.json` (`kind: native`) beside it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mminstruct.errors import CheckpointError
 from mminstruct.files import new_folder, read_json
-from mminstruct.models.processor import FILE, Processor
+from mminstruct.models.base_processor import FILE, BaseProcessor
+from mminstruct.models.native import checkpoint as native
+from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -29,8 +32,8 @@ _SINGLE = "model.safetensors"
 
 def save(
     folder: str | Path,
-    model: VisionLanguageModel,
-    processor: Processor,
+    model: PreTrainedModel,
+    processor: BaseProcessor,
     state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a checkpoint folder; it appears complete or not at all.
@@ -48,8 +51,8 @@ def save(
 
 def load(
     checkpoint: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> tuple[VisionLanguageModel, Processor]:
-    """The model (in evaluation mode) and processor of a checkpoint folder.
+) -> tuple[PreTrainedModel, BaseProcessor]:
+    """The model (in evaluation mode) and processor of a checkpoint folder, or of a native model's as the hub has them.
 
     Args:
         dtype: of the parameters; default: as they were saved.
@@ -62,6 +65,8 @@ def load(
         raise CheckpointError(
             f"{folder} is not a folder; give the folder of a checkpoint (it holds config.json and {FILE})"
         )
+    if native.is_native(folder):
+        return native.load(folder, dtype, device)
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
     shards = _shards(folder)

@@ -250,6 +250,15 @@ class ModelRow(RowFacts):
     video: VideoConfig = VideoConfig()
     tiny: TinyConfig
 
+    @property
+    def part_names(self) -> dict[str, str]:
+        """What `zoo list` calls the parts."""
+        return {
+            "vision_encoder": self.vision_encoder.name,
+            "connector": self.connector.kind,
+            "language_model": self.language_model.name or self.language_model.architecture["model_type"],
+        }
+
     @model_validator(mode="after")
     def _tiles_are_whole(self) -> Self:
         if self.tiling is not None and self.vision_encoder.image.resize != "squash":

@@ -73,6 +73,10 @@ def load_delta(
     if not isinstance(facts, dict) or set(facts) != {"base", "base_sha256", "connector", "expert_extension"}:
         raise CheckpointError(f"{folder / _FACTS} does not hold what a delta says of itself; save the delta again")
     model, processor = checkpoint.load(base)
+    if not isinstance(model, VisionLanguageModel) or not isinstance(processor, Processor):
+        raise CheckpointError(
+            f"{base} is a native model, which has no new experts; give the model that {folder} extends"
+        )
     if base_hash(model) != facts["base_sha256"]:
         raise CheckpointError(
             f"{base} has other weights than the model that {folder} extends ({facts['base']!r}); "

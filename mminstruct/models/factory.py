@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    AddedToken,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from mminstruct import catalog
 from mminstruct.chat_template import TemplateConfig
@@ -19,6 +26,7 @@ from mminstruct.chat_template import get as get_template
 from mminstruct.config import validate
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models import compose, encoders
+from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.config import (
     EncoderConfig,
     ExpertExtensionConfig,
@@ -30,6 +38,8 @@ from mminstruct.models.config import (
     TokenizerConfig,
     TokenizerSource,
 )
+from mminstruct.models.native import factory as native
+from mminstruct.models.native.config import NativeRow
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
@@ -40,17 +50,24 @@ IMAGE_TOKEN = "<image>"
 _OWN_TOKENIZER = "nano"
 
 
-def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow, Path]:
+def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow | NativeRow, Path]:
     """A zoo row by name, by path or as a mapping, and the folder that its relative paths start from."""
     if isinstance(row, dict):
-        return validate(ModelRow, row, where="model row"), catalog.folder(catalog.MODEL)
+        return _validated(row, "model row"), catalog.folder(catalog.MODEL)
     path = catalog.find(catalog.MODEL, str(row))
-    return validate(ModelRow, compose.read(path), where=str(path)), path.parent
+    return _validated(compose.read(path), str(path)), path.parent
+
+
+def _validated(content: dict[str, Any], where: str) -> ModelRow | NativeRow:
+    """A row with the key `native` is a native model's."""
+    if "native" in content:
+        return validate(NativeRow, content, where)
+    return validate(ModelRow, content, where)
 
 
 def create(
     row: str | Path | dict[str, Any], pretrained: bool = False, tiny: bool = False, dtype: torch.dtype = torch.float32
-) -> tuple[VisionLanguageModel, Processor]:
+) -> tuple[PreTrainedModel, BaseProcessor]:
     """A new model and its processor.
 
     Args:
@@ -62,11 +79,11 @@ def create(
         ConfigError: an unknown name, key or part, or a template that does not fit the tokenizer.
     """
     spec, folder = read_row(row)
+    if tiny and pretrained:
+        raise ConfigError(f"model {spec.name!r}: a tiny model has no pretrained weights; drop one of the two options")
+    if isinstance(spec, NativeRow):
+        return native.create(spec, _own_tokenizer(), pretrained, tiny, dtype)
     if tiny:
-        if pretrained:
-            raise ConfigError(
-                f"model {spec.name!r}: a tiny model has no pretrained weights; drop one of the two options"
-            )
         spec, folder = _miniature(spec), catalog.folder(catalog.MODEL)
     tokenizer = _tokenizer(spec, folder)
     if tiny:  # the package's own tokenizer learns the end mark of the row's template, so that the row keeps it
@@ -154,8 +171,10 @@ def generation_config(processor: Processor, where: str) -> GenerationConfig:
     )
 
 
-def skeleton(spec: ModelRow) -> VisionLanguageModel:
+def skeleton(spec: ModelRow | NativeRow) -> PreTrainedModel:
     """A row's model on the meta device, where nothing is allocated or computed: to count and to measure."""
+    if isinstance(spec, NativeRow):
+        return native.skeleton(spec)
     config = VisionLanguageConfig(
         vision_encoder=spec.vision_encoder.model_dump(mode="json"),
         connector=spec.connector.model_dump(mode="json"),
@@ -170,6 +189,13 @@ def skeleton(spec: ModelRow) -> VisionLanguageModel:
 
 def _extension(spec: ModelRow) -> dict[str, Any] | None:
     return spec.expert_extension.model_dump(mode="json") if spec.expert_extension else None
+
+
+def _own_tokenizer() -> Path:
+    """The folder of the tokenizer that comes with the package."""
+    spec, folder = read_row(_OWN_TOKENIZER)
+    assert isinstance(spec, ModelRow) and spec.tokenizer.folder is not None  # the row is the package's own
+    return folder / spec.tokenizer.folder
 
 
 def _miniature(spec: ModelRow) -> ModelRow:
@@ -195,10 +221,9 @@ def _miniature(spec: ModelRow) -> ModelRow:
 
 def _small_tokenizer(spec: ModelRow) -> TokenizerConfig:
     """The package's own, for the instruction as well where the row has two."""
-    own = read_row(_OWN_TOKENIZER)[0].tokenizer
-    if spec.tokenizer.instruction is None:
-        return own
-    return own.model_copy(update={"instruction": TokenizerSource(name=own.name, folder=own.folder)})
+    folder = str(_own_tokenizer())
+    instruction = None if spec.tokenizer.instruction is None else TokenizerSource(folder=folder)
+    return TokenizerConfig(folder=folder, instruction=instruction)
 
 
 def _small_tiling(spec: ModelRow) -> TilingConfig | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import nn
+from transformers import PreTrainedModel
 
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import parameter_counts
 
 Stage = Literal[0, 1, 2, 3]
 STAGES: tuple[Stage, ...] = (0, 1, 2, 3)
@@ -27,14 +28,14 @@ def training_bytes(trainable: int, frozen: int, stage: Stage = 0, processes: int
     return weight + gradient + optimizer
 
 
-def lora_parameters(model: VisionLanguageModel, rank: int) -> int:
+def lora_parameters(model: PreTrainedModel, rank: int) -> int:
     """Parameters of LoRA matrices on every linear layer of the language model but its head (arXiv 2106.09685)."""
     head = model.get_output_embeddings()
-    layers = [m for m in model.language_model.modules() if isinstance(m, nn.Linear) and m is not head]
+    layers = [m for m in model.get_decoder().modules() if isinstance(m, nn.Linear) and m is not head]
     return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
-def estimates(model: VisionLanguageModel, rank: int = 16, processes: int = 8) -> dict[str, dict[str, float]]:
+def estimates(model: PreTrainedModel, rank: int = 16, processes: int = 8) -> dict[str, dict[str, float]]:
     """Gigabytes (1e9 bytes): to run it in two precisions, and to train it in three usual ways under each ZeRO stage.
 
     Args:
@@ -42,7 +43,7 @@ def estimates(model: VisionLanguageModel, rank: int = 16, processes: int = 8) ->
         rank: of LoRA, which trains beside the whole connector.
         processes: that ZeRO shares among.
     """
-    counts = model.parameter_counts()
+    counts = parameter_counts(model)
     total, connector = sum(counts.values()), counts["connector"]
     added = lora_parameters(model, rank)
     table = {"run": {"fp32": 4 * total / 1e9, "bf16": 2 * total / 1e9}}

@@ -14,8 +14,11 @@ from mminstruct.models import licences
 from mminstruct.models.config import FusedConfig, ModelRow, TowerConfig
 from mminstruct.models.factory import read_row, skeleton
 from mminstruct.models.memory import estimates
+from mminstruct.models.native.config import NativeRow
 from mminstruct.models.row_facts import MadeByRecipe, Number, PublishedWeights, Reason
 from mminstruct.models.sizes import Size, size
+
+AnyRow = ModelRow | NativeRow
 
 RENEW = "mminstruct zoo docs --out docs/zoo.md"
 
@@ -28,16 +31,7 @@ def short(parameters: int) -> str:
     return str(parameters)
 
 
-def encoder_name(spec: ModelRow) -> str:
-    return spec.vision_encoder.name
-
-
-def language_model_name(spec: ModelRow) -> str:
-    """The hub's name of a language model that is fetched; the kind of one that starts from random numbers."""
-    return spec.language_model.name or f"a {spec.language_model.architecture['model_type']} of its own"
-
-
-def weights_text(spec: ModelRow) -> str:
+def weights_text(spec: AnyRow) -> str:
     """Where trained weights come from, as one sentence."""
     match spec.weights:
         case PublishedWeights(url=url):
@@ -48,7 +42,7 @@ def weights_text(spec: ModelRow) -> str:
             return f"none: {reason}"
 
 
-def train_command(spec: ModelRow, recipe: str) -> str:
+def train_command(spec: AnyRow, recipe: str) -> str:
     return f"mminstruct train {recipe} model={spec.name} --out runs/{spec.name}"
 
 
@@ -82,11 +76,12 @@ def model_card(name: str) -> ModelCard:
     return ModelCard(f"---\n{front_matter(spec)}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
-def front_matter(spec: ModelRow) -> ModelCardData:
+def front_matter(spec: AnyRow) -> ModelCardData:
     """What the hub reads of a card."""
     data = [] if isinstance(spec.training_data, Reason) else [d.dataset for d in spec.training_data if d.dataset]
-    fetched = spec.vision_encoder.weights or spec.language_model.weights
-    bases = [source.name for sources in spec.sources.values() for source in sources] if fetched else []
+    bases = [source.name for sources in spec.sources.values() for source in sources if source.url.startswith("https")]
+    if isinstance(spec, NativeRow):
+        bases = [spec.native]
     licence = spec.licence().hub()
     return ModelCardData(
         license=licence["license"],
@@ -96,7 +91,7 @@ def front_matter(spec: ModelRow) -> ModelCardData:
         pipeline_tag="image-text-to-text",
         base_model=bases or None,
         datasets=sorted(set(data)) or None,
-        tags=["mminstruct", "visual-instruction-tuning", spec.connector.kind],
+        tags=["mminstruct", "visual-instruction-tuning", spec.part_names["connector"]],
     )
 
 
@@ -106,23 +101,35 @@ def towers(spec: ModelRow) -> tuple[TowerConfig, ...]:
     return encoder.towers if isinstance(encoder, FusedConfig) else (encoder,)
 
 
-def _parts_table(spec: ModelRow, whole: Size) -> str:
-    image = spec.vision_encoder.image
+def _parts_table(spec: AnyRow, whole: Size) -> str:
     rows = [
-        ("vision encoder", encoder_name(spec), f"{whole.parameters['vision_encoder']:,}"),
-        ("connector", spec.connector.kind, f"{whole.parameters['connector']:,}"),
-        ("language model", language_model_name(spec), f"{whole.parameters['language_model']:,}"),
+        ("vision encoder", spec.part_names["vision_encoder"], f"{whole.parameters['vision_encoder']:,}"),
+        ("connector", spec.part_names["connector"], f"{whole.parameters['connector']:,}"),
+        ("language model", spec.part_names["language_model"], f"{whole.parameters['language_model']:,}"),
         ("all", "", f"{whole.total:,}"),
     ]
     text = _table(("part", "what", "parameters"), rows, numbers=(2,))
+    if isinstance(spec, NativeRow):
+        return f"{text}\n\nImages, their tokens and the prompt are what the processor of {spec.native} makes of them."
+    image = spec.vision_encoder.image
+    most = "at most " if spec.tiling is not None else ""
     return (
         f"{text}\n\nAn image is made {image.size} x {image.size} pixels ({image.resize}) and takes "
-        f"{whole.image_tokens} tokens. Chat template: `{spec.chat_template.name}`."
+        f"{most}{whole.image_tokens} tokens. Chat template: `{spec.chat_template.name}`."
     )
 
 
-def _use(spec: ModelRow) -> str:
+def _use(spec: AnyRow) -> str:
     lines: list[str] = []
+    if isinstance(spec, NativeRow):
+        folder = spec.native.rpartition("/")[2]
+        lines = [f"mminstruct chat {folder} --image photo.jpg --question 'What is in the picture?'"]
+        lines.append(f"mminstruct train my_recipe.yaml model={folder}")
+        return (
+            f"Fetch {spec.native} into the folder `{folder}`; it is opened as it is.\n\n```\n"
+            + "\n".join(lines)
+            + "\n```"
+        )
     match spec.weights:
         case PublishedWeights(url=url, import_options=str() as options):
             folder = url.rstrip("/").rpartition("/")[2]
@@ -145,7 +152,7 @@ def _use(spec: ModelRow) -> str:
     return f"{before}\n\n```\n{block}\n```"
 
 
-def _memory(spec: ModelRow) -> str:
+def _memory(spec: AnyRow) -> str:
     table = estimates(skeleton(spec))
     run = ", ".join(f"{value:.1f} GB in {kind}" for kind, value in table.pop("run").items())
     cases = list(next(iter(table.values())))
@@ -172,7 +179,7 @@ def _run(number: Number) -> str:
     return f"commit {facts['commit']}, {facts['machine']}" if "commit" in facts else ""
 
 
-def _licence(spec: ModelRow, licence: licences.Combined) -> str:
+def _licence(spec: AnyRow, licence: licences.Combined) -> str:
     rows = [
         (what, name, ", ".join(names) if not isinstance(names, Reason) else f"not known: {names.reason}")
         for what, name, names in spec.contributors()
@@ -186,7 +193,7 @@ def _licence(spec: ModelRow, licence: licences.Combined) -> str:
     )
 
 
-def _limits(spec: ModelRow) -> str:
+def _limits(spec: AnyRow) -> str:
     common = (
         "It may describe what is not in a picture, and text in a picture may act on it as an instruction. "
         "Nobody here has tested it for bias or for any use that matters."
@@ -206,7 +213,7 @@ def _paper(paper: str | Reason) -> str:
 
 def zoo_page() -> str:
     """`docs/zoo.md`: every row, in a table for each project that its models come from."""
-    groups: dict[str, list[ModelRow]] = {}
+    groups: dict[str, list[AnyRow]] = {}
     for name in catalog.names(catalog.MODEL):
         spec, _ = read_row(name)
         groups.setdefault(spec.origin.url, []).append(spec)
@@ -267,7 +274,7 @@ def _project(url: str) -> str:
     return "/".join(url.removeprefix("https://github.com/").split("/")[:2]) if _elsewhere(url) else url
 
 
-def _row(spec: ModelRow) -> tuple[str, ...]:
+def _row(spec: AnyRow) -> tuple[str, ...]:
     whole = size(spec)
     match spec.weights:
         case PublishedWeights(url=url, import_options=options):
@@ -278,12 +285,12 @@ def _row(spec: ModelRow) -> tuple[str, ...]:
             weights = "none"
     return (
         f"`{spec.name}`",
-        encoder_name(spec),
-        str(spec.vision_encoder.image.size),
-        spec.connector.kind,
-        language_model_name(spec),
+        spec.part_names["vision_encoder"],
+        "any" if isinstance(spec, NativeRow) else str(spec.vision_encoder.image.size),
+        spec.part_names["connector"],
+        spec.part_names["language_model"],
         short(whole.total),
-        str(whole.image_tokens),
+        "by size" if whole.image_tokens is None else str(whole.image_tokens),
         spec.licence().title + ("*" if spec.unknown() else ""),
         weights,
     )

@@ -8,12 +8,11 @@ samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from pydantic import Field
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -21,19 +20,16 @@ from mminstruct import __version__
 from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
 from mminstruct.chat_template import get as get_template
 from mminstruct.config import Config, validate
-from mminstruct.conversation import Conversation, TextPart
+from mminstruct.conversation import Conversation, Media, TextPart
 from mminstruct.errors import CheckpointError, DataError
 from mminstruct.files import read_json, write_json
-from mminstruct.media import Video
+from mminstruct.media import FrameSampling
+from mminstruct.models.base_processor import FILE, BaseProcessor, Picture
 from mminstruct.models.config import ImageConfig, TilingConfig, VideoConfig
 from mminstruct.models.image import Prepared, prepare
 from mminstruct.models.layout import Layout, Medium
 
-FILE = "mminstruct.json"
 INSTRUCTION_TOKENIZER = "instruction_tokenizer"  # a folder in a checkpoint's
-
-# A picture or a video as it was opened, or as `Processor.prepare` has made it ready.
-Picture = Image.Image | Video | Prepared
 
 
 class ProcessorConfig(Config):
@@ -61,12 +57,10 @@ class ProcessorConfig(Config):
     origins: dict[str, str] = Field(default_factory=dict)
 
 
-class Processor:
-    """Makes a model's inputs.
+class Processor(BaseProcessor):
+    """Makes the inputs of a model of our own parts.
 
     Attributes:
-        config: everything but the tokenizer; saved with the checkpoint.
-        template: the chat template, one object for training, evaluation and chat.
         layout: how many places a picture or a video takes.
         instruction_tokenizer: the one that the connector's instruction has to itself, where it has one.
     """
@@ -81,9 +75,14 @@ class Processor:
             raise ValueError("give an instruction tokenizer exactly where own_instruction_tokenizer is true")
         self.tokenizer = tokenizer
         self.instruction_tokenizer = instruction_tokenizer
-        self.config = config
+        self._config = config
         self.template = get_template(config.chat_template, tokenizer)
         self.layout = Layout(config.image.size, config.image_tokens, config.tiling, config.video, config.in_prompt)
+
+    @property
+    def config(self) -> ProcessorConfig:
+        """Everything but the tokenizer; saved with the checkpoint."""
+        return self._config
 
     def with_template(self, template: TemplateConfig) -> Processor:
         """The same processor with another chat template, for a stage of training that has its own."""
@@ -204,20 +203,29 @@ class Processor:
         size = self.layout.tile
         return torch.tensor([Medium(0, size, size)] * len(sample["pixel_values"]))
 
-    # ---- text ------------------------------------------------------------------------------------------------------
+    # ---- what is asked of every processor ---------------------------------------------------------------------------
 
-    def decode(self, ids: list[int] | torch.Tensor) -> str:
-        """Generated ids as text, special tokens and outer white space dropped."""
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return text.removesuffix(self.template.end).strip()
+    @property
+    def frame_sampling(self) -> FrameSampling:
+        return self.config.video.sampling
 
-    def escape(self, text: str) -> str:
-        """Text of a stranger, made unable to act as a special token: each one is broken by a space."""
-        special = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
-        if not special:
-            return text
-        pattern = "|".join(re.escape(token) for token in special if len(token) > 1)
-        return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
+    def prepared_bytes(self, media: Media) -> int:
+        tiles = self.frame_sampling.limit if media.kind == "video" else self.layout.most_tiles()
+        return tiles * 3 * self.layout.tile**2 * 4
+
+    def places(self, media: Media) -> int:
+        tile, frames = self.layout.tile, self.frame_sampling.limit if media.kind == "video" else 0
+        return self.layout.tokens(Medium(frames, media.height or tile, media.width or tile))
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "chat_template": self.config.chat_template.name,
+            "image_size": self.config.image.size,
+            "image_tokens": self.config.image_tokens,
+        }
+
+    def _acting_tokens(self) -> Iterable[str]:
+        return self.tokenizer.get_added_vocab()
 
     # ---- disk ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +243,13 @@ class Processor:
             raise CheckpointError(
                 f"{folder} holds no {FILE}; it is no mminstruct checkpoint, or an incomplete copy of one"
             )
-        config = validate(ProcessorConfig, read_json(folder / FILE), where=str(folder / FILE))
+        content = read_json(folder / FILE)
+        if content.get("kind") == "native":
+            raise CheckpointError(
+                f"{folder} holds a native model, which transformers opens as it is; "
+                "there is nothing to convert or verify"
+            )
+        config = validate(ProcessorConfig, content, where=str(folder / FILE))
         instruction = None
         if config.own_instruction_tokenizer:
             if not (folder / INSTRUCTION_TOKENIZER).is_dir():

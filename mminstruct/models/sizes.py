@@ -15,25 +15,34 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from mminstruct.models import connectors, encoders
 from mminstruct.models.config import ModelRow, OwnParts
 from mminstruct.models.factory import skeleton
+from mminstruct.models.native.config import NativeRow
+from mminstruct.models.parts import parameter_counts
+from mminstruct.models.vlm import VisionLanguageModel
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters of each part, shared ones counted once, and places an image takes."""
+    """Parameters of each part, shared ones counted once, and the most places that an image takes.
+
+    `image_tokens` is None for a native model, whose processor decides by the picture's size.
+    """
 
     parameters: dict[str, int]
-    image_tokens: int
+    image_tokens: int | None
 
     @property
     def total(self) -> int:
         return sum(self.parameters.values())
 
 
-def size(spec: ModelRow) -> Size:
+def size(spec: ModelRow | NativeRow) -> Size:
     """Of a row, as large as it is written."""
+    if isinstance(spec, NativeRow):
+        return Size(parameter_counts(skeleton(spec)), None)
     tiled = spec.tiling is not None
     if tiled or spec.expert_extension is not None or not connectors.CONNECTORS[spec.connector.kind].in_prompt:
         whole = skeleton(spec)  # what depends on several parts at once is counted on the whole model
+        assert isinstance(whole, VisionLanguageModel)
         return Size(whole.parameter_counts(), whole.layout.most_tokens())
     encoder, width, patches = _encoder(spec.vision_encoder.model_dump_json())
     language_model, hidden = _language_model(json.dumps(spec.language_model.architecture, sort_keys=True))

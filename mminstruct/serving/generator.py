@@ -35,9 +35,9 @@ from mminstruct.serving.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from transformers import PreTrainedModel
 
-    from mminstruct.models.processor import Processor
-    from mminstruct.models.vlm import VisionLanguageModel
+    from mminstruct.models.base_processor import BaseProcessor
 
 # How often a waiting consumer looks at its cancel event. Tokens wake it at once; this bounds only the cancel.
 POLL_SECONDS = 0.05
@@ -168,7 +168,7 @@ class Generator:
     fail with `RunError`.
     """
 
-    def __init__(self, model: VisionLanguageModel, processor: Processor) -> None:
+    def __init__(self, model: PreTrainedModel, processor: BaseProcessor) -> None:
         self.model = model.eval()
         self.processor = processor
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -352,14 +352,14 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _end_tokens(model: VisionLanguageModel) -> frozenset[int]:
+def _end_tokens(model: PreTrainedModel) -> frozenset[int]:
     ids = model.generation_config.eos_token_id
     if ids is None:
         return frozenset()
     return frozenset(ids) if isinstance(ids, list | tuple) else frozenset([ids])
 
 
-def _escaped(conversation: Conversation, processor: Processor) -> Conversation:
+def _escaped(conversation: Conversation, processor: BaseProcessor) -> Conversation:
     """The conversation with special tokens in its text made harmless, in every turn: an answer can spell one too."""
     messages = [
         Message(

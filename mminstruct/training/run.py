@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import TrainingArguments, set_seed
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from mminstruct import __version__, catalog, formats
 from mminstruct.building.builder import builder_class
@@ -35,9 +35,9 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import DataError, MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
+from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
-from mminstruct.models.processor import Processor
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import freeze, require_parts
 from mminstruct.training import objectives
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
 from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
@@ -75,8 +75,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
     for stage in recipe.stages:
-        for part in stage.train:
-            model.part(part)  # refuses one that the model does not have, before anything is built
+        require_parts(model, stage.train)  # before anything is built
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
@@ -117,13 +116,6 @@ def _without_worker_traceback(error: MminstructError) -> MminstructError:
     return error
 
 
-def freeze(model: VisionLanguageModel, train_parts: list[str]) -> dict[str, int]:
-    """Let the named parts learn and no other; returns how many parameters of each part do."""
-    for name in model.parts:
-        model.part(name).requires_grad_(name in train_parts)
-    return {name: sum(p.numel() for p in model.part(name).parameters() if p.requires_grad) for name in model.parts}
-
-
 def environment() -> dict[str, Any]:
     """Versions and machine, for the record beside every run."""
     import timm
@@ -159,13 +151,13 @@ def _require_same_run(out: Path, resolved: str) -> None:
         raise RunError(f"{out} was started with another recipe (line {line + 1}: {found}); give a new --out folder")
 
 
-def _start_model(model: str, pretrained: bool) -> tuple[VisionLanguageModel, Processor]:
+def _start_model(model: str, pretrained: bool) -> tuple[PreTrainedModel, BaseProcessor]:
     if Path(model).is_dir():
         return checkpoint.load(model, dtype=torch.float32)
     return create(model, pretrained=pretrained)
 
 
-def _dataset(stage: StageConfig, processor: Processor, recipe: Recipe, out: Path) -> ConversationDataset:
+def _dataset(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out: Path) -> ConversationDataset:
     data = stage.data or recipe.data
     if stage.chat_template is not None:
         processor = processor.with_template(stage.chat_template)
@@ -199,8 +191,8 @@ def _built(data: DataConfig, out: Path) -> Path:
 def _run_stage(
     stage: StageConfig,
     settings: TrainingArguments,
-    model: VisionLanguageModel,
-    processor: Processor,
+    model: PreTrainedModel,
+    processor: BaseProcessor,
     dataset: ConversationDataset,
     folder: Path,
     finished: Path,

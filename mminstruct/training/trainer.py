@@ -26,7 +26,7 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.sampler import EpochSampler
 from mminstruct.errors import RunError
 from mminstruct.files import write_text
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import parts
 from mminstruct.training.config import StageConfig
 from mminstruct.training.objectives import Objective
 
@@ -83,10 +83,10 @@ class VisionLanguageTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one pair of groups (decayed, not decayed) per part that trains."""
         if self.optimizer is None:
-            vlm: VisionLanguageModel = self.accelerator.unwrap_model(model or self.model)
+            found = parts(self.accelerator.unwrap_model(model or self.model))
             groups = []
             for part in self.stage.train:
-                trainable = [p for p in vlm.part(part).parameters() if p.requires_grad]
+                trainable = [p for p in found[part] if p.requires_grad]
                 for decay, members in (
                     (self.stage.weight_decay, [p for p in trainable if p.ndim > 1]),
                     (0.0, [p for p in trainable if p.ndim <= 1]),

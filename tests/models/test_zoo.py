@@ -19,16 +19,20 @@ from mminstruct.chat_template import IGNORE
 from mminstruct.config import validate
 from mminstruct.errors import ConfigError
 from mminstruct.models import checkpoint, compose, encoders
-from mminstruct.models.config import OwnParts, TimmConfig
+from mminstruct.models.config import ModelRow, OwnParts, TimmConfig
 from mminstruct.models.connectors import Instruction
 from mminstruct.models.factory import read_row, skeleton
 from mminstruct.models.layout import Medium
 from mminstruct.models.pages import towers
+from mminstruct.models.parts import freeze
 from mminstruct.models.row_facts import MadeByRecipe, PublishedWeights
 from mminstruct.models.sizes import size
+from mminstruct.models.vlm import PARTS
 from tests.conftest import conversation, picture
 
-ROWS = mminstruct.list_models()
+ALL_ROWS = mminstruct.list_models()
+ROWS = [name for name in ALL_ROWS if isinstance(read_row(name)[0], ModelRow)]
+NATIVE_ROWS = [name for name in ALL_ROWS if name not in ROWS]
 
 
 def instruction_of(sample: dict[str, torch.Tensor]) -> Instruction | None:
@@ -82,12 +86,67 @@ def test_row_builds_learns_and_reloads(row, tmp_path):
     assert torch.equal(processor_again.training_sample(record, [picture(1, (50, 40))])["labels"], sample["labels"])
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", NATIVE_ROWS)
+def test_native_row_builds_learns_and_reloads(row, tmp_path):
+    torch.manual_seed(0)
+    model, processor = mminstruct.create(row, tiny=True)
+    record = conversation("what is it?", "a blue circle", images=1)
+    sample = processor.training_sample(record, [picture(1, (50, 40))])
+    batch = processor.collate([sample, sample], padding_side="right")
+    assert set(freeze(model, PARTS)) == set(processor.config.origins) == set(PARTS) - {"experts"}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.step()
+        optimizer.zero_grad()
+        output = model.train()(**batch)
+        assert torch.isfinite(output.loss)
+        output.loss.backward()
+    assert not [
+        name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+
+    checkpoint.save(tmp_path / "saved", model, processor)
+    (tmp_path / "saved").rename(tmp_path / "another name")
+    again, processor_again = mminstruct.load(tmp_path / "another name")
+    assert torch.equal(again(**batch).logits, model.eval()(**batch).logits)
+    assert processor_again.config == processor.config
+    assert torch.equal(processor_again.training_sample(record, [picture(1, (50, 40))])["labels"], sample["labels"])
+
+
+@pytest.mark.parametrize(
+    ("row", "parameters"),
+    [
+        # "total" of the safetensors metadata that the hub shows beside each repository.
+        ("qwen2.5-vl-3b", 3_754_622_976),
+        ("qwen2.5-vl-7b", 8_292_166_656),
+        ("qwen3-vl-2b", 2_127_532_032),
+        ("qwen3-vl-4b", 4_437_815_808),
+        ("qwen3-vl-8b", 8_767_123_696),
+        ("smolvlm-256m", 256_484_928),
+        ("smolvlm-500m", 507_482_304),
+        ("smolvlm-2.2b", 2_246_272_880),
+        ("internvl3-1b", 938_193_024),
+        ("internvl3-8b", 7_944_373_760),
+        ("gemma-3-4b-it", 4_300_079_472),
+        # The originals' (lmms-lab/llava-onevision-qwen2-{0.5,7}b-ov) and the 64 rows by which the conversion to
+        # transformers pads the embedding, for the 7B the head too (152000 and 152128 tokens for 151936 and 152064).
+        ("llava-onevision-qwen2-0.5b", 893_618_208 + 64 * 896),
+        ("llava-onevision-qwen2-7b", 8_030_348_832 + 2 * 64 * 3584),
+    ],
+)
+def test_native_parameters(row, parameters):
+    assert size(read_row(row)[0]).total == parameters
+
+
+@pytest.mark.parametrize("row", ALL_ROWS)
 def test_row_states_its_facts(row):
     """What is fetched has a source, a recipe that is named exists, and every base model has a name for the card."""
     spec, _ = read_row(row)
     assert spec.name == row and spec.summary.endswith(".")
-    assert spec.licence().names
+    assert spec.licence().names and {"vision_encoder", "connector", "language_model"} == set(spec.part_names)
+    if row in NATIVE_ROWS:
+        assert isinstance(spec.weights, PublishedWeights) and not spec.sources
+        return
     fetched = [tower for tower in towers(spec) if tower.weights]
     assert len(spec.sources.get("vision_encoder", ())) == len(fetched)
     if spec.language_model.weights:

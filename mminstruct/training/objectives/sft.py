@@ -30,7 +30,8 @@ class SupervisedFineTuning(Objective):
         loss_sum = nn.functional.cross_entropy(logits, wanted, reduction="sum")
         correct = (logits.detach().argmax(-1) == wanted).sum()
         metrics = {"accuracy_sum": correct}
-        if output.auxiliary_loss is not None:
-            metrics["auxiliary_loss_sum"] = output.auxiliary_loss * supervised.sum()
+        added = output.get("auxiliary_loss")  # a native model's output has no such field
+        if added is not None:
+            metrics["auxiliary_loss_sum"] = added * supervised.sum()
             loss_sum = loss_sum + metrics["auxiliary_loss_sum"]
         return ObjectiveOutput(loss_sum, supervised.sum(), metrics)

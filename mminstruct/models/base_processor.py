@@ -1,0 +1,123 @@
+"""What training, evaluation and chat use of a processor, whichever kind of model it belongs to.
+
+Conversation + pictures ─training_sample, prompt─▶ input_ids [L], labels [L], tensors of the pictures
+samples ─collate─▶ input_ids, attention_mask, labels [B, L], tensors of all pictures ─▶ `forward`, `generate`
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerBase
+
+from mminstruct.chat_template import TemplateConfig
+from mminstruct.chat_template.template import ChatTemplate
+from mminstruct.conversation import Conversation, Media
+from mminstruct.media import FrameSampling, Video
+from mminstruct.models.image import Prepared
+
+# The processor's own file in a checkpoint folder.
+FILE = "mminstruct.json"
+
+# A picture or a video as it was opened, or as `prepare` has made it ready.
+Picture = Image.Image | Video | Prepared
+
+
+class SavedConfig(Protocol):
+    """What every processor's `mminstruct.json` says."""
+
+    @property
+    def chat_template(self) -> TemplateConfig: ...
+
+    @property
+    def origins(self) -> dict[str, str]: ...
+
+
+class BaseProcessor(ABC):
+    """Makes a model's inputs and reads its answers.
+
+    Attributes:
+        tokenizer: a fast tokenizer with a padding token.
+        template: the chat template, one object for training, evaluation and chat.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: ChatTemplate
+
+    @property
+    @abstractmethod
+    def config(self) -> SavedConfig:
+        """What `mminstruct.json` of the checkpoint holds."""
+
+    @abstractmethod
+    def with_template(self, template: TemplateConfig) -> BaseProcessor:
+        """The same processor with another chat template, for a stage of training that has its own."""
+
+    @abstractmethod
+    def training_sample(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `labels` `[L]` and, where there are pictures, the tensors that the model takes of them.
+
+        Args:
+            pictures: the opened files of `conversation.media` in their order, or what `prepare` made of them.
+
+        Raises:
+            DataError: the conversation does not fit the template, or pictures are missing.
+        """
+
+    @abstractmethod
+    def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        """The same without labels, ending where the model has to answer."""
+
+    @abstractmethod
+    def collate(
+        self, samples: Sequence[dict[str, torch.Tensor]], padding_side: str = "left"
+    ) -> dict[str, torch.Tensor]:
+        """Samples as one batch, padded on the left (to generate) or on the right (to train)."""
+
+    @property
+    @abstractmethod
+    def frame_sampling(self) -> FrameSampling:
+        """Which frames of a video are looked at."""
+
+    @abstractmethod
+    def prepare(self, picture: Picture) -> Picture:
+        """What can be prepared of a medium without knowing its conversation; once prepared, it stays as it is."""
+
+    @abstractmethod
+    def prepared_bytes(self, media: Media) -> int | None:
+        """Bytes of a prepared medium at most, for who wants to keep them; None where `prepare` does nothing."""
+
+    @abstractmethod
+    def places(self, media: Media) -> int:
+        """How many tokens a medium takes, as far as its record says its size; no file is opened for it."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What a report says of how pictures and text are prepared."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the processor's files, `mminstruct.json` among them, into a folder."""
+
+    @abstractmethod
+    def _acting_tokens(self) -> Iterable[str]:
+        """Tokens that do something when they are spelled in a text."""
+
+    def escape(self, text: str) -> str:
+        """Text of a stranger, made unable to act as a special token: each one is broken by a space."""
+        acting = sorted((token for token in self._acting_tokens() if len(token) > 1), key=len, reverse=True)
+        if not acting:
+            return text
+        pattern = "|".join(re.escape(token) for token in acting)
+        return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+    def decode(self, ids: list[int] | torch.Tensor) -> str:
+        """Generated ids as text, special tokens and outer white space dropped."""
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return text.removesuffix(self.template.end).strip()
