@@ -20,7 +20,8 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.models import checkpoint
 from mminstruct.models.vlm import PARTS
 from mminstruct.training import objectives
-from mminstruct.training.run import freeze, train
+from mminstruct.training.preparing import freeze
+from mminstruct.training.run import train
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
 
 REPOSITORY = Path(__file__).parents[2]

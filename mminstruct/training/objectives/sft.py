@@ -33,4 +33,4 @@ class SupervisedFineTuning(Objective):
         if output.auxiliary_loss is not None:
             metrics["auxiliary_loss_sum"] = output.auxiliary_loss * supervised.sum()
             loss_sum = loss_sum + metrics["auxiliary_loss_sum"]
-        return ObjectiveOutput(loss_sum, supervised.sum(), metrics)
+        return ObjectiveOutput(loss_sum, supervised.sum(), metrics, logits)
