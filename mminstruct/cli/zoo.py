@@ -1,4 +1,4 @@
-"""`mminstruct zoo`: what models there are, what they are made of, and new ones (`interop`: import and export)."""
+"""`mminstruct zoo`: what models there are, what they are made of, new ones (and those of `interop` and `merge`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mminstruct.cli import interop, zoo_pages
+from mminstruct.cli.merge import merge_adapter
 
 app = typer.Typer(help="List, show, create, import, export and document models.", no_args_is_help=True)
 app.command("import")(interop.import_model)
@@ -16,6 +17,7 @@ app.command("export")(interop.export_model)
 app.command("verify")(interop.verify_model)
 app.command("card")(zoo_pages.card)
 app.command("docs")(zoo_pages.docs)
+app.command("merge")(merge_adapter)
 
 
 @app.command("list")

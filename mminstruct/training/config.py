@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
 from mminstruct.errors import did_you_mean
+from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.vlm import PARTS
 
 
@@ -42,8 +43,9 @@ class StageConfig(Config):
     """One stage of training.
 
     Attributes:
-        train: the parts that learn; every other part keeps its values bit for bit.
-        learning_rate: the peak, one for all parts or one per part of `train`.
+        train: the parts that learn whole; every other part keeps its values bit for bit, but for its adapter.
+        adapters: what learns beside the frozen weights of other parts; merged into them when the stage ends.
+        learning_rate: the peak, one for all parts or one per part of `train`; an adapter may have its own.
         chat_template: for this stage only (LLaVA aligns with `plain`); the model keeps its own.
         batch_size: conversations per process and micro-batch; the optimiser's step sees `batch_size * accumulate *
             processes` of them and divides by their supervised tokens, however they are split.
@@ -54,6 +56,7 @@ class StageConfig(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     train: list[str]
+    adapters: list[AdapterConfig] = Field(default_factory=list)
     data: DataConfig | None = None
     chat_template: TemplateConfig | None = None
     objective: str = "sft"
@@ -71,8 +74,6 @@ class StageConfig(Config):
     @field_validator("train")
     @classmethod
     def _known_parts(cls, parts: list[str]) -> list[str]:
-        if not parts:
-            raise ValueError("nothing would train; name at least one part")
         for part in parts:
             if part not in PARTS:
                 raise ValueError(f"no part is called {part!r}.{did_you_mean(part, PARTS)}")
@@ -86,8 +87,33 @@ class StageConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _each_part_learns_one_way(self) -> StageConfig:
+        if not self.train and not self.adapters:
+            raise ValueError("nothing would train; name at least one part under train, or an adapter")
+        adapted = [adapter.part for adapter in self.adapters]
+        for part in adapted:
+            if part in self.train:
+                raise ValueError(f"the {part} stands under train, so it learns whole; take it or its adapter out")
+            if adapted.count(part) > 1:
+                raise ValueError(f"the {part} has two adapters; give it one, or the second in a stage of its own")
+        for adapter in self.adapters:
+            if adapter.learning_rate is None and isinstance(self.learning_rate, dict):
+                raise ValueError(f"give the adapter of the {adapter.part} a learning_rate of its own")
+        return self
+
     def rate(self, part: str) -> float:
         return self.learning_rate[part] if isinstance(self.learning_rate, dict) else self.learning_rate
+
+    def adapter_rate(self, adapter: LoraConfig | MaskConfig) -> float:
+        if adapter.learning_rate is not None:
+            return adapter.learning_rate
+        assert not isinstance(self.learning_rate, dict)  # the validator has seen to it
+        return self.learning_rate
+
+    @property
+    def highest_rate(self) -> float:
+        return max([*map(self.rate, self.train), *map(self.adapter_rate, self.adapters)])
 
 
 class Recipe(Config):

@@ -3,8 +3,10 @@
     OUT/data/                 data sets that the recipe has builders for
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
+    OUT/trainable.json        what trains in each stage, part by part
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
-    OUT/model/                the trained model (`mminstruct.load`), written last
+    OUT/adapter/              where the last stage has adapters: only what it trained, and which base that belongs to
+    OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
 
 Nothing is written before data and model are known to be good.
 """
@@ -35,11 +37,15 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import DataError, MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
+from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
-from mminstruct.models.parts import freeze, require_parts
+from mminstruct.models.parts import require_parts
+from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training import objectives
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
+from mminstruct.training.preparing import Prepared, prepare, require_launch
+from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
 
 log = logging.getLogger(__name__)
@@ -79,6 +85,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
+    require_launch(recipe)
     seconds: dict[str, float] = {}
     trainable: dict[str, dict[str, int]] = {}
     try:
@@ -94,9 +101,14 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
             if resume and finished.is_dir():
                 model, processor = checkpoint.load(finished, dtype=torch.float32)
                 continue
-            trainable[stage.name] = freeze(model, stage.train)
             started = time.monotonic()
-            _run_stage(stage, settings, model, processor, dataset, folder, finished, out / "metrics.jsonl")
+            prepared = prepare(stage, recipe, settings, model, dataset)
+            rows = trainable_table(model, prepared.totals, prepared.adapters)
+            if _is_main():
+                announce(stage.name, rows)
+                record(out / "trainable.json", stage.name, rows)
+            trainable[stage.name] = {row.part: row.trainable for row in rows}
+            _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out / "metrics.jsonl")
             seconds[stage.name] = round(time.monotonic() - started, 2)
     except MminstructError as error:
         if _is_main() and not resume and not list(out.glob("stages/*/*/trainer_state.json")):
@@ -194,6 +206,7 @@ def _run_stage(
     model: PreTrainedModel,
     processor: BaseProcessor,
     dataset: ConversationDataset,
+    prepared: Prepared,
     folder: Path,
     finished: Path,
     metrics: Path,
@@ -205,6 +218,7 @@ def _run_stage(
         data_collator=lambda samples: processor.collate(samples, padding_side="right"),
         objective=objectives.get(stage.objective),
         stage=stage,
+        adapters=prepared.adapters,
         callbacks=[MetricsLog(metrics, stage.name)],
     )
     # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
@@ -212,7 +226,19 @@ def _run_stage(
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBar(stage.name))
     trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if prepared.description is not None:
+        assert isinstance(model, VisionLanguageModel)  # `prepare` gives no other one adapters
+        # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
+        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        if trainer.is_world_process_zero():
+            place = finished.with_name("adapter")
+            shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
+            adapter_folder.save(place, model, prepared.adapters, prepared.description)
+        difference = adapter_folder.merge(model, prepared.adapters, processor)
+        log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
+        state_dict = None
+    else:
+        state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         checkpoint.save(finished, model, processor, state_dict)
     trainer.accelerator.wait_for_everyone()
@@ -227,7 +253,7 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         gradient_accumulation_steps=stage.accumulate,
         num_train_epochs=stage.epochs,
         max_steps=stage.steps or -1,
-        learning_rate=max(stage.rate(part) for part in stage.train),
+        learning_rate=stage.highest_rate,
         lr_scheduler_type="cosine",
         warmup_steps=stage.warmup,
         weight_decay=stage.weight_decay,

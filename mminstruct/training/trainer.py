@@ -4,7 +4,8 @@ Everything else (loop, distribution, DeepSpeed, checkpoints, resume) is transfor
 
 * the loss of a step is the sum over all its supervised tokens divided by their number, over micro-batches and processes
   alike, so the result does not depend on how a batch is split;
-* one learning rate per part, no weight decay on biases and norms;
+* one learning rate per part and adapter, no weight decay on biases, norms and masks;
+* the gradient dropout of masks;
 * `metrics.jsonl` and a progress bar.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +28,38 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.sampler import EpochSampler
 from mminstruct.errors import RunError
 from mminstruct.files import write_text
+from mminstruct.models.adapters import Adapter, Mask
 from mminstruct.models.parts import parts
 from mminstruct.training.config import StageConfig
+from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
 
 
 class VisionLanguageTrainer(Trainer):
-    """See the module. `stage` says what trains and how; the model's `requires_grad` flags are set by the caller."""
+    """See the module. `stage` says what trains and how; the model's `requires_grad` flags are set by the caller.
+
+    Args:
+        adapters: those of the stage, attached to the model.
+    """
 
     objective: Objective
 
-    def __init__(self, *args: Any, objective: Objective, stage: StageConfig, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, objective: Objective, stage: StageConfig, adapters: Sequence[Adapter] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.objective = objective
         self.stage = stage
+        self.adapters = adapters
+        dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
+        self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
         self._sums: dict[str, torch.Tensor] = {}
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Supervised tokens of the whole step: all its micro-batches on all processes."""
         count = sum((self.objective.count(batch) for batch in batch_samples), torch.tensor(0)).to(device)
-        return self.accelerator.reduce(count, reduction="sum") if self.args.world_size > 1 else count
+        return self._sum_over_processes(count)
 
     def compute_loss(  # type: ignore[override]
         self,
@@ -59,16 +72,28 @@ class VisionLanguageTrainer(Trainer):
         for name, value in {"loss_sum": output.loss_sum, "tokens": output.count, **output.metrics}.items():
             self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
         total = output.count if num_items_in_batch is None else num_items_in_batch
+        if self.gradient_dropout is not None:
+            assert output.logits is not None
+            plain = self.accelerator.unwrap_model(model)
+            self.gradient_dropout.watch(plain, self.objective, inputs, output.logits, total)
         # DDP and DeepSpeed average gradients over processes; multiplying by their number makes that a sum again.
         return output.loss_sum / total.clamp(min=1) * self.args.world_size
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        # Before the clipping, which scales the one gradient and not the other.
+        if self.gradient_dropout is not None and self.accelerator.sync_gradients:
+            self.gradient_dropout.apply(self.state.global_step, self._sum_over_processes)
+        return loss
+
+    def _sum_over_processes(self, value: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(value, reduction="sum") if self.args.world_size > 1 else value
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Replace transformers' running mean of scaled losses by the exact mean over the supervised tokens."""
         if "loss" in logs and self._sums:
             names = sorted(self._sums)
-            values = torch.stack([self._sums[name] for name in names])
-            if self.args.world_size > 1:
-                values = self.accelerator.reduce(values, reduction="sum")
+            values = self._sum_over_processes(torch.stack([self._sums[name] for name in names]))
             sums = dict(zip(names, values.tolist(), strict=True))
             tokens = max(sums["tokens"], 1.0)
             logs["loss"] = sums["loss_sum"] / tokens
@@ -81,18 +106,25 @@ class VisionLanguageTrainer(Trainer):
         super().log(logs, start_time)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with one pair of groups (decayed, not decayed) per part that trains."""
+        """AdamW with one pair of groups (decayed, not decayed) per part and adapter that trains."""
         if self.optimizer is None:
             found = parts(self.accelerator.unwrap_model(model or self.model))
+            learners = [
+                (self.stage.rate(part), self.stage.weight_decay, iter(found[part])) for part in self.stage.train
+            ]
+            for adapter in self.adapters:
+                # Decay would pull scores through their threshold, whatever the loss says.
+                decay = 0.0 if isinstance(adapter, Mask) else self.stage.weight_decay
+                learners.append((self.stage.adapter_rate(adapter.config), decay, iter(adapter.parameters())))
             groups = []
-            for part in self.stage.train:
-                trainable = [p for p in found[part] if p.requires_grad]
+            for rate, weight_decay, parameters in learners:
+                trainable = [p for p in parameters if p.requires_grad]
                 for decay, members in (
-                    (self.stage.weight_decay, [p for p in trainable if p.ndim > 1]),
+                    (weight_decay, [p for p in trainable if p.ndim > 1]),
                     (0.0, [p for p in trainable if p.ndim <= 1]),
                 ):
                     if members:
-                        groups.append({"params": members, "lr": self.stage.rate(part), "weight_decay": decay})
+                        groups.append({"params": members, "lr": rate, "weight_decay": decay})
             self.optimizer = torch.optim.AdamW(groups, betas=self.stage.betas, fused=True)
         return self.optimizer
 

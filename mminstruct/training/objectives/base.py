@@ -11,11 +11,15 @@ from torch import nn
 
 @dataclass
 class ObjectiveOutput:
-    """`loss_sum` is summed over `count` tokens, not averaged: the trainer divides by the whole step's count."""
+    """`loss_sum` is summed over `count` tokens, not averaged: the trainer divides by the whole step's count.
+
+    `logits` `[count, V]` are those that the loss was taken of, in its graph.
+    """
 
     loss_sum: torch.Tensor
     count: torch.Tensor
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
+    logits: torch.Tensor | None = None
 
 
 class Objective(ABC):

@@ -34,4 +34,4 @@ class SupervisedFineTuning(Objective):
         if added is not None:
             metrics["auxiliary_loss_sum"] = added * supervised.sum()
             loss_sum = loss_sum + metrics["auxiliary_loss_sum"]
-        return ObjectiveOutput(loss_sum, supervised.sum(), metrics)
+        return ObjectiveOutput(loss_sum, supervised.sum(), metrics, logits)

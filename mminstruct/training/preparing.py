@@ -1,0 +1,83 @@
+"""A stage made ready: what does not learn frozen, adapters attached, and what `adapter.json` will say noted down."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from mminstruct.data.dataset import ConversationDataset
+from mminstruct.data.sampler import EpochSampler
+from mminstruct.errors import ConfigError
+from mminstruct.models.adapters import Adapter, MaskConfig, attach
+from mminstruct.models.adapters import folder as adapter_folder
+from mminstruct.models.parts import freeze, parameter_counts
+from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.training import objectives
+from mminstruct.training.config import Recipe, StageConfig
+from mminstruct.training.mask_tuning import choose_weights
+
+
+@dataclass
+class Prepared:
+    """A stage's adapters, attached; their description for the disk, None without; the parts' sizes without them."""
+
+    adapters: list[Adapter]
+    description: adapter_folder.Description | None
+    totals: dict[str, int]
+
+
+def prepare(
+    stage: StageConfig,
+    recipe: Recipe,
+    settings: TrainingArguments,
+    model: PreTrainedModel,
+    dataset: ConversationDataset,
+) -> Prepared:
+    """Freeze what does not learn and attach the adapters, a function of the model, the data and the seed alone.
+
+    Raises:
+        ConfigError: adapters for a native model.
+    """
+    freeze(model, stage.train)
+    totals = parameter_counts(model)
+    if not stage.adapters:
+        return Prepared([], None, totals)
+    if not isinstance(model, VisionLanguageModel):
+        raise ConfigError(
+            f"stage {stage.name!r} has adapters, which go on models of our own parts; train a native model by its "
+            "parts, or with peft itself"
+        )
+    description = adapter_folder.describe(model, recipe.model, stage.train, stage.adapters)
+    set_seed(recipe.seed)  # an earlier stage has drawn numbers, or, when resumed, has not
+    adapters = []
+    for config in stage.adapters:
+        names = None
+        if isinstance(config, MaskConfig):
+            model.to(settings.device)  # type: ignore[arg-type]
+            batches = DataLoader(
+                dataset,
+                batch_size=stage.batch_size,
+                sampler=EpochSampler(len(dataset), recipe.seed),
+                collate_fn=lambda samples: dataset.processor.collate(samples, padding_side="right"),
+            )
+            first = itertools.islice(batches, config.importance_batches)
+            names = choose_weights(model, config, objectives.get(stage.objective), first)
+        adapters.append(attach(model, config, names, torch.bfloat16 if settings.bf16 else torch.float32))
+    return Prepared(adapters, description, totals)
+
+
+def require_launch(recipe: Recipe) -> None:
+    """Raises `ConfigError` where DeepSpeed hides what an adapter needs to see."""
+    adapters = [adapter for stage in recipe.stages for adapter in stage.adapters]
+    if adapters and is_deepspeed_zero3_enabled():
+        raise ConfigError("under ZeRO-3 no process holds the weights to merge adapters into; use deepspeed=zero2")
+    if recipe.deepspeed and any(isinstance(one, MaskConfig) and one.gradient_dropout > 0 for one in adapters):
+        raise ConfigError(
+            "DeepSpeed does not show gradients before its step, so masks cannot have a gradient_dropout with it; "
+            "set gradient_dropout: 0, or launch with torchrun and without deepspeed"
+        )
