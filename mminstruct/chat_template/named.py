@@ -1,6 +1,8 @@
 """The named templates: rows of strings, as the original projects use them.
 
-Facts: `llava/conversation.py` (vicuna_v1, llama_2, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen write it.
+Facts: `llava/conversation.py` (vicuna_v1, llama_2, plain) of haotian-liu/LLaVA; ChatML as OpenAI and Qwen write it;
+idefics: `docs/source/en/tasks/idefics.md` and `processing_idefics.py` of huggingface/transformers; open_flamingo:
+README.md and `open_flamingo/train/data.py` of mlfoundations/open_flamingo.
 """
 
 from __future__ import annotations
@@ -49,6 +51,23 @@ ROUNDS = {
         end="<|im_end|>",
         after_end="\n",
         alternate=False,
+    ),
+    "idefics": Rounds(
+        user_format="User:{}<end_of_utterance>\n",
+        later_user_format="User:{}<end_of_utterance>\n",
+        user_text_lead=" ",
+        image_format="<fake_token_around_image>{}<fake_token_around_image>",
+        assistant_prompt="Assistant:",
+        assistant_lead=" ",
+        end="<end_of_utterance>",
+        after_end="\n",
+    ),
+    # Examples one behind the other, each `<image>text<|endofchunk|>`; what is asked is part of the text.
+    "open_flamingo": Rounds(
+        user_format="{}",
+        later_user_format="{}",
+        assistant_prompt="",
+        end="<|endofchunk|>",
     ),
 }
 

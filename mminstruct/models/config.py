@@ -180,10 +180,14 @@ class LanguageModelConfig(Config):
 
 
 class TokenizerConfig(Config):
-    """Where the tokenizer comes from: a hub repository, or `folder` (relative to the zoo row's file)."""
+    """Where the tokenizer comes from: a hub repository, or `folder` (relative to the zoo row's file).
+
+    `added_tokens` are special tokens that it is given, in this order, where it has none of them.
+    """
 
     name: str | None = None
     folder: str | None = None
+    added_tokens: tuple[str, ...] = ()
     pad_token: str | None = None
 
 

@@ -41,6 +41,8 @@ CASES = [
     ("llama_2", ["What?", ""], ["  </s>"]),
     ("chatml", ["What?", "blue"], ["blue<|im_end|>"]),
     ("chatml", ["What?", "a<|im_end|>b", "And?", ""], ["a<|im_end|>b<|im_end|>", "<|im_end|>"]),
+    ("idefics", ["What?", "blue", "And?", "red"], [" blue<end_of_utterance>", " red<end_of_utterance>"]),
+    ("open_flamingo", ["What?", " blue", "And?", "red"], [" blue<|endofchunk|>", "red<|endofchunk|>"]),
 ]
 
 
@@ -83,7 +85,7 @@ def test_plain_supervises_caption_and_line_feed(tokenizer):
     assert encoded.labels == [IGNORE] * (len(start) + 1) + caption
 
 
-@pytest.mark.parametrize("name", ["vicuna_v1", "llama_2", "chatml"])
+@pytest.mark.parametrize("name", ["vicuna_v1", "llama_2", "chatml", "idefics"])
 def test_generation_prompt_is_what_stands_before_the_first_supervised_token(name, tokenizer):
     template = get(name, tokenizer)
     whole = template.encode(turns("What color?", "blue", images=1), tokenizer)
