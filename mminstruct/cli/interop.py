@@ -10,20 +10,23 @@ import typer
 
 
 def import_model(
-    source: Annotated[Path, typer.Argument(help="A local folder: LLaVA's own, or transformers' LLaVA.")],
+    source: Annotated[Path, typer.Argument(help="A local folder (LLaVA, Idefics), or OpenFlamingo's checkpoint.pt.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     format_name: Annotated[
-        str | None, typer.Option("--format", help="hf-llava or llava; default: what config.json says.")
+        str | None, typer.Option("--format", help="hf-llava, llava, hf-idefics or open-flamingo; default: as found.")
     ] = None,
-    vision_tower: Annotated[Path | None, typer.Option(help="Format llava: a local folder of the vision tower.")] = None,
+    vision_tower: Annotated[
+        Path | None, typer.Option(help="llava, open-flamingo: a local folder of the vision tower.")
+    ] = None,
     base: Annotated[
-        Path | None, typer.Option(help="Format llava, LoRA: a local folder of the language model below it.")
+        Path | None, typer.Option(help="llava's LoRA, open-flamingo: a local folder of the language model below it.")
     ] = None,
     chat_template: Annotated[
-        str | None, typer.Option(help="The template it was trained with; vicuna_v1 for LLaVA-1.5.")
+        str | None,
+        typer.Option(help="The template it was trained with: vicuna_v1 for LLaVA-1.5, idefics, open_flamingo."),
     ] = None,
 ) -> None:
-    """Turn a LLaVA checkpoint into one that trains, evaluates and chats here.
+    """Turn a LLaVA, Idefics or OpenFlamingo checkpoint into one that trains, evaluates and chats here.
 
     Example: mminstruct zoo import llava-1.5-7b-hf --chat-template vicuna_v1 --out runs/llava
     """
@@ -38,10 +41,10 @@ def import_model(
 
 def export_model(
     model: Annotated[Path, typer.Argument(help="A checkpoint folder of this project.")],
-    format_name: Annotated[str, typer.Option("--format", help="hf-llava or llava.")],
+    format_name: Annotated[str, typer.Option("--format", help="hf-llava, llava or hf-idefics.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
 ) -> None:
-    """Write a checkpoint as transformers' LLaVA or as the original project's folder.
+    """Write a checkpoint as transformers' LLaVA or Idefics, or as the original LLaVA's folder.
 
     Example: mminstruct zoo export runs/finetune --format hf-llava --out runs/finetune-hf
     """

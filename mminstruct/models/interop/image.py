@@ -10,8 +10,8 @@ from mminstruct.files import read_json
 from mminstruct.models.config import ImageConfig
 
 # PIL's numbers of the filters, which is how the files name them.
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_RESCALE = 1 / 255
+FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+RESCALE = 1 / 255
 # Classes that prepare a picture as `mminstruct.models.image` does; files before 2023 name a feature extractor.
 _CLASSES = (
     "CLIPImageProcessor",
@@ -23,7 +23,7 @@ _CLASSES = (
     "LlavaImageProcessorPil",
 )
 # What a file that leaves a key out means: the classes' own defaults.
-_DEFAULTS = {"do_resize": True, "do_rescale": True, "rescale_factor": _RESCALE, "do_normalize": True, "do_pad": False}
+_DEFAULTS = {"do_resize": True, "do_rescale": True, "rescale_factor": RESCALE, "do_normalize": True, "do_pad": False}
 
 
 def read_image(folder: Path, size: int) -> ImageConfig:
@@ -32,7 +32,7 @@ def read_image(folder: Path, size: int) -> ImageConfig:
     Raises:
         CheckpointError: no file says it, or it says what this project cannot do; names the key.
     """
-    file, settings = _settings(folder)
+    file, settings = read_settings(folder)
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind not in _CLASSES:
         raise CheckpointError(f"{file}: image_processor_type {kind!r} is unknown; known: {', '.join(_CLASSES)}")
@@ -40,19 +40,19 @@ def read_image(folder: Path, size: int) -> ImageConfig:
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if settings[key] is not True:
             raise CheckpointError(f"{file}: {key} is {settings[key]!r}; only true can be read")
-    if abs(settings["rescale_factor"] - _RESCALE) > 1e-9:
+    if abs(settings["rescale_factor"] - RESCALE) > 1e-9:
         raise CheckpointError(f"{file}: rescale_factor is {settings['rescale_factor']!r}; only 1/255 can be read")
     for key in ("image_mean", "image_std", "resample", "do_center_crop", "size"):
         if key not in settings:
             raise CheckpointError(f"{file}: the key {key!r} is missing")
-    if settings["resample"] not in _FILTERS:
-        raise CheckpointError(f"{file}: resample {settings['resample']!r} is unknown; known: {sorted(_FILTERS)}")
+    if settings["resample"] not in FILTERS:
+        raise CheckpointError(f"{file}: resample {settings['resample']!r} is unknown; known: {sorted(FILTERS)}")
     return ImageConfig(
         size=size,
         mean=tuple(settings["image_mean"]),
         std=tuple(settings["image_std"]),
         resize=_resize(file, settings, size),
-        interpolation=_FILTERS[settings["resample"]],  # type: ignore[arg-type]
+        interpolation=FILTERS[settings["resample"]],  # type: ignore[arg-type]
     )
 
 
@@ -74,7 +74,7 @@ def _resize(file: Path, settings: dict[str, Any], size: int) -> Any:
     return "crop" if edge == shortest else "squash"
 
 
-def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+def read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file and the mapping in it; transformers 5 puts it inside the processor's own file."""
     whole = folder / "processor_config.json"
     if whole.is_file():
@@ -89,7 +89,7 @@ def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def image_settings(image: ImageConfig) -> dict[str, Any]:
     """The content of `preprocessor_config.json`."""
-    numbers = {name: number for number, name in _FILTERS.items()}
+    numbers = {name: number for number, name in FILTERS.items()}
     square = {"height": image.size, "width": image.size}
     return {
         # CLIP's class is the one that every version knows; only LLaVA's can pad.
@@ -101,7 +101,7 @@ def image_settings(image: ImageConfig) -> dict[str, Any]:
         "do_center_crop": image.resize != "squash",
         "crop_size": square,
         "do_rescale": True,
-        "rescale_factor": _RESCALE,
+        "rescale_factor": RESCALE,
         "do_normalize": True,
         "image_mean": list(image.mean),
         "image_std": list(image.std),

@@ -10,8 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AddedToken, CLIPConfig, CLIPVisionConfig, LlamaConfig
+from transformers import AddedToken, LlamaConfig
 
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json, write_json
@@ -26,19 +25,22 @@ from mminstruct.models.interop.parts import (
     clip_architecture,
     empty_model,
     feature_layer,
+    grown,
     linear_layers,
     read_config,
     read_template,
     read_tokenizer,
+    read_tower_config,
     require_clip,
     require_shapes,
     require_value,
     stored_shapes,
+    tower_plan,
     unread_names,
     write_folder,
     write_template,
 )
-from mminstruct.models.interop.stream import Planned, Source, write
+from mminstruct.models.interop.stream import Source, write
 
 NAME = "llava"
 ARCHITECTURE = "LlavaLlamaForCausalLM"
@@ -111,14 +113,10 @@ def read(
     plan = {ours: source.planned(theirs) for ours, theirs in names.items()}
     elsewhere = [name for name in wanted if name not in names]
     if elsewhere:
-        tower_source = Source(tower)
-        # A whole CLIP model has a text half, which is no business of ours.
-        found = [name for name in tower_source.tensors if not name.startswith(_CLIP_TEXT)]
-        tower_names = keys.match(keys.TOWER, elsewhere, unread, found, str(tower))
-        plan |= {ours: tower_source.planned(theirs) for ours, theirs in tower_names.items()}
+        plan |= tower_plan(elsewhere, unread, tower)
     for name in _HEAD_ROWS:
         if rows and name in plan:
-            plan[name] = _grown(plan[name], rows)
+            plan[name] = grown(plan[name], plan[name].shape[0] + rows)
     require_shapes(plan, wanted, str(folder))
     write_folder(out, parts, plan, max_shard_size)
 
@@ -134,9 +132,6 @@ def _source(folder: Path, base: Path | None) -> Source:
             f"{folder} is a LoRA adapter of {name!r}; give a local folder of that language model with --base"
         )
     return lora.MergedSource(folder, base)
-
-
-_CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 
 
 def _tower_folder(folder: Path, settings: dict[str, Any], given: Path | None) -> Path:
@@ -165,7 +160,7 @@ def _parts(
     connector = choose(settings, "mm_projector_type", "linear", _CONNECTORS, where)
     feature = choose(settings, "mm_vision_select_feature", "patch", _FEATURES, where)
     layer = feature_layer(settings.get("mm_vision_select_layer", -2), "mm_vision_select_layer", where)
-    vision: Any = _tower_config(tower)
+    vision: Any = read_tower_config(tower)
     if settings.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
         raise CheckpointError(
             f"{where}: mm_hidden_size is {settings['mm_hidden_size']}, the tower in {tower} has {vision.hidden_size}"
@@ -201,27 +196,6 @@ def _parts(
         origin=f"{NAME} {folder.resolve().name}",
     )
     return parts, rows
-
-
-def _tower_config(tower: Path) -> CLIPVisionConfig:
-    """The tower's own config, or the half of a whole CLIP's that describes it."""
-    settings = read_config(tower)
-    kind = settings.get("model_type")
-    if kind == "clip_vision_model":
-        return CLIPVisionConfig.from_dict(settings)
-    if kind == "clip":
-        vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
-        return vision
-    raise CheckpointError(f"{tower}/config.json: model_type is {kind!r}; known: 'clip', 'clip_vision_model'")
-
-
-def _grown(planned: Planned, rows: int) -> Planned:
-    def read_grown() -> torch.Tensor:
-        tensor = planned.read()
-        mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
-        return torch.cat([tensor, mean.expand(rows, -1)])
-
-    return Planned((planned.shape[0] + rows, *planned.shape[1:]), planned.dtype, read_grown)
 
 
 def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
