@@ -82,6 +82,16 @@ def test_row_states_its_facts(row):
         ("siglip2-smollm3-3b", "language_model", 3_075_098_624),
         ("llava-1.5-7b", "connector", 20_979_712),
         ("prism-dinosiglip-7b", "language_model", 6_738_415_616),
+        # Llama 7B and 65B, with as many rows more in embeddings and head as tokens were added.
+        ("idefics-9b", "language_model", 6_738_415_616 + 2 * 2 * 4096),
+        ("idefics-9b-instruct", "language_model", 6_738_415_616 + 2 * 3 * 4096),
+        ("idefics-80b", "language_model", 65_285_660_672 + 2 * 2 * 8192),
+        ("open-flamingo-9b-llama", "language_model", 6_738_415_616 + 2 * 3 * 4096),
+        # CLIP ViT-L/14's 303,179,776 without the norm behind its last layer.
+        ("open-flamingo-4b", "vision_encoder", 303_179_776 - 2 * 1024),
+        # With 2 * 50,280 * 2,560 numbers of embeddings and head, all in float32, and 32 masks of 2048 * 2048 bytes these
+        # are the 5.01 GB of the published checkpoint.pt.
+        ("open-flamingo-4b", "connector", 960_763_936),
         # timm's 303,715,328 (DINOv2 ViT-L/14, registers) and 412,987,248 (SigLIP So400m/14) at 384 px, each without
         # its last block (12,598,272 and 15,239,504) and final norm (2,048 and 2,304), which layer -2 does not read.
         ("prism-dinosiglip-7b", "vision_encoder", 688_860_448),
