@@ -41,7 +41,8 @@ def save(
         RunError: the folder exists and is not empty.
     """
     with new_folder(Path(folder)) as temporary:
-        model.save_pretrained(temporary, state_dict=state_dict)
+        # By the names that the model has; transformers would give parts back those of its own former versions.
+        model.save_pretrained(temporary, state_dict=state_dict, save_original_format=False)
         processor.save(temporary)
 
 

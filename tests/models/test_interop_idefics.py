@@ -397,8 +397,17 @@ def row(**changes):
     return content
 
 
-def test_a_model_made_here_is_exported(tmp_path):
-    checkpoint.save(tmp_path / "ours", *mminstruct.create(row(connector__options__resampler=None)))
+def test_the_text_around_a_picture_stays_whatever_the_template(saved, tmp_path):
+    import_checkpoint(saved, tmp_path / "ours", chat_template="plain")
+    _, processor = mminstruct.load(tmp_path / "ours")
+    sample = processor.prompt(make.conversation("What?", images=2), [picture(1), picture(2)])
+    spelled = processor.tokenizer.convert_ids_to_tokens(sample["input_ids"])
+    assert spelled == ["<s>", FAKE, "<image>", FAKE, "<image>", FAKE]
+
+
+@pytest.mark.parametrize("changes", [{"connector__options__resampler": None}, {"vision_encoder__layer": -2}], ids=str)
+def test_a_model_made_here_is_exported(tmp_path, changes):
+    checkpoint.save(tmp_path / "ours", *mminstruct.create(row(**changes)))
     export_checkpoint(tmp_path / "ours", tmp_path / "back", "hf-idefics")
     assert_same(*mminstruct.load(tmp_path / "ours"), reload(tmp_path / "back"))
 

@@ -168,6 +168,25 @@ def test_the_file_itself_and_buffers_of_old_versions(kind, fixture, saved, tmp_p
     assert not verify(tmp_path / "ours").problems
 
 
+@torch.no_grad()
+def test_a_checkpoint_that_holds_the_frozen_layers_too(kind, fixture, saved, tmp_path):
+    """Then of the language model's folder only the description and the tokenizer are needed."""
+    ours, _ = load(saved, tmp_path)
+    layers = f"{LAYERS[kind]}."
+    whole = part(fixture, "checkpoint")
+    for name, tensor in part(fixture, "base").items():
+        number, _, rest = name.removeprefix(layers).partition(".")
+        inside = f"{layers}{number}.decoder_layer.{rest}" if name.startswith(layers) else name
+        whole.setdefault(f"lang_encoder.{inside}", tensor)
+    if kind == "llama":
+        whole["lang_encoder.lm_head.weight"] = ours.get_output_embeddings().weight.half()
+    torch.save(whole, saved / "checkpoint.pt")
+    (saved / "base" / make.WEIGHTS).unlink()
+    import_checkpoint(saved, tmp_path / "again", **given(saved))
+    again = mminstruct.load(tmp_path / "again", dtype=torch.float32)[0]
+    assert all(torch.equal(one, two) for one, two in zip(ours.parameters(), again.parameters(), strict=True))
+
+
 def test_a_base_saved_by_the_transformers_of_today(kind, saved, tmp_path):
     AutoModelForCausalLM.from_pretrained(saved / "base").save_pretrained(saved / "base")
     load(saved, tmp_path)

@@ -89,8 +89,8 @@ def test_row_states_its_facts(row):
         ("open-flamingo-9b-llama", "language_model", 6_738_415_616 + 2 * 3 * 4096),
         # CLIP ViT-L/14's 303,179,776 without the norm behind its last layer.
         ("open-flamingo-4b", "vision_encoder", 303_179_776 - 2 * 1024),
-        # With 2 * 50,280 * 2,560 numbers of embeddings and head, all in float32, and 32 masks of 2048 * 2048 bytes these
-        # are the 5.01 GB of the published checkpoint.pt.
+        # With 2 * 50,280 * 2,560 numbers of embeddings and head, all in float32, and 32 masks of 2048 * 2048 bytes
+        # these are the 5.01 GB of the published checkpoint.pt.
         ("open-flamingo-4b", "connector", 960_763_936),
         # timm's 303,715,328 (DINOv2 ViT-L/14, registers) and 412,987,248 (SigLIP So400m/14) at 384 px, each without
         # its last block (12,598,272 and 15,239,504) and final norm (2,048 and 2,304), which layer -2 does not read.
@@ -153,3 +153,14 @@ def test_rows_that_are_each_others_base_are_an_error(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nbase: {tmp_path / base}.yaml\n")
     with pytest.raises(ConfigError, match="is, through its base, its own base"):
         read_row(tmp_path / "one.yaml")
+
+
+def test_a_row_gives_its_tokenizer_what_the_template_needs():
+    row = read_row("nano")[0].model_dump(mode="json") | {"chat_template": {"name": "open_flamingo"}}
+    with pytest.raises(ConfigError, match="which its tokenizer splits into"):
+        mminstruct.create(row)
+    row["tokenizer"] |= {"added_tokens": ["<|endofchunk|>", "<PAD>"], "pad_token": "<PAD>"}
+    model, processor = mminstruct.create(row)
+    end, pad = processor.tokenizer.convert_tokens_to_ids(["<|endofchunk|>", "<PAD>"])
+    assert pad == end + 1 == processor.tokenizer.pad_token_id == len(processor.tokenizer) - 1
+    assert end in model.generation_config.eos_token_id

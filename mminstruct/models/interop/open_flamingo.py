@@ -3,6 +3,7 @@
     perceiver.*                                        connector.resampler
     lang_encoder.<layers>.N.gated_cross_attn_layer.*   connector.blocks.K, K counting the layers N that have one
     lang_encoder.<embeddings>                          the embeddings, as many rows as the tokenizer has tokens
+    lang_encoder.<layers>.N.decoder_layer.*            the language model's own, in files of FSDP only
 
 Facts: `src/flamingo.py`, `src/flamingo_lm.py`, `src/helpers.py`, `src/factory.py`, `train/train_utils.py` of
 mlfoundations/open_flamingo 2.0.1. Keys and values lie in one tensor there. The tower's last layer is read, patches only
@@ -265,7 +266,16 @@ def _trained_plan(
         f"language_model.{names.embeddings}": f"lang_encoder.{names.embeddings}",
     }
     head = {_HEAD: f"lang_encoder.{names.head}"}
-    layouts = (keys.Layout("head elsewhere", beginnings), keys.Layout("head in the file", {**beginnings, **head}))
+    # FSDP's state dict has the frozen layers as well (`save_checkpoint`, `train/train_utils.py`).
+    frozen = {
+        f"language_model.{names.layers}.{number}.": f"lang_encoder.{names.layers}.{number}.decoder_layer."
+        for number in range(model.config.text_config.num_hidden_layers)
+    }
+    layouts = (
+        keys.Layout("head elsewhere", beginnings),
+        keys.Layout("head in the file", {**beginnings, **head}),
+        keys.Layout("the whole language model", {**beginnings, **head, **frozen, "language_model.": "lang_encoder."}),
+    )
     buffers = {
         f"lang_encoder.{names.layers}.{number}.decoder_layer.{buffer}"
         for number in range(model.config.text_config.num_hidden_layers)
@@ -284,6 +294,8 @@ def _trained_plan(
 
 def _base_plan(model: VisionLanguageModel, missing: list[str], names: _Names, base: Path) -> dict[str, Planned]:
     """What the checkpoint does not hold of the language model."""
+    if not missing:
+        return {}
     source = Source(base)
     unread = [embedding_name(model), _HEAD + "weight"] + [
         f"language_model.{names.layers}.{number}.{buffer}"
