@@ -8,7 +8,7 @@ QUICKSTART := runs/quickstart
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages quickstart demo test lint format lock clean
+.PHONY: help setup system-packages quickstart demo test lint format docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ lint: setup ## check style, formatting and types
 format: setup ## mend style and formatting in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## renew the pages that are generated (docs/zoo.md)
+	$(BIN)/mminstruct zoo docs --out docs/zoo.md
 
 # Pins for Linux and macOS and every Python from 3.11 on in one file. Versions stay unless they must move;
 # ARGS=--upgrade moves all, ARGS="--upgrade-package NAME" one. No annotations: `uv pip tree` says what needs what.

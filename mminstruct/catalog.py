@@ -1,8 +1,8 @@
 """Finds the content folders' entries by listing them: a new file is a new entry, nothing is registered by hand.
 
-Content is what has a proper name: zoo rows (`model_zoo/*.yaml`), builders (`data_builders/*.py`), recipes
-(`train/recipes/*.yaml`) and benchmarks (`eval/*.py`). Names are file stems with `-` for `_`. The library never imports
-content by name; it asks here, and a path to a file of one's own works wherever a name does.
+Content is what has a proper name: zoo rows (`model_zoo/*.yaml`) and their parts, builders (`data_builders/*.py`),
+recipes (`train/recipes/*.yaml`) and benchmarks (`eval/*.py`). Names are file stems with `-` for `_`. The library never
+imports content by name; it asks here, and a path to a file of one's own works wherever a name does.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ class Kind:
 
 
 MODEL = Kind("model", "mminstruct.model_zoo", "", ".yaml", "mminstruct zoo list")
+ENCODER = Kind(
+    "vision encoder", "mminstruct.model_zoo", "parts/vision_encoders", ".yaml", "ls model_zoo/parts/vision_encoders"
+)
+LANGUAGE_MODEL = Kind(
+    "language model", "mminstruct.model_zoo", "parts/language_models", ".yaml", "ls model_zoo/parts/language_models"
+)
 BUILDER = Kind("builder", "mminstruct.data_builders", "", ".py", "mminstruct build list")
 RECIPE = Kind("recipe", "mminstruct.train", "recipes", ".yaml", "mminstruct train --list")
 DEEPSPEED = Kind("DeepSpeed config", "mminstruct.train", "deepspeed", ".json", "ls train/deepspeed")

@@ -42,13 +42,16 @@ class EncodedPrompt:
         return sum(label != IGNORE for label in self.labels)
 
 
-def encode(pieces: Sequence[Piece], tokenizer: Any, start_token: bool = True) -> EncodedPrompt:
+def encode(
+    pieces: Sequence[Piece], tokenizer: Any, start_token: bool = True, start_behind_images: bool = False
+) -> EncodedPrompt:
     """Token ids and labels of a rendered prompt.
 
     Args:
         pieces: from `ChatTemplate.render`.
         tokenizer: a fast transformers tokenizer (one that knows character offsets).
         start_token: begin with the token that the tokenizer puts in front of a text by itself, if it does so.
+        start_behind_images: put that token behind the images that the prompt begins with.
 
     Raises:
         ConfigError: the tokenizer is a slow one.
@@ -58,11 +61,12 @@ def encode(pieces: Sequence[Piece], tokenizer: Any, start_token: bool = True) ->
             f"{type(tokenizer).__name__} gives no character offsets; use its fast version (tokenizer.json)"
         )
     encoded = EncodedPrompt()
-    if start_token:
-        encoded.input_ids += _start_ids(tokenizer)
-        encoded.labels += [IGNORE] * len(encoded.input_ids)
+    start = _start_ids(tokenizer) if start_token else []
     stretch: list[Piece] = []
     for piece in pieces:
+        if not start_behind_images or (piece.image is None and piece.text):
+            _append_start(encoded, start)
+            start = []
         if piece.image is None:
             stretch.append(piece)
             continue
@@ -71,8 +75,14 @@ def encode(pieces: Sequence[Piece], tokenizer: Any, start_token: bool = True) ->
         encoded.input_ids.append(IMAGE)
         encoded.labels.append(IGNORE)
         encoded.images.append(piece.image)
+    _append_start(encoded, start)
     _append(encoded, stretch, tokenizer)
     return encoded
+
+
+def _append_start(encoded: EncodedPrompt, start: Sequence[int]) -> None:
+    encoded.input_ids += start
+    encoded.labels += [IGNORE] * len(start)
 
 
 def _append(encoded: EncodedPrompt, stretch: Sequence[Piece], tokenizer: Any) -> None:

@@ -49,9 +49,11 @@ class ChatTemplate(ABC):
         end: the text that ends an assistant's turn; generation stops there.
         start_token: whether the tokenizer's own beginning-of-sequence token goes in front of the prompt.
         image_format: what stands around the place of each medium, `{}` being the place.
+        start_behind_images: whether images that the prompt begins with stand in front of that token.
     """
 
     start_token = True
+    start_behind_images = False
 
     def __init__(self, config: TemplateConfig, end: str, image_format: str = "{}") -> None:
         self.config = config
@@ -73,7 +75,7 @@ class ChatTemplate(ABC):
     def encode(self, messages: Sequence[Message], tokenizer: Any, generation_prompt: bool = False) -> EncodedPrompt:
         """Token ids and labels of the rendered messages; see `mminstruct.chat_template.encode`."""
         pieces = around_images(self.render(messages, generation_prompt), self.image_format)
-        return encode(pieces, tokenizer, self.start_token)
+        return encode(pieces, tokenizer, self.start_token, self.start_behind_images)
 
 
 def around_images(pieces: Sequence[Piece], image_format: str) -> list[Piece]:
@@ -115,6 +117,7 @@ class RoundsTemplate(ChatTemplate):
     def __init__(self, config: TemplateConfig, rounds: Rounds) -> None:
         super().__init__(config, rounds.end, rounds.image_format)
         self.rounds = rounds
+        self.start_behind_images = rounds.start_behind_images
 
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
         rounds = self.rounds
@@ -165,6 +168,7 @@ class Rounds(Config):
     end: str
     after_end: str = ""
     alternate: bool = True
+    start_behind_images: bool = False
 
 
 def _around(format_text: str, content: list[Piece]) -> list[Piece]:

@@ -10,16 +10,21 @@ import typer
 
 
 def import_model(
-    source: Annotated[Path, typer.Argument(help="A local folder (LLaVA, Idefics), or OpenFlamingo's checkpoint.pt.")],
+    source: Annotated[Path, typer.Argument(help="A local folder (LLaVA, InstructBLIP, Idefics), or checkpoint.pt.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     format_name: Annotated[
-        str | None, typer.Option("--format", help="hf-llava, llava, hf-idefics or open-flamingo; default: as found.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="hf-llava, hf-llava-next, hf-instructblip, llava, hf-idefics, open-flamingo; default: as found.",
+        ),
     ] = None,
     vision_tower: Annotated[
         Path | None, typer.Option(help="llava, open-flamingo: a local folder of the vision tower.")
     ] = None,
     base: Annotated[
-        Path | None, typer.Option(help="llava's LoRA, open-flamingo: a local folder of the language model below it.")
+        Path | None,
+        typer.Option(help="llava's LoRA or projector alone, open-flamingo: a local folder of its language model."),
     ] = None,
     chat_template: Annotated[
         str | None,
@@ -41,7 +46,9 @@ def import_model(
 
 def export_model(
     model: Annotated[Path, typer.Argument(help="A checkpoint folder of this project.")],
-    format_name: Annotated[str, typer.Option("--format", help="hf-llava, llava or hf-idefics.")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="hf-llava, hf-llava-next, hf-instructblip, llava or hf-idefics.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
 ) -> None:
     """Write a checkpoint as transformers' LLaVA or Idefics, or as the original LLaVA's folder.

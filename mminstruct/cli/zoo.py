@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from mminstruct.cli import interop
+from mminstruct.cli import interop, zoo_pages
 
-app = typer.Typer(help="List, show, create, import and export models.", no_args_is_help=True)
+app = typer.Typer(help="List, show, create, import, export and document models.", no_args_is_help=True)
 app.command("import")(interop.import_model)
 app.command("export")(interop.export_model)
 app.command("verify")(interop.verify_model)
+app.command("card")(zoo_pages.card)
+app.command("docs")(zoo_pages.docs)
 
 
 @app.command("list")
@@ -26,19 +28,24 @@ def list_models(
     Example: mminstruct zoo list 'siglip2*'
     """
     from mminstruct import catalog
-    from mminstruct.models.factory import count_parameters, read_row
+    from mminstruct.models import pages
+    from mminstruct.models.factory import read_row
+    from mminstruct.models.sizes import size
 
     rows = []
     for name in catalog.names(catalog.MODEL, pattern):
         row, _ = read_row(name)
+        whole = size(row)
         rows.append(
             {
                 "name": name,
-                "parameters": sum(count_parameters(row).values()),
+                "parameters": whole.total,
+                "image_tokens": whole.image_tokens,
                 "vision_encoder": row.vision_encoder.name,
                 "connector": row.connector.kind,
-                "language_model": row.language_model.name or row.language_model.architecture["model_type"],
-                "licence": row.origin.licence,
+                "language_model": pages.language_model_name(row),
+                "licence": row.licence().title,
+                "commercial_use": row.licence().commercial,
                 "source": row.origin.url,
             }
         )
@@ -48,10 +55,23 @@ def list_models(
     from rich.console import Console
     from rich.table import Column, Table
 
-    table = Table(Column("model", no_wrap=True), "size", "vision encoder, connector, language model", "licence")
+    right = {"justify": "right", "no_wrap": True}
+    table = Table(
+        Column("model", no_wrap=True),
+        Column("size", **right),  # type: ignore[arg-type]
+        Column("tokens", **right),  # type: ignore[arg-type]
+        Column("vision encoder, connector, language model", overflow="fold"),
+        Column("licence", overflow="fold"),
+    )
     for found in rows:
         parts = f"{found['vision_encoder']} + {found['connector']} + {found['language_model']}"
-        table.add_row(str(found["name"]), _size(int(str(found["parameters"]))), parts, str(found["licence"]))
+        table.add_row(
+            str(found["name"]),
+            pages.short(int(str(found["parameters"]))),
+            str(found["image_tokens"]),
+            parts,
+            str(found["licence"]),
+        )
     Console().print(table)
 
 
@@ -68,17 +88,26 @@ def show(
     """
     from mminstruct.models.factory import read_row, skeleton
     from mminstruct.models.memory import estimates
+    from mminstruct.models.sizes import size
 
     row, _ = read_row(model)
-    whole = skeleton(row)
-    counts = whole.parameter_counts()
+    whole, licence = size(row), row.licence()
     facts = {
-        **row.model_dump(mode="json", exclude={"tiny"}),
-        "parameters": counts | {"all": sum(counts.values())},
-        "image_tokens": whole.layout.most_tokens(),
+        **row.model_dump(mode="json", include={"name", "summary"}),
+        "parameters": whole.parameters | {"all": whole.total},
+        "image_tokens": whole.image_tokens,
         "memory_gb": {
-            name: {case: round(value, 3) for case, value in cases.items()} for name, cases in estimates(whole).items()
+            name: {case: round(value, 3) for case, value in cases.items()}
+            for name, cases in estimates(skeleton(row)).items()
         },
+        "licence": {
+            "names": list(licence.names),
+            "binding": list(licence.binding),
+            "terms": list(licence.terms),
+            "commercial_use": licence.commercial,
+            "not_known": [{"what": what, "name": name, "reason": why} for what, name, why in row.unknown()],
+        },
+        **row.model_dump(mode="json", exclude={"tiny", "name", "summary"}),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -114,10 +143,3 @@ def create(
     for part, count in built.parameter_counts().items():
         typer.echo(f"{part}: {count:,} parameters, weights: {processor.config.origins[part]}")
     typer.echo(f"saved: {out}")
-
-
-def _size(parameters: int) -> str:
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if parameters >= unit:
-            return f"{parameters / unit:.1f}{name}"
-    return str(parameters)

@@ -1,7 +1,8 @@
 """Saving and loading a model folder: complete, strict, safetensors only, independent of the folder's name.
 
 A checkpoint folder holds `config.json` and `model*.safetensors` (the model), `generation_config.json`, the tokenizer's
-files and `mminstruct.json` (the processor: image preparation, chat template, image tokens, origins of the weights).
+files and `mminstruct.json` (the processor: image preparation, chat template, image tokens, origins of the weights);
+`instruction_tokenizer/` where the connector reads the question through a tokenizer of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from transformers.initialization import no_init_weights
 from mminstruct.errors import CheckpointError
 from mminstruct.files import new_folder, read_json
 from mminstruct.models.processor import FILE, Processor
-from mminstruct.models.vlm import PARTS, VisionLanguageConfig, VisionLanguageModel
+from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ def save(
         RunError: the folder exists and is not empty.
     """
     with new_folder(Path(folder)) as temporary:
-        # By the names that the model has; transformers would give parts back those of its own former versions.
-        model.save_pretrained(temporary, state_dict=state_dict, save_original_format=False)
+        model.save_pretrained(temporary, state_dict=state_dict)
         processor.save(temporary)
 
 
@@ -72,7 +72,7 @@ def load(
     _fill(model, shards, folder)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     model.to(device=device, dtype=dtype or saved_dtype).eval()  # type: ignore[call-arg]
-    origins = ", ".join(f"{name} (began as {processor.config.origins.get(name, 'unknown')})" for name in PARTS)
+    origins = ", ".join(f"{name} (began as {processor.config.origins.get(name, 'unknown')})" for name in model.parts)
     log.info("loaded all %d tensors of %s: %s", len(model.state_dict()), folder, origins)
     return model, processor
 

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
 from mminstruct.media import FrameSampling
+from mminstruct.models.row_facts import RowFacts
 
 
 class ImageConfig(Config):
@@ -162,6 +163,30 @@ class ConnectorConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class EveryLayer(Config):
+    """Every n-th layer: `every: 2` is the layers 1, 3, 5, ..., counted from 0."""
+
+    every: int = Field(ge=1)
+
+
+class ExpertExtensionConfig(Config):
+    """New experts in the mixture layers of the language model, which stays frozen (MoExtend, arXiv 2408.03511).
+
+    Attributes:
+        layers: which decoder layers, counted from 0: a list, `all`, or `{every: n}`; the last two pass over layers
+            that are no mixture and over the last one, where a picture's token has no reader.
+        experts: new experts, and router columns, a layer.
+        start: `copy` begins as old experts and their columns, the paper's choice; `random` as drawn.
+        calibration: width of the paper's calibration module, a small MLP that shifts the experts' weights; 16 in its
+            code, 0 for none.
+    """
+
+    layers: Literal["all"] | EveryLayer | tuple[int, ...] = "all"
+    experts: int = Field(default=1, ge=1)
+    start: Literal["copy", "random"] = "copy"
+    calibration: int = Field(default=0, ge=0)
+
+
 class OwnParts(Config):
     """The parts that are our own modules, as a checkpoint's `config.json` holds them."""
 
@@ -169,6 +194,7 @@ class OwnParts(Config):
     connector: ConnectorConfig
     tiling: TilingConfig | None = None
     video: VideoConfig = VideoConfig()
+    expert_extension: ExpertExtensionConfig | None = None
 
 
 class LanguageModelConfig(Config):
@@ -179,24 +205,23 @@ class LanguageModelConfig(Config):
     weights: bool = False
 
 
-class TokenizerConfig(Config):
-    """Where the tokenizer comes from: a hub repository, or `folder` (relative to the zoo row's file).
-
-    `added_tokens` are special tokens that it is given, in this order, where it has none of them.
-    """
+class TokenizerSource(Config):
+    """Where a tokenizer comes from: `name`, a hub repository, or `folder` (relative to the zoo row's file)."""
 
     name: str | None = None
     folder: str | None = None
+
+
+class TokenizerConfig(TokenizerSource):
+    """The model's tokenizer.
+
+    `added_tokens` are special tokens that it is given, in this order, where it has none of them; `instruction` is the
+    tokenizer of a connector that reads the question by another (BERT's).
+    """
+
     added_tokens: tuple[str, ...] = ()
     pad_token: str | None = None
-
-
-class Origin(Config):
-    """Who made a model and on which terms."""
-
-    url: str
-    licence: str
-    paper: str | None = None
+    instruction: TokenizerSource | None = None
 
 
 class TinyConfig(Config):
@@ -207,14 +232,15 @@ class TinyConfig(Config):
 
     vision_encoder: dict[str, Any] | list[dict[str, Any]]
     connector: dict[str, Any] = Field(default_factory=dict)
+    expert_extension: dict[str, Any] = Field(default_factory=dict)
     image_size: int = 32
     language_model: dict[str, Any]
 
 
-class ModelRow(Config):
+class ModelRow(RowFacts):
     """One model of the zoo.
 
-    A row's YAML may name a `base`, another row: whatever top-level key it gives stands in place of the base's.
+    A row's YAML may name a `base`, another row, and for encoder and language model a `part`; `compose.py` puts both in.
     """
 
     name: str
@@ -222,11 +248,11 @@ class ModelRow(Config):
     vision_encoder: EncoderConfig
     connector: ConnectorConfig
     language_model: LanguageModelConfig
+    expert_extension: ExpertExtensionConfig | None = None
     tokenizer: TokenizerConfig
     chat_template: TemplateConfig
     tiling: TilingConfig | None = None
     video: VideoConfig = VideoConfig()
-    origin: Origin
     tiny: TinyConfig
 
     @model_validator(mode="after")

@@ -16,10 +16,20 @@ from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, Genera
 from mminstruct import catalog
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.chat_template import get as get_template
-from mminstruct.config import load_yaml, validate
+from mminstruct.config import validate
 from mminstruct.errors import CheckpointError, ConfigError
-from mminstruct.models import encoders
-from mminstruct.models.config import EncoderConfig, FusedConfig, ImageConfig, ModelRow, TilingConfig, TinyConfig
+from mminstruct.models import compose, encoders
+from mminstruct.models.config import (
+    EncoderConfig,
+    ExpertExtensionConfig,
+    FusedConfig,
+    ImageConfig,
+    ModelRow,
+    TilingConfig,
+    TinyConfig,
+    TokenizerConfig,
+    TokenizerSource,
+)
 from mminstruct.models.processor import Processor, ProcessorConfig
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
@@ -35,26 +45,7 @@ def read_row(row: str | Path | dict[str, Any]) -> tuple[ModelRow, Path]:
     if isinstance(row, dict):
         return validate(ModelRow, row, where="model row"), catalog.folder(catalog.MODEL)
     path = catalog.find(catalog.MODEL, str(row))
-    return validate(ModelRow, _with_base(path), where=str(path)), path.parent
-
-
-def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A row's content; where it names a `base`, that row's, with each part that this one gives in place of the base's.
-
-    Raises:
-        ConfigError: a base that does not exist, or rows that are each other's base.
-    """
-    content = load_yaml(path)
-    if "base" not in content:
-        return content
-    if path in above:
-        raise ConfigError(f"{path} is, through its base, its own base; let one of the rows stand by itself")
-    base = catalog.find(catalog.MODEL, str(content.pop("base")))
-    inherited = _with_base(base, (*above, path))
-    folder = inherited.get("tokenizer", {}).get("folder")
-    if folder is not None and base.parent != path.parent:  # it starts from the file that names it
-        inherited["tokenizer"] = {**inherited["tokenizer"], "folder": str(base.parent / folder)}
-    return inherited | content
+    return validate(ModelRow, compose.read(path), where=str(path)), path.parent
 
 
 def create(
@@ -90,27 +81,45 @@ def create(
         text_config=text_config,
         image_token_id=image_token_id,
         **_arrangement(spec),
+        expert_extension=_extension(spec),
     )
     model = VisionLanguageModel(config)
+    instruction = _instruction_tokenizer(spec, folder)
     readable = spec.connector.options.get("instruction_vocabulary", 0)
-    if readable and len(tokenizer) > readable:
+    asked = tokenizer if instruction is None else instruction
+    if readable and len(asked) > readable:
         raise ConfigError(
             f"model {spec.name!r}: its connector reads instructions of {readable} different tokens, but the tokenizer "
-            f"has {len(tokenizer)}; set instruction_vocabulary to as many"
+            f"has {len(asked)}; set instruction_vocabulary to as many"
         )
     origins = {"vision_encoder": "random", "connector": "random", "language_model": "random"}
     if pretrained:
         _fetch_weights(model, spec, origins)
+    if model.experts is not None:
+        model.experts.start(model.language_model)
+        copied = model.experts.config.start == "copy"
+        origins["experts"] = "copies of the language model's experts" if copied else "random"
     model.to(dtype=dtype)  # type: ignore[call-arg]
-    processor = Processor(tokenizer, processor_config(model, spec.vision_encoder.image, spec.chat_template, origins))
+    own = instruction is not None
+    described = processor_config(model, spec.vision_encoder.image, spec.chat_template, origins, own)
+    processor = Processor(tokenizer, described, instruction)
     model.generation_config = generation_config(processor, where=f"model {spec.name!r}")
     return model, processor
 
 
 def processor_config(
-    model: VisionLanguageModel, image: ImageConfig, template: TemplateConfig, origins: dict[str, str]
+    model: VisionLanguageModel,
+    image: ImageConfig,
+    template: TemplateConfig,
+    origins: dict[str, str],
+    own_instruction_tokenizer: bool = False,
 ) -> ProcessorConfig:
-    """What a processor has to know of its model."""
+    """What a processor has to know of its model.
+
+    Raises `ConfigError` for an instruction tokenizer and a connector that reads no instruction.
+    """
+    if own_instruction_tokenizer and model.connector.reads != "ids":
+        raise ConfigError("tokenizer.instruction is for a connector that reads ids of its own (q_former); drop it")
     layout = model.layout
     return ProcessorConfig(
         image=image,
@@ -120,6 +129,7 @@ def processor_config(
         tiling=layout.tiling,
         video=layout.video,
         reads_instruction=model.connector.reads != "nothing",
+        own_instruction_tokenizer=own_instruction_tokenizer,
         chat_template=template,
         origins=origins,
     )
@@ -153,18 +163,23 @@ def skeleton(spec: ModelRow) -> VisionLanguageModel:
         text_config=dict(spec.language_model.architecture),
         image_token_id=0,
         **_arrangement(spec),
+        expert_extension=_extension(spec),
     )
     with torch.device("meta"):
         return VisionLanguageModel(config)
 
 
-def count_parameters(spec: ModelRow) -> dict[str, int]:
-    """Parameters of each part of a row."""
-    return skeleton(spec).parameter_counts()
+def _extension(spec: ModelRow) -> dict[str, Any] | None:
+    return spec.expert_extension.model_dump(mode="json") if spec.expert_extension else None
 
 
 def _miniature(spec: ModelRow) -> ModelRow:
     language_model = {**spec.language_model.architecture, **spec.tiny.language_model}
+    extension = spec.expert_extension
+    if extension is not None:
+        extension = validate(
+            ExpertExtensionConfig, {**extension.model_dump(), **spec.tiny.expert_extension}, "tiny.expert_extension"
+        )
     return spec.model_copy(
         update={
             "vision_encoder": _small_encoder(spec.vision_encoder, spec.tiny),
@@ -172,10 +187,19 @@ def _miniature(spec: ModelRow) -> ModelRow:
                 update={"options": {**spec.connector.options, **spec.tiny.connector}}
             ),
             "language_model": spec.language_model.model_copy(update={"architecture": language_model}),
-            "tokenizer": read_row(_OWN_TOKENIZER)[0].tokenizer,
+            "expert_extension": extension,
+            "tokenizer": _small_tokenizer(spec),
             "tiling": _small_tiling(spec),
         }
     )
+
+
+def _small_tokenizer(spec: ModelRow) -> TokenizerConfig:
+    """The package's own, for the instruction as well where the row has two."""
+    own = read_row(_OWN_TOKENIZER)[0].tokenizer
+    if spec.tokenizer.instruction is None:
+        return own
+    return own.model_copy(update={"instruction": TokenizerSource(name=own.name, folder=own.folder)})
 
 
 def _small_tiling(spec: ModelRow) -> TilingConfig | None:
@@ -207,14 +231,27 @@ def _small_encoder(encoder: EncoderConfig, tiny: TinyConfig) -> EncoderConfig:
     return encoder.model_copy(update={"towers": tuple(small), "image": image})
 
 
-def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
-    if (spec.tokenizer.name is None) == (spec.tokenizer.folder is None):
+def _read_tokenizer(spec: ModelRow, tokenizer: TokenizerSource, folder: Path) -> PreTrainedTokenizerBase:
+    if (tokenizer.name is None) == (tokenizer.folder is None):
         raise ConfigError(f"model {spec.name!r}: give the tokenizer either a name or a folder")
-    source = spec.tokenizer.name or str(folder / str(spec.tokenizer.folder))
+    source = tokenizer.name or str(folder / str(tokenizer.folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"model {spec.name!r}: the tokenizer {source} cannot be read: {error}") from None
+
+
+def _instruction_tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase | None:
+    if spec.tokenizer.instruction is None:
+        return None
+    tokenizer = _read_tokenizer(spec, spec.tokenizer.instruction, folder)
+    if tokenizer.pad_token is None:
+        raise ConfigError(f"model {spec.name!r}: the tokenizer of the instruction has no padding token")
+    return tokenizer
+
+
+def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer = _read_tokenizer(spec, spec.tokenizer, folder)
     added = [AddedToken(token, special=True, normalized=False) for token in spec.tokenizer.added_tokens]
     tokenizer.add_tokens(added, special_tokens=True)
     if spec.tokenizer.pad_token is not None:

@@ -30,6 +30,7 @@ from mminstruct.models.image import Prepared, prepare
 from mminstruct.models.layout import Layout, Medium
 
 FILE = "mminstruct.json"
+INSTRUCTION_TOKENIZER = "instruction_tokenizer"  # a folder in a checkpoint's
 
 # A picture or a video as it was opened, or as `Processor.prepare` has made it ready.
 Picture = Image.Image | Video | Prepared
@@ -42,6 +43,8 @@ class ProcessorConfig(Config):
         image_tokens: N, the vectors that the model's encoder and connector make of a picture of `image.size`.
         in_prompt: whether they stand in the prompt; otherwise a picture takes one place there.
         reads_instruction: whether the connector is told what is asked about an image.
+        own_instruction_tokenizer: whether that is tokenised by a tokenizer of its own (InstructBLIP's Q-Former is a
+            BERT and reads BERT's), special tokens and all; otherwise by the model's, without special tokens.
         origins: where each part's weights first came from.
     """
 
@@ -53,6 +56,7 @@ class ProcessorConfig(Config):
     tiling: TilingConfig | None = None
     video: VideoConfig = VideoConfig()
     reads_instruction: bool = False
+    own_instruction_tokenizer: bool = False
     chat_template: TemplateConfig
     origins: dict[str, str] = Field(default_factory=dict)
 
@@ -64,17 +68,27 @@ class Processor:
         config: everything but the tokenizer; saved with the checkpoint.
         template: the chat template, one object for training, evaluation and chat.
         layout: how many places a picture or a video takes.
+        instruction_tokenizer: the one that the connector's instruction has to itself, where it has one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ProcessorConfig) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: ProcessorConfig,
+        instruction_tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        if config.own_instruction_tokenizer != (instruction_tokenizer is not None):
+            raise ValueError("give an instruction tokenizer exactly where own_instruction_tokenizer is true")
         self.tokenizer = tokenizer
+        self.instruction_tokenizer = instruction_tokenizer
         self.config = config
         self.template = get_template(config.chat_template, tokenizer)
         self.layout = Layout(config.image.size, config.image_tokens, config.tiling, config.video, config.in_prompt)
 
     def with_template(self, template: TemplateConfig) -> Processor:
         """The same processor with another chat template, for a stage of training that has its own."""
-        return Processor(self.tokenizer, self.config.model_copy(update={"chat_template": template}))
+        config = self.config.model_copy(update={"chat_template": template})
+        return Processor(self.tokenizer, config, self.instruction_tokenizer)
 
     # ---- one sample ------------------------------------------------------------------------------------------------
 
@@ -132,11 +146,19 @@ class Processor:
     def _instructions(self, conversation: Conversation, tiles: Sequence[int]) -> dict[str, torch.Tensor]:
         """`instruction_ids` and `instruction_mask` `[T, L']`: for each tile of a medium the text of its turn."""
         texts = [m.text for m in conversation.messages for part in m.content if not isinstance(part, TextPart)]
-        tokens = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        own = self.instruction_tokenizer
+        tokenizer = self.tokenizer if own is None else own
+        tokens = [tokenizer(text, add_special_tokens=own is not None)["input_ids"] for text in texts]
+        longest = max(map(len, tokens))
+        if own is not None and longest > own.model_max_length:
+            raise DataError(
+                f"conversation {conversation.id!r}: an instruction has {longest} tokens, the connector reads at most "
+                f"{own.model_max_length}; shorten the turn that holds the picture"
+            )
         # A turn may be a picture and nothing else; attention needs something to look at.
-        ids = [torch.tensor(found or [self.tokenizer.pad_token_id]) for found in tokens]
+        ids = [torch.tensor(found or [tokenizer.pad_token_id]) for found in tokens]
         repeated = [one for one, count in zip(ids, tiles, strict=True) for _ in range(count)]
-        return _padded_instructions(repeated, self.tokenizer.pad_token_id)
+        return _padded_instructions(repeated, tokenizer.pad_token_id)
 
     def prepare(self, picture: Picture) -> Prepared:
         """Pixels for the encoder; what is prepared already stays as it is."""
@@ -173,7 +195,8 @@ class Processor:
             for ids, mask in zip(sample["instruction_ids"], sample["instruction_mask"], strict=True)
         ]
         if asked:
-            batch |= _padded_instructions(asked, pad)
+            own = self.instruction_tokenizer
+            batch |= _padded_instructions(asked, pad if own is None else own.pad_token_id)
         return batch
 
     def _single(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -201,6 +224,8 @@ class Processor:
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files and `mminstruct.json` into a folder."""
         self.tokenizer.save_pretrained(folder)
+        if self.instruction_tokenizer is not None:
+            self.instruction_tokenizer.save_pretrained(folder / INSTRUCTION_TOKENIZER)
         write_json(folder / FILE, self.config.model_dump(mode="json"))
 
     @classmethod
@@ -211,7 +236,12 @@ class Processor:
                 f"{folder} holds no {FILE}; it is no mminstruct checkpoint, or an incomplete copy of one"
             )
         config = validate(ProcessorConfig, read_json(folder / FILE), where=str(folder / FILE))
-        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config)
+        instruction = None
+        if config.own_instruction_tokenizer:
+            if not (folder / INSTRUCTION_TOKENIZER).is_dir():
+                raise CheckpointError(f"{folder} holds no {INSTRUCTION_TOKENIZER}; the checkpoint is incomplete")
+            instruction = AutoTokenizer.from_pretrained(folder / INSTRUCTION_TOKENIZER, local_files_only=True)
+        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config, instruction)
 
 
 def _padded_instructions(ids: Sequence[torch.Tensor], pad: int) -> dict[str, torch.Tensor]:

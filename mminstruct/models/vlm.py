@@ -26,12 +26,14 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from mminstruct.config import validate
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.models import connectors, encoders
-from mminstruct.models.config import OwnParts
+from mminstruct.models.config import ExpertExtensionConfig, OwnParts
 from mminstruct.models.connectors import GatedCrossAttention, Instruction
 from mminstruct.models.cross_attention import KEYWORD, Sights, decoder_layers, sights
+from mminstruct.models.experts import PLACES, ExpertExtension
 from mminstruct.models.layout import Layout, Medium
 
-PARTS = ("vision_encoder", "connector", "language_model")
+# What a model may consist of; `VisionLanguageModel.parts` says what one does.
+PARTS = ("vision_encoder", "connector", "language_model", "experts")
 
 
 class VisionLanguageConfig(PreTrainedConfig):
@@ -49,6 +51,7 @@ class VisionLanguageConfig(PreTrainedConfig):
         image_token_id: int | None = None,
         tiling: dict[str, Any] | None = None,
         video: dict[str, Any] | None = None,
+        expert_extension: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -59,6 +62,7 @@ class VisionLanguageConfig(PreTrainedConfig):
         self.image_token_id = image_token_id
         self.tiling = tiling
         self.video = video or {}
+        self.expert_extension = expert_extension
         if text_config is not None:
             kwargs["tie_word_embeddings"] = text_config.tie_word_embeddings
         super().__init__(**kwargs)
@@ -69,6 +73,7 @@ def own_parts(config: VisionLanguageConfig, where: str) -> OwnParts:
     own = {
         "vision_encoder": config.vision_encoder or {},
         "connector": config.connector or {},
+        "expert_extension": config.expert_extension,
         "tiling": config.tiling,
         "video": config.video,
     }
@@ -82,10 +87,13 @@ class VisionLanguageOutput(CausalLMOutputWithPast):
     Attributes:
         auxiliary_loss: what the connector adds to the mean loss of a token; None for most connectors.
         sights: what was seen beside the prompt, for the tokens that come next; None for connectors in the prompt.
+        aux_loss, router_logits: transformers' own, of language models that are mixtures.
     """
 
     auxiliary_loss: torch.Tensor | None = None
     sights: Sights | None = None
+    aux_loss: torch.Tensor | None = None
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 class VisionLanguageModel(PreTrainedModel, GenerationMixin):
@@ -116,6 +124,9 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             self.connector.add_newline()
         if isinstance(self.connector, GatedCrossAttention):
             self.connector.attach(decoder_layers(self.language_model))
+        self.experts: ExpertExtension | None = None
+        if parts.expert_extension is not None:
+            self.extend(parts.expert_extension)
         self.post_init()
 
     def init_weights(self) -> None:
@@ -136,6 +147,14 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             if before is not None and after is not None and before.dtype != after.dtype:
                 module._buffers[name] = before.to(after.device)
         return self
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """As in transformers, but tensors keep the names and shapes that the modules have.
+
+        transformers would write a mixture expert by expert, as its first release did; neither `checkpoint.load` nor a
+        run that resumes reads that back.
+        """
+        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
 
     # ---- what transformers asks of a model -------------------------------------------------------------------------
 
@@ -318,6 +337,8 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
                     instruction = Instruction(instruction_ids, instruction_mask)
                 seen = None if media is None else [Medium(*row) for row in media.tolist()]
                 inputs_embeds, auxiliary_loss, sights = self.embed(input_ids, pixel_values, instruction, seen)
+            if self.experts is not None:
+                kwargs[PLACES] = input_ids == self.config.image_token_id
         if sights is not None:
             kwargs[KEYWORD] = sights
         output = self.language_model(
@@ -334,25 +355,42 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of `PARTS` that this model has."""
+        return tuple(name for name in PARTS if name != "experts" or self.experts is not None)
+
     def part(self, name: str) -> torch.nn.Module:
-        """One of `PARTS`."""
-        return {
-            "vision_encoder": self.vision_encoder,
-            "connector": self.connector,
-            "language_model": self.language_model,
-        }[name]
+        """One of `parts`. Raises `ConfigError` for one that this model does not have."""
+        if name not in self.parts:
+            raise ConfigError(f"this model has no part called {name!r}, only {', '.join(self.parts)}")
+        module: torch.nn.Module = getattr(self, name)
+        return module
+
+    def extend(self, extension: ExpertExtensionConfig) -> None:
+        """Add new experts to the language model's mixture layers; a checkpoint holds and rebuilds them from then on.
+
+        Raises:
+            ConfigError: there are some already, or the language model has no mixture layer where they should be.
+        """
+        if self.experts is not None:
+            raise ConfigError("this model has new experts already; extend the one that it was made of")
+        self.experts = ExpertExtension(self.language_model, extension).to(
+            device=self.language_model.device, dtype=self.language_model.dtype
+        )
+        self.config.expert_extension = extension.model_dump(mode="json")
 
     def train(self, mode: bool = True) -> VisionLanguageModel:
         """As in torch, but a part that is wholly frozen stays in evaluation mode: no dropout in a frozen tower."""
         super().train(mode)
-        for name in PARTS:
+        for name in self.parts:
             if not any(p.requires_grad for p in self.part(name).parameters()):
                 self.part(name).eval()
         return self
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters of each part, shared ones counted once."""
-        return {name: sum(p.numel() for p in self.part(name).parameters()) for name in PARTS}
+        return {name: sum(p.numel() for p in self.part(name).parameters()) for name in self.parts}
 
 
 AutoConfig.register(VisionLanguageConfig.model_type, VisionLanguageConfig)

@@ -37,7 +37,7 @@ from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
 from mminstruct.models.factory import create
 from mminstruct.models.processor import Processor
-from mminstruct.models.vlm import PARTS, VisionLanguageModel
+from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training import objectives
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
 from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
@@ -74,6 +74,9 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     transformers.utils.logging.disable_progress_bar()
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
+    for stage in recipe.stages:
+        for part in stage.train:
+            model.part(part)  # refuses one that the model does not have, before anything is built
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
@@ -116,9 +119,9 @@ def _without_worker_traceback(error: MminstructError) -> MminstructError:
 
 def freeze(model: VisionLanguageModel, train_parts: list[str]) -> dict[str, int]:
     """Let the named parts learn and no other; returns how many parameters of each part do."""
-    for name in PARTS:
+    for name in model.parts:
         model.part(name).requires_grad_(name in train_parts)
-    return {name: sum(p.numel() for p in model.part(name).parameters() if p.requires_grad) for name in PARTS}
+    return {name: sum(p.numel() for p in model.part(name).parameters() if p.requires_grad) for name in model.parts}
 
 
 def environment() -> dict[str, Any]:

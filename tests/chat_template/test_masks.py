@@ -43,7 +43,61 @@ CASES = [
     ("chatml", ["What?", "a<|im_end|>b", "And?", ""], ["a<|im_end|>b<|im_end|>", "<|im_end|>"]),
     ("idefics", ["What?", "blue", "And?", "red"], [" blue<end_of_utterance>", " red<end_of_utterance>"]),
     ("open_flamingo", ["What?", " blue", "And?", "red"], [" blue<|endofchunk|>", "red<|endofchunk|>"]),
+    ("llama_3", ["What?", "blue", "And?", "red"], ["blue<|eot_id|>", "red<|eot_id|>"]),
+    ("gemma", ["What?", "blue", "And?", "red"], ["blue<end_of_turn>", "red<end_of_turn>"]),
+    ("phi_3", ["What?", "blue", "And?", "red"], ["blue<|end|>", "red<|end|>"]),
+    ("mistral", ["What?", "blue", "And?", "red"], [" blue</s>", " red</s>"]),
+    ("mpt", ["What?", "blue"], ["blue<|im_end|>"]),
+    ("phi_2", ["What?", "blue", "And?", "red"], [" blue<|endoftext|>", " red<|endoftext|>"]),
+    ("in_out", ["What?", "blue", "And?", "red"], [" blue</s>", " red</s>"]),
+    ("question_answer", ["What?", "blue"], [" blue\n"]),
+    ("instructblip", ["What?", "blue"], [" blue</s>"]),
 ]
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+)
+MPT = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers."
+# The whole text of one turn and the opening of the next, as the original project writes it, behind a system text "S"
+# where it has a place for one.
+TEXTS = {
+    "llama_3": (
+        "<|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nQ<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nR<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
+    "gemma": (
+        "<start_of_turn>user\nS\n\nQ<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n"
+        "<start_of_turn>user\nR<end_of_turn>\n<start_of_turn>model\n"
+    ),
+    "phi_3": "<|system|>\nS<|end|>\n<|user|>\nQ<|end|>\n<|assistant|>\nA<|end|>\n<|user|>\nR<|end|>\n<|assistant|>\n",
+    "mistral": "[INST] S\n\nQ[/INST] A</s>[INST] R[/INST]",
+    "mpt": (
+        "<|im_start|>system\nS<|im_end|><|im_start|>user\nQ<|im_end|><|im_start|>assistant\nA<|im_end|>"
+        "<|im_start|>user\nR<|im_end|><|im_start|>assistant\n"
+    ),
+    "phi_2": "S USER: Q ASSISTANT: A<|endoftext|>USER: R ASSISTANT:",
+}
+WITHOUT_SYSTEM = {
+    "in_out": "In: Q\nOut: A</s>In: R\nOut:",
+    "question_answer": "Question: Q Answer: A\nQuestion: R Answer:",
+    "instructblip": "Q A</s>R",
+    "mpt": f"<|im_start|>system\n{MPT}<|im_end|><|im_start|>user\nQ<|im_end|><|im_start|>assistant\nA<|im_end|>"
+    "<|im_start|>user\nR<|im_end|><|im_start|>assistant\n",
+    "phi_2": f"{VICUNA}USER: Q ASSISTANT: A<|endoftext|>USER: R ASSISTANT:",
+    "llama_3": "<|start_header_id|>user<|end_header_id|>\n\nQ<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nR<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [*TEXTS.items(), *WITHOUT_SYSTEM.items()])
+def test_whole_texts_written_by_hand(name, text, tokenizer):
+    messages = turns("Q", "A", "R")
+    if text == TEXTS.get(name):
+        messages = [Message(role="system", content=[TextPart(text="S")]), *messages]
+    pieces = get(name, tokenizer).render(messages, generation_prompt=True)
+    assert "".join(piece.text for piece in pieces) == text
 
 
 @pytest.mark.parametrize(("name", "texts", "expected"), CASES)
@@ -85,7 +139,7 @@ def test_plain_supervises_caption_and_line_feed(tokenizer):
     assert encoded.labels == [IGNORE] * (len(start) + 1) + caption
 
 
-@pytest.mark.parametrize("name", ["vicuna_v1", "llama_2", "chatml", "idefics"])
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in CASES}))
 def test_generation_prompt_is_what_stands_before_the_first_supervised_token(name, tokenizer):
     template = get(name, tokenizer)
     whole = template.encode(turns("What color?", "blue", images=1), tokenizer)

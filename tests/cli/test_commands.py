@@ -59,6 +59,23 @@ def test_zoo_list_and_show():
     facts = json.loads(out)
     assert facts["connector"]["kind"] == "linear" and facts["origin"]["paper"].startswith("https://")
     assert facts["parameters"]["all"] == sum(v for k, v in facts["parameters"].items() if k != "all")
+    assert facts["licence"]["binding"] == ["Llama-1"] and not facts["licence"]["commercial_use"]
+    assert facts["image_tokens"] == 576 and facts["memory_gb"]["train everything"]["ZeRO-3 on 8"] > 0
+
+
+def test_zoo_list_fits_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, err = call("zoo", "list", "llava-1*")
+    assert code == 0, err
+    assert "llava-1.5-13b" in out and "nano" not in out and max(map(len, out.splitlines())) <= 120
+
+
+def test_zoo_card_and_docs(tmp_path):
+    code, out, err = call("zoo", "card", "nano")
+    assert code == 0 and out.startswith("---\n") and "license: apache-2.0" in out, err
+    code, said, err = call("zoo", "card", "nano", "--out", tmp_path / "README.md")
+    assert code == 0 and "saved:" in said, err
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == out
 
 
 def test_train_list_and_show():

@@ -24,6 +24,7 @@ CASES = [
     ConnectorConfig(kind="linear"),
     ConnectorConfig(kind="mlp"),
     ConnectorConfig(kind="mlp", options={"layers": 3}),
+    ConnectorConfig(kind="mlp", options={"expand": 4}),
     ConnectorConfig(kind="pixel_shuffle", options={"factor": 2}),
     ConnectorConfig(kind="pixel_shuffle", options={"factor": 3, "layers": 2}),
     ConnectorConfig(kind="average_pool", options={"side": 3}),

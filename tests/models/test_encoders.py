@@ -234,6 +234,29 @@ def test_pretrained_transformers_weights_come_from_the_named_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("key", "value"), [("hidden_act", "gelu"), ("layer_norm_eps", 1e-3), ("num_attention_heads", 1)]
+)
+def test_weights_and_what_the_row_says_of_them_must_agree(tmp_path, key, value):
+    """None of these shows in a tensor: unlike weights would load and compute something else."""
+    settings = {name: setting for name, setting in CLIP.items() if name != "model_type"}
+    CLIPVisionModel(CLIPVisionConfig(**settings | {key: value})).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=f"architecture says {key}: .*, but the config of its weights {value!r}"):
+        encoders.build(config("transformers", str(tmp_path), CLIP, layer=-2, weights=True), pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "match"),
+    [
+        ("ViT-B-32", "openai", "'openai' were trained with QuickGELU, the model 'ViT-B-32' is without it"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "trained without QuickGELU, the model .* is with it"),
+    ],
+)
+def test_open_clip_s_weights_and_model_must_agree_on_quick_gelu(name, tag, match):
+    with pytest.raises(ConfigError, match=match):
+        encoders.build(config("open_clip", name, {}, weights=tag), pretrained=True)
+
+
+@pytest.mark.parametrize(
     ("broken", "message"),
     [
         (config("timm", "convnext_ato", {}), "timm has no model 'convnext_ato'. Did you mean 'convnext_atto'"),

@@ -306,6 +306,7 @@ def test_tiles_train_the_newline_and_come_back_from_disk(tiles, tmp_path):
 def test_connectors_that_read_the_question_read_it_for_each_tile(tmp_path):
     (tmp_path / "both.yaml").write_text(
         "name: both\nbase: nano-instruct-q-former\nsummary: Both.\n"
+        "weights: {reason: made for a test}\nreported: {reason: made for a test}\nmeasured: {reason: made for a test}\n"
         "tiling: {resolutions: [[64, 128], [128, 128]], merge: flat}\n"
     )
     model, processor = mminstruct.create(tmp_path / "both.yaml")

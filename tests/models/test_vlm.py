@@ -24,7 +24,7 @@ def nano():
     return mminstruct.create("nano")
 
 
-@pytest.fixture(scope="module", params=mminstruct.list_models("nano*"))
+@pytest.fixture(scope="module", params=[*mminstruct.list_models("nano"), *mminstruct.list_models("nano-*")])
 def any_nano(request):
     """Every connector kind, the ones that read the instruction among them."""
     torch.manual_seed(0)

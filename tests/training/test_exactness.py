@@ -149,7 +149,7 @@ def test_what_must_train_changes_and_the_rest_does_not(workspace, tmp_path, part
         # Five steps: the first has rate zero (warm-up), and residual branches that start at zero hold back the next.
         assert changed == (part in parts), name
     counts = result.trainable["s0"]
-    assert [part for part in PARTS if counts[part]] == [part for part in PARTS if part in parts]
+    assert [part for part in counts if counts[part]] == [part for part in PARTS if part in parts]
 
 
 def test_rates_per_part_reach_the_optimiser(workspace, tmp_path):

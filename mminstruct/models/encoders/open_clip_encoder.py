@@ -24,6 +24,13 @@ class OpenClipEncoder(Tower):
             known = open_clip.list_models()
             if config.name not in known:
                 raise ConfigError(f"open_clip has no model {config.name!r}.{did_you_mean(config.name, known)}")
+            trained_so = bool(open_clip.get_pretrained_cfg(config.name, str(config.weights)).get("quick_gelu", False))
+            if trained_so != _quick_gelu(config.name):
+                raise ConfigError(
+                    f"open_clip: the weights {config.weights!r} were trained {'with' if trained_so else 'without'} "
+                    f"QuickGELU, the model {config.name!r} is {'without' if trained_so else 'with'} it; name the model "
+                    f"{'with' if trained_so else 'without'} '-quickgelu'"
+                )
             whole = open_clip.create_model(config.name, pretrained=str(config.weights))
             self.origin = f"open_clip {config.name}/{config.weights}"
         else:

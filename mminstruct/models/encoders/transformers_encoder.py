@@ -6,7 +6,7 @@ import copy
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, InstructBlipVisionModel, PreTrainedConfig, PreTrainedModel
 
 from mminstruct.errors import ConfigError
 from mminstruct.models.config import TransformersConfig
@@ -18,8 +18,13 @@ _BEHIND_HIDDEN_STATES = {
     "clip_vision_model": ("post_layernorm",),
     "siglip_vision_model": ("post_layernorm", "head"),
     "dinov2": ("layernorm",),
+    "instructblip_vision_model": ("post_layernorm",),
 }
+# Towers that are parts of a larger model in transformers and that `AutoModel` does not list.
+_CLASSES: dict[str, type[PreTrainedModel]] = {"instructblip_vision_model": InstructBlipVisionModel}
 _BEHIND_LAST_OUTPUT = {"clip_vision_model": ("post_layernorm",), "siglip_vision_model": ("head",)}
+# Settings that weights of any values fit.
+_UNSEEN = ("hidden_act", "layer_norm_eps", "num_attention_heads")
 
 
 class TransformersEncoder(Tower):
@@ -39,10 +44,11 @@ class TransformersEncoder(Tower):
         if config.layers:
             deepest, self._layers = self._chosen_layers(settings.num_hidden_layers)
             settings.num_hidden_layers += deepest + 1
-        self.model = AutoModel.from_config(settings, attn_implementation="sdpa")
+        self.model = _build(settings)
         if pretrained and config.weights:
-            whole = type(self.model).from_pretrained(config.name, attn_implementation="sdpa").state_dict()
-            wanted = self.model.state_dict().keys()
+            source = type(self.model).from_pretrained(config.name, attn_implementation="sdpa")
+            _require_described(config.name, settings, source.config)
+            whole, wanted = source.state_dict(), self.model.state_dict().keys()
             self.model.load_state_dict({key: whole[key] for key in wanted}, strict=True)
             self.origin = f"hub {config.name}"
         unread = _BEHIND_HIDDEN_STATES if config.layers else _BEHIND_LAST_OUTPUT
@@ -59,7 +65,7 @@ class TransformersEncoder(Tower):
         shallow = copy.deepcopy(settings)
         shallow.num_hidden_layers = 1  # their number does not depend on the depth, the time does
         with torch.device("meta"):
-            output = AutoModel.from_config(shallow)(torch.zeros(1, 3, size, size)).last_hidden_state
+            output = _build(shallow)(torch.zeros(1, 3, size, size)).last_hidden_state
         return int(output.shape[1]) - (size // self._patch) ** 2
 
     def tokens(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
@@ -71,3 +77,22 @@ class TransformersEncoder(Tower):
     def grid(self, height: int, width: int) -> int:
         grid: int = (height // self._patch) * (width // self._patch)
         return grid
+
+
+def _require_described(name: str, settings: PreTrainedConfig, found: PreTrainedConfig) -> None:
+    """What shows in no tensor's shape must be what the config beside the weights says (QuickGELU or not, for one)."""
+    ours, theirs = settings.to_dict(), found.to_dict()
+    for key in _UNSEEN:
+        if ours.get(key) != theirs.get(key):
+            raise ConfigError(
+                f"the encoder {name!r}: architecture says {key}: {ours.get(key)!r}, but the config of its weights "
+                f"{theirs.get(key)!r}; write that"
+            )
+
+
+def _build(settings: PreTrainedConfig) -> PreTrainedModel:
+    known = _CLASSES.get(settings.model_type)
+    if known is not None:
+        return known._from_config(settings, attn_implementation="sdpa")
+    model: PreTrainedModel = AutoModel.from_config(settings, attn_implementation="sdpa")
+    return model

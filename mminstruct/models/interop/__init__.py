@@ -6,28 +6,41 @@ export_checkpoint("runs/llava", "runs/llava-hf", "hf-llava")
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mminstruct.errors import CheckpointError, ConfigError, did_you_mean
 from mminstruct.files import new_folder, require_new
-from mminstruct.models.interop import hf_llava, idefics, llava, open_flamingo
-from mminstruct.models.interop.parts import open_own, read_config
+from mminstruct.models.interop import hf_instructblip, hf_llava, idefics, llava, open_flamingo
+from mminstruct.models.interop.parts import Opened, open_own, read_config
 from mminstruct.models.interop.stream import MAX_SHARD_SIZE
 from mminstruct.models.interop.verify import Report, verify
 
-FORMATS = (hf_llava.NAME, llava.NAME, idefics.NAME, open_flamingo.NAME)
 # Formats that a folder holds whole, and those that may need a vision tower and a language model from elsewhere.
-_WHOLE = {hf_llava.NAME: hf_llava.read, idefics.NAME: idefics.read}
+_WHOLE: dict[str, Callable[[Path, Path, str | None, int | str], None]] = {
+    **{kind.name: partial(hf_llava.read, kind) for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)},
+    hf_instructblip.NAME: hf_instructblip.read,
+    idefics.NAME: idefics.read,
+}
 _IN_PIECES = {llava.NAME: llava.read, open_flamingo.NAME: open_flamingo.read}
-_WRITERS = {hf_llava.NAME: hf_llava.write_model, llava.NAME: llava.write_model, idefics.NAME: idefics.write_model}
+_WRITERS: dict[str, Callable[[Opened, Path, int | str], None]] = {
+    **{kind.name: partial(hf_llava.write_model, kind) for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)},
+    hf_instructblip.NAME: hf_instructblip.write_model,
+    llava.NAME: llava.write_model,
+    idefics.NAME: idefics.write_model,
+}
+FORMATS = (*_WHOLE, *_IN_PIECES)
 
 # What config.json says of itself: (model_type, architecture). The original's first releases shared the model_type that
 # transformers took later.
 _KINDS = {
-    ("llava", hf_llava.ARCHITECTURE): hf_llava.NAME,
-    ("llava_llama", llava.ARCHITECTURE): llava.NAME,
-    ("llava", llava.ARCHITECTURE): llava.NAME,
+    ("llava", hf_llava.LLAVA.architecture): hf_llava.LLAVA.name,
+    ("llava_next", hf_llava.LLAVA_NEXT.architecture): hf_llava.LLAVA_NEXT.name,
+    ("instructblip", hf_instructblip.ARCHITECTURE): hf_instructblip.NAME,
     ("idefics", idefics.ARCHITECTURE): idefics.NAME,
+    # What training did not save whole (LoRA, a projector alone) keeps the architecture of its language model.
+    **{(kind, name): llava.NAME for kind, names in llava.ARCHITECTURES.items() for name in names},
 }
 
 
@@ -64,8 +77,8 @@ def import_checkpoint(
         source: a local folder, or OpenFlamingo's `checkpoint.pt`.
         format: one of `FORMATS`; default: what the folder's config.json says.
         vision_tower: a local folder of the vision tower, for the formats `llava` and `open-flamingo`.
-        base: a local folder of the language model that a LoRA folder of the format `llava`, or an OpenFlamingo, was
-            trained on.
+        base: a local folder of the language model that a LoRA folder, or a projector alone, of the format `llava`, or
+            an OpenFlamingo, was trained on.
         chat_template: needed where the folder does not say it (`vicuna_v1` for LLaVA-1.5).
         max_shard_size: of one file of weights, which is also what memory holds.
 

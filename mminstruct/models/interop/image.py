@@ -1,4 +1,4 @@
-"""Image preparation: `preprocessor_config.json` of transformers' CLIP and LLaVA processors, read and written."""
+"""Image preparation: `preprocessor_config.json` of the processors of transformers, read and written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ _CLASSES = (
     "LlavaImageProcessor",
     "LlavaImageProcessorFast",
     "LlavaImageProcessorPil",
+    "BlipImageProcessor",
+    "BlipImageProcessorFast",
+    "BlipImageProcessorPil",
 )
+# Those of them that never crop and need not say so.
+_SQUASHING = ("BlipImageProcessor", "BlipImageProcessorFast", "BlipImageProcessorPil")
+# Classes that cut it into tiles as `mminstruct.models.image.cut` does; `do_pad` of theirs pads a batch, no picture.
+_TILING_CLASSES = ("LlavaNextImageProcessor", "LlavaNextImageProcessorFast", "LlavaNextImageProcessorPil")
+# Theirs, where a file leaves the key out.
+_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 # What a file that leaves a key out means: the classes' own defaults.
 _DEFAULTS = {"do_resize": True, "do_rescale": True, "rescale_factor": RESCALE, "do_normalize": True, "do_pad": False}
 
@@ -32,11 +41,32 @@ def read_image(folder: Path, size: int) -> ImageConfig:
     Raises:
         CheckpointError: no file says it, or it says what this project cannot do; names the key.
     """
+    file, settings = _checked(folder, _CLASSES)
+    return _image(settings, size, _resize(file, settings, size))
+
+
+def read_tiled_image(folder: Path, size: int, resolutions: Any) -> ImageConfig:
+    """The same for LLaVA-NeXT's processors, whose tiles are `size` pixels.
+
+    Args:
+        resolutions: the model's, which the processor has to share.
+    """
+    file, settings = _checked(folder, _TILING_CLASSES)
+    pinpoints = settings.get("image_grid_pinpoints", _PINPOINTS)
+    if pinpoints != resolutions:
+        raise CheckpointError(f"{file}: image_grid_pinpoints {pinpoints} are not the model's, {resolutions}")
+    settings["do_pad"] = False
+    _resize(file, settings, size)
+    return _image(settings, size, "squash")
+
+
+def _checked(folder: Path, classes: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
+    """The file and its settings, where they say nothing that this project cannot do."""
     file, settings = read_settings(folder)
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
-    if kind not in _CLASSES:
-        raise CheckpointError(f"{file}: image_processor_type {kind!r} is unknown; known: {', '.join(_CLASSES)}")
-    settings = {**_DEFAULTS, **settings}
+    if kind not in classes:
+        raise CheckpointError(f"{file}: image_processor_type {kind!r} is unknown; known: {', '.join(classes)}")
+    settings = {**_DEFAULTS, **({"do_center_crop": False} if kind in _SQUASHING else {}), **settings}
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if settings[key] is not True:
             raise CheckpointError(f"{file}: {key} is {settings[key]!r}; only true can be read")
@@ -47,11 +77,15 @@ def read_image(folder: Path, size: int) -> ImageConfig:
             raise CheckpointError(f"{file}: the key {key!r} is missing")
     if settings["resample"] not in FILTERS:
         raise CheckpointError(f"{file}: resample {settings['resample']!r} is unknown; known: {sorted(FILTERS)}")
+    return file, settings
+
+
+def _image(settings: dict[str, Any], size: int, resize: Any) -> ImageConfig:
     return ImageConfig(
         size=size,
         mean=tuple(settings["image_mean"]),
         std=tuple(settings["image_std"]),
-        resize=_resize(file, settings, size),
+        resize=resize,
         interpolation=FILTERS[settings["resample"]],  # type: ignore[arg-type]
     )
 
@@ -85,6 +119,20 @@ def read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     if not file.is_file():
         raise CheckpointError(f"{folder} holds no {file.name}; nothing else says how pictures are prepared")
     return file, dict(read_json(file))
+
+
+def tiled_image_settings(image: ImageConfig, resolutions: Any) -> dict[str, Any]:
+    """The content of LLaVA-NeXT's `preprocessor_config.json`."""
+    tile = image_settings(image.model_copy(update={"resize": "crop"}))
+    own = {"image_processor_type": "LlavaNextImageProcessor", "image_grid_pinpoints": resolutions, "do_pad": True}
+    return {**tile, **own}
+
+
+def blip_image_settings(image: ImageConfig) -> dict[str, Any]:
+    """The content of InstructBLIP's `preprocessor_config.json`, which only squashes."""
+    unused = ("do_center_crop", "crop_size", "do_pad")
+    kept = {key: value for key, value in image_settings(image).items() if key not in unused}
+    return {**kept, "image_processor_type": "BlipImageProcessor"}
 
 
 def image_settings(image: ImageConfig) -> dict[str, Any]:

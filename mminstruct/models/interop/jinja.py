@@ -50,8 +50,12 @@ _TEMPLATE = """\
 """
 
 
-def to_jinja(config: TemplateConfig) -> str:
-    """The Jinja template of one of `ROUNDS`."""
+def to_jinja(config: TemplateConfig, image: str = IMAGE_TOKEN) -> str:
+    """The Jinja template of one of `ROUNDS`.
+
+    Args:
+        image: what marks an image; empty for processors that put image tokens in front by themselves.
+    """
     rounds = ROUNDS[config.name]
     system_before, _, system_after = rounds.system_format.partition("{}")
     user_before, _, user_after = rounds.user_format.partition("{}")
@@ -64,7 +68,7 @@ def to_jinja(config: TemplateConfig) -> str:
         "@PLACE_FIRST@": "" if before else "{%- if loop.first -%}{{- system -}}{%- endif -%}",
     }
     strings = {
-        "@IMAGE@": IMAGE_TOKEN,
+        "@IMAGE@": image,
         "@IMAGE_BEFORE@": image_before,
         "@NEIGHBOUR_BEFORE@": "" if image_before == image_after else image_before,
         "@IMAGE_AFTER@": image_after,
@@ -97,4 +101,6 @@ def from_jinja(text: str | None) -> TemplateConfig | None:
         config = TemplateConfig.model_validate_json(text.partition("\n")[0].removeprefix(_BEGIN).removesuffix(_END))
     except ValidationError:
         return None
-    return config if config.name in ROUNDS and to_jinja(config) == text else None
+    if config.name not in ROUNDS:
+        return None
+    return config if text in (to_jinja(config), to_jinja(config, image="")) else None

@@ -12,6 +12,7 @@ from mminstruct.errors import CheckpointError
 
 EMBEDDINGS = "language_model.model.embed_tokens.weight"
 HEAD = "language_model.lm_head.weight"
+NEWLINE = "connector.image_newline"
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,32 @@ HF_LLAVA = (
     ),
 )
 
+# `LlavaNextForConditionalGeneration` has the same four, and a vector for the ends of rows.
+HF_LLAVA_NEXT = tuple(
+    Layout(layout.name, {**layout.beginnings, NEWLINE: newline})
+    for layout, newline in zip(
+        HF_LLAVA, ("image_newline", "model.image_newline", "model.image_newline", "image_newline"), strict=True
+    )
+)
+
+HF_INSTRUCTBLIP = (
+    Layout(
+        "InstructBLIP",
+        {
+            "vision_encoder.model.": "vision_model.",
+            "connector.query_tokens": "query_tokens",
+            "connector.q_former.": "qformer.",
+            "connector.projection.": "language_projection.",
+            "language_model.": "language_model.",
+        },
+    ),
+)
+
 _LLAVA_WITHOUT_TOWER = {
     "connector.projection.": "model.mm_projector.",
     "language_model.model.": "model.",
     "language_model.lm_head.": "lm_head.",
+    NEWLINE: "model.image_newline",
 }
 # The original project's folder, with the vision tower in the file or not. The first is what is written.
 LLAVA = (

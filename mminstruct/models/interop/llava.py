@@ -1,24 +1,27 @@
-"""The folder of the original LLaVA project: one `config.json` of a Llama with `mm_*` keys, weights `model.*`.
+"""The folder of the original LLaVA project: `config.json` of a Llama or Mistral with `mm_*` keys, weights `model.*`.
 
-Facts: `llava/model/llava_arch.py`, `llava/model/multimodal_encoder/clip_encoder.py`, `llava/mm_utils.py` of
-haotian-liu/LLaVA. Its config names the vision tower and does not describe it; a folder `vision_tower` inside, or one
-that is given, does: `config.json`, `preprocessor_config.json` and, where the file of the model has no tower, weights.
+Facts: `llava/model/llava_arch.py`, `llava/model/builder.py`, `llava/model/multimodal_encoder/clip_encoder.py`,
+`llava/mm_utils.py` of haotian-liu/LLaVA. Its config names the vision tower and does not describe it; a folder
+`vision_tower` inside, or one that is given, does: `config.json`, `preprocessor_config.json` and, where the file of the
+model has no tower, weights.
 """
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
-from transformers import AddedToken, LlamaConfig
+from transformers import AddedToken, LlamaConfig, MistralConfig
 
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json, write_json
-from mminstruct.models.config import ConnectorConfig, TransformersConfig
+from mminstruct.models.config import ConnectorConfig, ImageConfig, TilingConfig, TransformersConfig
 from mminstruct.models.factory import IMAGE_TOKEN
 from mminstruct.models.interop import keys, lora
 from mminstruct.models.interop.image import image_settings, read_image
 from mminstruct.models.interop.parts import (
+    CLIP_TRAINING_KEYS,
     Opened,
     Parts,
     choose,
@@ -40,11 +43,21 @@ from mminstruct.models.interop.parts import (
     write_folder,
     write_template,
 )
-from mminstruct.models.interop.stream import Source, write
+from mminstruct.models.interop.stream import Source, has_weights, weight_files, write
 
 NAME = "llava"
-ARCHITECTURE = "LlavaLlamaForCausalLM"
+# model_type to the names of architectures under which its folders go; the first is what is written.
+ARCHITECTURES = {
+    "llava_llama": ("LlavaLlamaForCausalLM", "LlamaForCausalLM"),
+    "llava": ("LlavaLlamaForCausalLM", "LlamaForCausalLM"),  # until version 1.1.3
+    "llava_mistral": ("LlavaMistralForCausalLM", "MistralForCausalLM"),
+}
 TOWER_FOLDER = "vision_tower"
+PROJECTOR = "mm_projector.bin"  # all that the first stage of training leaves
+
+_TEXT = {"llava_llama": LlamaConfig, "llava": LlamaConfig, "llava_mistral": MistralConfig}
+# The other way round: model_type of a language model to the folder's.
+_WRITTEN = {"llama": "llava_llama", "mistral": "llava_mistral"}
 
 # mm_projector_type to the connector. An absent key means `linear`, as in the original.
 _CONNECTORS = {"linear": ConnectorConfig(kind="linear")} | {
@@ -52,8 +65,9 @@ _CONNECTORS = {"linear": ConnectorConfig(kind="linear")} | {
 }
 _FEATURES = {"patch": "patch", "cls_patch": "cls_patch"}
 # image_aspect_ratio to ImageConfig.resize; without the key CLIP's own preparation is used. `None`: the tower's own.
-_RESIZE = {"pad": "pad", "square": None, None: None}
-# Keys that say how the model was trained and change nothing in what it computes.
+_RESIZE = {"pad": "pad", "anyres": "squash", "square": None, None: None}
+_MERGES = {"flat": "flat", "spatial_unpad": "spatial_unpad"}
+# Keys that say how the model was trained, or concern ways of cutting pictures that are refused.
 _TRAINING = (
     "use_mm_proj",
     "tune_mm_mlp_adapter",
@@ -65,6 +79,9 @@ _TRAINING = (
     "tokenizer_padding_side",
     "freeze_mm_vision_resampler",
     "tune_mm_vision_resampler",
+    "mm_vision_tower_lr",
+    "image_crop_resolution",
+    "image_split_resolution",
 )
 _READ = (
     "mm_vision_tower",
@@ -76,7 +93,7 @@ _READ = (
     "mm_patch_merge_type",
     "mm_resampler_type",
     "image_aspect_ratio",
-    "image_grid_pinpoints",  # read for anyres only, which is refused
+    "image_grid_pinpoints",  # read for anyres only
 )
 _HEAD_ROWS = (keys.EMBEDDINGS, keys.HEAD)
 
@@ -96,7 +113,7 @@ def read(
 
     Args:
         tower: folder of the vision tower; default: `vision_tower` inside.
-        base: folder of the language model that a LoRA folder was trained on.
+        base: folder of the language model that a LoRA folder, or a projector alone, was trained on.
 
     Raises:
         CheckpointError: a key of a config, or a tensor, that this project cannot hold as it is; names it.
@@ -104,8 +121,8 @@ def read(
     settings = read_config(folder)
     where = str(folder / "config.json")
     tower = _tower_folder(folder, settings, tower)
-    parts, rows = _parts(folder, settings, where, tower, chat_template)
-    source = _source(folder, base)
+    source = _source(folder, settings, base)
+    parts, rows = _parts(folder, settings, where, tower, base, chat_template)
     model = empty_model(parts.config())
     wanted = stored_shapes(model)
     unread = unread_names(model)
@@ -121,8 +138,15 @@ def read(
     write_folder(out, parts, plan, max_shard_size)
 
 
-def _source(folder: Path, base: Path | None) -> Source:
+def _source(folder: Path, settings: dict[str, Any], base: Path | None) -> Source:
     if not (folder / lora.CONFIG).is_file():
+        if not has_weights(folder) and (folder / PROJECTOR).is_file():
+            if base is None:
+                raise CheckpointError(
+                    f"{folder} holds a projector alone ({PROJECTOR}), trained on {settings.get('_name_or_path')!r}; "
+                    "give a local folder of that language model with --base"
+                )
+            return Source(folder, [*weight_files(base), folder / PROJECTOR])
         if base is not None:
             raise CheckpointError(f"{folder} holds no {lora.CONFIG}, so it is whole already; drop --base")
         return Source(folder)
@@ -143,20 +167,53 @@ def _tower_folder(folder: Path, settings: dict[str, Any], given: Path | None) ->
         raise CheckpointError(
             f"{folder} does not describe its vision tower {name!r}; give a local folder of it with --vision-tower"
         )
+    if given is not None and (folder / TOWER_FOLDER / "config.json").is_file():
+        _require_same_tower(folder / TOWER_FOLDER, given)
     return tower
 
 
+def _require_same_tower(own: Path, given: Path) -> None:
+    """Two descriptions of a tower must agree. Its activation, for one, shows in no tensor (QuickGELU or not)."""
+    wanted, found = clip_architecture(read_tower_config(own)), clip_architecture(read_tower_config(given))
+    for key, value in wanted.items():
+        if found[key] != value and key not in CLIP_TRAINING_KEYS:
+            raise CheckpointError(
+                f"{given}/config.json: {key} is {found[key]!r}, but {own}, which describes the tower that the model "
+                f"was trained with, says {value!r}; drop --vision-tower or give that one"
+            )
+
+
+def _tiling(settings: dict[str, Any], where: str) -> TilingConfig | None:
+    merge = choose(settings, "mm_patch_merge_type", "flat", _MERGES, where)
+    ratio = settings.get("image_aspect_ratio")
+    if ratio != "anyres":
+        if merge != "flat":
+            raise CheckpointError(
+                f"{where}: mm_patch_merge_type is {merge!r} with image_aspect_ratio {ratio!r}; only anyres has tiles "
+                "to merge"
+            )
+        return None
+    pairs = settings.get("image_grid_pinpoints")
+    try:
+        if isinstance(pairs, str):  # as it was given on the command line; the original evaluates it, too
+            pairs = ast.literal_eval(pairs)
+        resolutions = tuple((height, width) for width, height in pairs)  # type: ignore[union-attr]
+    except (ValueError, SyntaxError, TypeError):
+        raise CheckpointError(f"{where}: image_grid_pinpoints is {pairs!r}, no list of pairs (width, height)") from None
+    return TilingConfig(resolutions=resolutions, merge=merge)
+
+
 def _parts(
-    folder: Path, settings: dict[str, Any], where: str, tower: Path, chat_template: str | None
+    folder: Path, settings: dict[str, Any], where: str, tower: Path, base: Path | None, chat_template: str | None
 ) -> tuple[Parts, int]:
     """The description, and how many rows the vocabulary grows by."""
     for key in settings:
         if key.startswith("mm_") and key not in (*_READ, *_TRAINING):
             raise CheckpointError(f"{where}: the key {key!r} is unknown; the model may not be a plain LLaVA")
     require_value(settings, "mm_use_im_start_end", False, where)
-    require_value(settings, "mm_patch_merge_type", "flat", where)
     require_value(settings, "mm_resampler_type", None, where)
     resize = choose(settings, "image_aspect_ratio", None, _RESIZE, where)
+    tiling = _tiling(settings, where)
     connector = choose(settings, "mm_projector_type", "linear", _CONNECTORS, where)
     feature = choose(settings, "mm_vision_select_feature", "patch", _FEATURES, where)
     layer = feature_layer(settings.get("mm_vision_select_layer", -2), "mm_vision_select_layer", where)
@@ -166,10 +223,11 @@ def _parts(
             f"{where}: mm_hidden_size is {settings['mm_hidden_size']}, the tower in {tower} has {vision.hidden_size}"
         )
     image = read_image(tower, vision.image_size)
-    text = LlamaConfig(
-        **{k: v for k, v in settings.items() if k not in (*_READ, *_TRAINING, "architectures", "model_type")}
-    )
-    tokenizer = read_tokenizer(folder, text)
+    kind = choose(settings, "model_type", None, _TEXT, where)
+    text = kind(**{k: v for k, v in settings.items() if k not in (*_READ, *_TRAINING, "architectures", "model_type")})
+    # What training did not save whole has the tokenizer of its base.
+    whole = base is None or (folder / "tokenizer_config.json").is_file()
+    tokenizer = read_tokenizer(folder if whole else base, text)  # type: ignore[arg-type]
     if tokenizer.pad_token is None:
         if settings.get("pad_token_id") is None:
             raise CheckpointError(
@@ -194,6 +252,7 @@ def _parts(
         tokenizer=tokenizer,
         template=read_template(tokenizer, chat_template, str(folder)),
         origin=f"{NAME} {folder.resolve().name}",
+        tiling=tiling,
     )
     return parts, rows
 
@@ -211,11 +270,12 @@ def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
             f"{opened.connector.kind} {opened.connector.options}"
         )
     text = opened.config.text_config
-    if text.model_type != "llama":
+    if text.model_type not in _WRITTEN:
         raise CheckpointError(
-            f"{opened.source.folder}: the format {NAME} has a Llama, this model's language model is {text.model_type}"
+            f"{opened.source.folder}: the format {NAME} has a Llama or a Mistral, this model's language model is "
+            f"{text.model_type}"
         )
-    if opened.encoder.image.resize == "squash":
+    if opened.encoder.image.resize == "squash" and opened.tiling is None:
         raise CheckpointError(
             f"{opened.source.folder}: the format {NAME} pads or crops pictures, this model squashes them"
         )
@@ -225,8 +285,8 @@ def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
     text.dtype = plan[keys.EMBEDDINGS].dtype
     settings = {
         **text.to_dict(),
-        "architectures": [ARCHITECTURE],
-        "model_type": "llava_llama",
+        "architectures": [ARCHITECTURES[_WRITTEN[text.model_type]][0]],
+        "model_type": _WRITTEN[text.model_type],
         "pad_token_id": opened.processor.tokenizer.pad_token_id,
         "mm_vision_tower": encoder.name,
         "mm_hidden_size": encoder.architecture["hidden_size"],
@@ -235,7 +295,7 @@ def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
         "mm_vision_select_feature": encoder.feature,
         "mm_use_im_start_end": False,
         "mm_use_im_patch_token": False,
-        "image_aspect_ratio": "pad" if encoder.image.resize == "pad" else "square",
+        **_arrangement(opened.tiling, encoder.image),
         "use_mm_proj": True,
         "unfreeze_mm_vision_tower": True,  # makes the original use the tower in the file
     }
@@ -246,6 +306,16 @@ def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
     write_template(tokenizer, opened.processor.config.chat_template)
     tokenizer.save_pretrained(out)
     write(out, {names[ours]: planned for ours, planned in plan.items()}, max_shard_size)
+
+
+def _arrangement(tiling: TilingConfig | None, image: ImageConfig) -> dict[str, Any]:
+    if tiling is None:
+        return {"image_aspect_ratio": "pad" if image.resize == "pad" else "square"}
+    return {
+        "image_aspect_ratio": "anyres",
+        "image_grid_pinpoints": [[width, height] for height, width in tiling.resolutions],
+        "mm_patch_merge_type": tiling.merge,
+    }
 
 
 def _write_tower(encoder: TransformersConfig, folder: Path) -> None:

@@ -22,17 +22,15 @@ from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import validate
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json
-from mminstruct.models.config import ConnectorConfig, FusedConfig, TowerConfig, TransformersConfig
+from mminstruct.models.config import ConnectorConfig, FusedConfig, TilingConfig, TowerConfig, TransformersConfig
 from mminstruct.models.connectors.mlp import MlpOptions
-from mminstruct.models.factory import generation_config, processor_config
+from mminstruct.models.factory import IMAGE_TOKEN, generation_config, processor_config
 from mminstruct.models.interop.jinja import from_jinja, to_jinja
 from mminstruct.models.interop.keys import TOWER, match
 from mminstruct.models.interop.stream import Planned, Source, write
 from mminstruct.models.processor import Processor
-from mminstruct.models.vlm import PARTS, VisionLanguageConfig, VisionLanguageModel, own_parts
+from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel, own_parts
 
-# LLaVA's own prompt, the one an error suggests.
-_USUAL_TEMPLATE = "vicuna_v1 for LLaVA-1.5"
 # What rebuilds a CLIP tower; `CLIPVisionConfig` has more keys, which concern every model of transformers.
 _CLIP_KEYS = (
     "hidden_size",
@@ -49,6 +47,8 @@ _CLIP_KEYS = (
     "initializer_range",
     "initializer_factor",
 )
+# Those of them that change nothing in what a trained tower computes from a picture.
+CLIP_TRAINING_KEYS = ("attention_dropout", "initializer_range", "initializer_factor", "projection_dim")
 CLIP = "clip_vision_model"
 # The other half of a whole CLIP model.
 _CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
@@ -65,6 +65,8 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     template: TemplateConfig
     origin: str
+    tiling: TilingConfig | None = None
+    instruction_tokenizer: PreTrainedTokenizerBase | None = None
 
     def config(self) -> VisionLanguageConfig:
         return VisionLanguageConfig(
@@ -72,6 +74,7 @@ class Parts:
             connector=self.connector.model_dump(mode="json"),
             text_config=self.text,
             image_token_id=self.image_token_id,
+            tiling=None if self.tiling is None else self.tiling.model_dump(mode="json"),
             architectures=[VisionLanguageModel.__name__],
         )
 
@@ -100,10 +103,13 @@ def unread_names(model: VisionLanguageModel) -> list[str]:
     with torch.device("meta"):
         whole = AutoModel.from_config(CLIPVisionConfig(**{k: v for k, v in architecture.items() if k != "model_type"}))
     names = {f"vision_encoder.model.{name}" for name in whole.state_dict()} - set(model.state_dict())
+    return [*sorted(names), "vision_encoder.model.embeddings.position_ids", *unread_language_names(model)]
+
+
+def unread_language_names(model: VisionLanguageModel) -> list[str]:
+    """The language model's part of `unread_names`."""
     layers = range(model.config.text_config.num_hidden_layers)
     return [
-        *sorted(names),
-        "vision_encoder.model.embeddings.position_ids",
         *model.all_tied_weights_keys,
         *(f"language_model.model.layers.{index}.self_attn.rotary_emb.inv_freq" for index in layers),
     ]
@@ -200,9 +206,13 @@ def read_tokenizer(folder: Path, config: PreTrainedConfig) -> PreTrainedTokenize
 
 
 def read_template(
-    tokenizer: PreTrainedTokenizerBase, given: str | None, where: str, usual: str = _USUAL_TEMPLATE
+    tokenizer: PreTrainedTokenizerBase, given: str | None, where: str, usual: str = "vicuna_v1 for LLaVA-1.5"
 ) -> TemplateConfig:
-    """The chat template: the one given, or the one that an export of ours wrote into the tokenizer."""
+    """The chat template: the one given, or the one that an export of ours wrote into the tokenizer.
+
+    Args:
+        usual: what the error proposes where there is neither.
+    """
     written = from_jinja(tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None)
     if written is not None:
         tokenizer.chat_template = None  # `mminstruct.json` holds it
@@ -216,20 +226,22 @@ def read_template(
     return written
 
 
-def write_template(tokenizer: PreTrainedTokenizerBase, config: TemplateConfig) -> None:
+def write_template(tokenizer: PreTrainedTokenizerBase, config: TemplateConfig, image: str = IMAGE_TOKEN) -> None:
     """Give a tokenizer the Jinja form of a template; `tokenizer` is there already, `plain` has none."""
     if config.name == "plain":
         tokenizer.chat_template = None
     elif config.name != "tokenizer":
-        tokenizer.chat_template = to_jinja(config)
+        tokenizer.chat_template = to_jinja(config, image)
 
 
 def write_folder(folder: Path, parts: Parts, plan: Mapping[str, Planned], max_shard_size: int | str) -> None:
     """A whole checkpoint folder of this project, as `checkpoint.save` writes it."""
     config = parts.config()
-    origins = {name: parts.origin for name in PARTS}
     model = empty_model(config)
-    processor = Processor(parts.tokenizer, processor_config(model, parts.encoder.image, parts.template, origins))
+    origins = dict.fromkeys(model.parts, parts.origin)
+    own = parts.instruction_tokenizer is not None
+    described = processor_config(model, parts.encoder.image, parts.template, origins, own)
+    processor = Processor(parts.tokenizer, described, parts.instruction_tokenizer)
     config.dtype = plan[embedding_name(model)].dtype
     config.save_pretrained(folder)
     generation_config(processor, where=parts.origin).save_pretrained(folder)
@@ -244,6 +256,7 @@ class Opened:
     config: VisionLanguageConfig
     encoder: TowerConfig | FusedConfig
     connector: ConnectorConfig
+    tiling: TilingConfig | None
     processor: Processor
     source: Source
 
@@ -273,8 +286,10 @@ def open_own(folder: Path) -> Opened:
     """Raises `CheckpointError` where the folder is no checkpoint of this project."""
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_config(folder))
+    if config.expert_extension is not None:
+        raise CheckpointError(f"{folder} has new experts for pictures, which no other project's format can hold")
     parts = own_parts(config, where=str(folder / "config.json"))
-    return Opened(config, parts.vision_encoder, parts.connector, processor, Source(folder))
+    return Opened(config, parts.vision_encoder, parts.connector, parts.tiling, processor, Source(folder))
 
 
 def require_clip(opened: Opened, format_name: str) -> tuple[TransformersConfig, int]:
@@ -301,7 +316,8 @@ def require_clip(opened: Opened, format_name: str) -> tuple[TransformersConfig, 
 
 
 def linear_layers(connector: ConnectorConfig) -> int | None:
-    """How many linear layers a `linear` or an `mlp` connector has; None for any other kind."""
+    """How many linear layers a `linear` or an `mlp` connector has; None for any other kind (and with `expand`)."""
     if connector.kind == "mlp":
-        return validate(MlpOptions, connector.options, where="connector mlp").layers
+        options = validate(MlpOptions, connector.options, where="connector mlp")
+        return None if options.expand else options.layers
     return 1 if connector.kind == "linear" else None

@@ -85,7 +85,7 @@ class Source:
         self.folder = folder
         self.tensors: dict[str, Stored] = {}
         self._pickle: tuple[Path, dict[str, torch.Tensor]] | None = None
-        for file in _weight_files(folder) if files is None else files:
+        for file in weight_files(folder) if files is None else files:
             self.tensors.update(_header(file) if file.suffix == ".safetensors" else self._pickle_header(file))
 
     def read(self, name: str) -> torch.Tensor:
@@ -138,7 +138,13 @@ def write(folder: Path, plan: Mapping[str, Planned], max_shard_size: int | str =
         write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def has_weights(folder: Path) -> bool:
+    """Whether the folder holds a model's weights under one of the names that transformers gives them."""
+    return any((folder / name).is_file() for pair in _FILES for name in pair)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights. Raises `CheckpointError` where there are none or one is missing."""
     for index, single in _FILES:
         if (folder / index).is_file():
             files = [folder / name for name in sorted(set(read_json(folder / index)["weight_map"].values()))]
