@@ -263,8 +263,11 @@ def _elsewhere(url: str) -> bool:
 
 
 def _project(url: str) -> str:
-    """`owner/name` of a repository, or the file in this one."""
-    return "/".join(url.removeprefix("https://github.com/").split("/")[:2]) if _elsewhere(url) else url
+    """`owner/name` of a repository, the address of any other page, or the file in this one."""
+    host, _, path = url.removeprefix("https://").partition("/")
+    if host == "github.com":
+        return "/".join(path.split("/")[:2])
+    return f"{host}/{path}".rstrip("/") if _elsewhere(url) else url
 
 
 def _row(spec: ModelRow) -> tuple[str, ...]:
