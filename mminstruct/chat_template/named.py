@@ -4,7 +4,9 @@ Facts: `llava/conversation.py` (vicuna_v1, llama_2, mpt, plain) of haotian-liu/L
 it; `phi_template.py` of TinyLLaVA_Factory (phi_2; Bunny's is the same); `PurePromptBuilder` of prismatic-vlms (in_out);
 `blip2_opt.py` and `blip2_vicuna_instruct.py` of LAVIS (question_answer; instructblip: the bare instruction, the image
 in front of everything); the Jinja templates that Llama 3, Gemma, Phi-3 and Mistral v0.3 are published with (llama_3,
-gemma, phi_3, mistral), without some's dates and tools.
+gemma, phi_3, mistral), without some's dates and tools; idefics: `docs/source/en/tasks/idefics.md` and
+`processing_idefics.py` of huggingface/transformers; open_flamingo: README.md and `open_flamingo/train/data.py` of
+mlfoundations/open_flamingo.
 """
 
 from __future__ import annotations
@@ -122,6 +124,23 @@ ROUNDS = {
         assistant_lead=" ",
         end="</s>",
         start_behind_images=True,
+    ),
+    "idefics": Rounds(
+        user_format="User:{}<end_of_utterance>\n",
+        later_user_format="User:{}<end_of_utterance>\n",
+        user_text_lead=" ",
+        image_format="<fake_token_around_image>{}<fake_token_around_image>",
+        assistant_prompt="Assistant:",
+        assistant_lead=" ",
+        end="<end_of_utterance>",
+        after_end="\n",
+    ),
+    # Examples one behind the other, each `<image>text<|endofchunk|>`; what is asked is part of the text.
+    "open_flamingo": Rounds(
+        user_format="{}",
+        later_user_format="{}",
+        assistant_prompt="",
+        end="<|endofchunk|>",
     ),
 }
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mminstruct.chat_template.encode import EncodedPrompt, Piece, encode
 from mminstruct.config import Config
@@ -27,8 +27,18 @@ class TemplateConfig(Config):
 
     name: str
     system: str | None = None
+    # What stands around the place of each picture or video, `{}` being the place; default: the template's own. Where
+    # two places are neighbours and the text between them would be the same twice, it stands there once.
+    image_format: str | None = None
     # `tokenizer` templates only: variables for the tokenizer's Jinja template, such as `enable_thinking: false`.
     variables: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("image_format")
+    @classmethod
+    def _one_place(cls, image_format: str | None) -> str | None:
+        if image_format is not None and image_format.count("{}") != 1:
+            raise ValueError("{} must stand in it once, for the place of the image")
+        return image_format
 
 
 class ChatTemplate(ABC):
@@ -38,15 +48,17 @@ class ChatTemplate(ABC):
         config: the name and settings that rebuild this template; saved in every checkpoint.
         end: the text that ends an assistant's turn; generation stops there.
         start_token: whether the tokenizer's own beginning-of-sequence token goes in front of the prompt.
+        image_format: what stands around the place of each medium, `{}` being the place.
         start_behind_images: whether images that the prompt begins with stand in front of that token.
     """
 
     start_token = True
     start_behind_images = False
 
-    def __init__(self, config: TemplateConfig, end: str) -> None:
+    def __init__(self, config: TemplateConfig, end: str, image_format: str = "{}") -> None:
         self.config = config
         self.end = end
+        self.image_format = image_format if config.image_format is None else config.image_format
 
     @abstractmethod
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
@@ -62,7 +74,24 @@ class ChatTemplate(ABC):
 
     def encode(self, messages: Sequence[Message], tokenizer: Any, generation_prompt: bool = False) -> EncodedPrompt:
         """Token ids and labels of the rendered messages; see `mminstruct.chat_template.encode`."""
-        return encode(self.render(messages, generation_prompt), tokenizer, self.start_token, self.start_behind_images)
+        pieces = around_images(self.render(messages, generation_prompt), self.image_format)
+        return encode(pieces, tokenizer, self.start_token, self.start_behind_images)
+
+
+def around_images(pieces: Sequence[Piece], image_format: str) -> list[Piece]:
+    """Put the text of a format around each image; no one writes it, so it is never supervised."""
+    before, _, after = image_format.partition("{}")
+    result: list[Piece] = []
+    neighbour = False  # whether an image is what stands last in `result`, but for its own text
+    for piece in pieces:
+        if piece.image is not None:
+            shared = neighbour and before == after
+            result += [Piece("" if shared else before), piece, Piece(after)]
+            neighbour = True
+        else:
+            result.append(piece)
+            neighbour = neighbour and not piece.text
+    return result
 
 
 def content_pieces(message: Message, supervised: bool) -> list[Piece]:
@@ -81,11 +110,12 @@ class RoundsTemplate(ChatTemplate):
 
     The prompt is `system_format` filled in, then for every user turn `user_format`, for every assistant turn
     `assistant_prompt + assistant_lead + answer + answer_tail + end + after_end`; supervised are `assistant_lead` to
-    `end`. The generation prompt is `assistant_prompt`.
+    `end`. The generation prompt is `assistant_prompt`. `user_text_lead` stands in front of a user's content that begins
+    with text, and not of one that begins with an image.
     """
 
     def __init__(self, config: TemplateConfig, rounds: Rounds) -> None:
-        super().__init__(config, rounds.end)
+        super().__init__(config, rounds.end, rounds.image_format)
         self.rounds = rounds
         self.start_behind_images = rounds.start_behind_images
 
@@ -104,6 +134,8 @@ class RoundsTemplate(ChatTemplate):
         for index, turn in enumerate(turns):
             content = content_pieces(turn, supervised=turn.role == "assistant")
             if turn.role == "user":
+                if content and content[0].image is None:
+                    content = [Piece(rounds.user_text_lead), *content]
                 if index == 0 and system and rounds.system_place == "first_user":
                     content = [*_around(rounds.system_format, system), *content]
                 pieces += _around(rounds.user_format if index == 0 else rounds.later_user_format, content)
@@ -128,6 +160,8 @@ class Rounds(Config):
     system_format: str = "{}"
     user_format: str
     later_user_format: str
+    user_text_lead: str = ""
+    image_format: str = "{}"
     assistant_prompt: str
     assistant_lead: str = ""
     answer_tail: str = ""

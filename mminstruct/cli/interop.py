@@ -10,23 +10,28 @@ import typer
 
 
 def import_model(
-    source: Annotated[Path, typer.Argument(help="A local folder, as the original project or transformers writes it.")],
+    source: Annotated[Path, typer.Argument(help="A local folder (LLaVA, InstructBLIP, Idefics), or checkpoint.pt.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     format_name: Annotated[
         str | None,
         typer.Option(
-            "--format", help="hf-llava, hf-llava-next, hf-instructblip or llava; default: what config.json says."
+            "--format",
+            help="hf-llava, hf-llava-next, hf-instructblip, llava, hf-idefics, open-flamingo; default: as found.",
         ),
     ] = None,
-    vision_tower: Annotated[Path | None, typer.Option(help="Format llava: a local folder of the vision tower.")] = None,
+    vision_tower: Annotated[
+        Path | None, typer.Option(help="llava, open-flamingo: a local folder of the vision tower.")
+    ] = None,
     base: Annotated[
-        Path | None, typer.Option(help="Format llava, LoRA or a projector alone: a local folder of its language model.")
+        Path | None,
+        typer.Option(help="llava's LoRA or projector alone, open-flamingo: a local folder of its language model."),
     ] = None,
     chat_template: Annotated[
-        str | None, typer.Option(help="The template it was trained with; vicuna_v1 for LLaVA-1.5.")
+        str | None,
+        typer.Option(help="The template it was trained with: vicuna_v1 for LLaVA-1.5, idefics, open_flamingo."),
     ] = None,
 ) -> None:
-    """Turn a LLaVA checkpoint into one that trains, evaluates and chats here.
+    """Turn a LLaVA, Idefics or OpenFlamingo checkpoint into one that trains, evaluates and chats here.
 
     Example: mminstruct zoo import llava-1.5-7b-hf --chat-template vicuna_v1 --out runs/llava
     """
@@ -41,10 +46,12 @@ def import_model(
 
 def export_model(
     model: Annotated[Path, typer.Argument(help="A checkpoint folder of this project.")],
-    format_name: Annotated[str, typer.Option("--format", help="hf-llava, hf-llava-next, hf-instructblip or llava.")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="hf-llava, hf-llava-next, hf-instructblip, llava or hf-idefics.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
 ) -> None:
-    """Write a checkpoint as transformers' LLaVA or as the original project's folder.
+    """Write a checkpoint as transformers' LLaVA or Idefics, or as the original LLaVA's folder.
 
     Example: mminstruct zoo export runs/finetune --format hf-llava --out runs/finetune-hf
     """

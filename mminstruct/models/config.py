@@ -213,8 +213,13 @@ class TokenizerSource(Config):
 
 
 class TokenizerConfig(TokenizerSource):
-    """The model's tokenizer; `instruction` is the one of a connector that reads the question by another (BERT's)."""
+    """The model's tokenizer.
 
+    `added_tokens` are special tokens that it is given, in this order, where it has none of them; `instruction` is the
+    tokenizer of a connector that reads the question by another (BERT's).
+    """
+
+    added_tokens: tuple[str, ...] = ()
     pad_token: str | None = None
     instruction: TokenizerSource | None = None
 

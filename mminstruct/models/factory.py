@@ -159,7 +159,8 @@ def _arrangement(spec: ModelRow) -> dict[str, Any]:
 
 
 def generation_config(processor: Processor, where: str) -> GenerationConfig:
-    """Greedy, ends where the tokenizer or the template ends, and never writes an image token.
+    """Greedy, ends where the tokenizer or the template ends, and never writes an image token, nor one that stands
+    around an image.
 
     Raises `ConfigError`, beginning with `where`, when the template does not fit the tokenizer.
     """
@@ -167,7 +168,7 @@ def generation_config(processor: Processor, where: str) -> GenerationConfig:
         eos_token_id=_stop_ids(processor, where),
         pad_token_id=processor.tokenizer.pad_token_id,
         bos_token_id=processor.tokenizer.bos_token_id,
-        suppress_tokens=[processor.config.image_token_id],
+        suppress_tokens=sorted({processor.config.image_token_id, *_around_image_ids(processor)}),
     )
 
 
@@ -276,6 +277,8 @@ def _instruction_tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerB
 
 def _tokenizer(spec: ModelRow, folder: Path) -> PreTrainedTokenizerBase:
     tokenizer = _read_tokenizer(spec, spec.tokenizer, folder)
+    added = [AddedToken(token, special=True, normalized=False) for token in spec.tokenizer.added_tokens]
+    tokenizer.add_tokens(added, special_tokens=True)
     if spec.tokenizer.pad_token is not None:
         tokenizer.pad_token = spec.tokenizer.pad_token
     if tokenizer.pad_token is None:
@@ -294,6 +297,14 @@ def _stop_ids(processor: Processor, where: str) -> list[int]:
             f"{processor.template.end!r}, which its tokenizer splits into {len(ids)} tokens; choose one that fits"
         )
     return sorted({*ids[-1:], *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])})
+
+
+def _around_image_ids(processor: Processor) -> set[int]:
+    """The added tokens in the template's image format (words in it may stand in an answer as well)."""
+    added = set(processor.tokenizer.get_added_vocab().values())
+    texts = processor.template.image_format.split("{}")
+    found = [processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return added.intersection(token for ids in found for token in ids)
 
 
 def _fetch_weights(model: VisionLanguageModel, spec: ModelRow, origins: dict[str, str]) -> None:

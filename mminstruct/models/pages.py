@@ -20,6 +20,8 @@ from mminstruct.models.sizes import Size, size
 
 AnyRow = ModelRow | NativeRow
 
+_NATIVE = "native models"  # the heading that they share
+
 RENEW = "mminstruct zoo docs --out docs/zoo.md"
 
 
@@ -212,11 +214,11 @@ def _paper(paper: str | Reason) -> str:
 
 
 def zoo_page() -> str:
-    """`docs/zoo.md`: every row, in a table for each project that its models come from."""
+    """`docs/zoo.md`: every row, in a table for each project that its models come from, native models in one of theirs."""
     groups: dict[str, list[AnyRow]] = {}
     for name in catalog.names(catalog.MODEL):
         spec, _ = read_row(name)
-        groups.setdefault(spec.origin.url, []).append(spec)
+        groups.setdefault(_NATIVE if isinstance(spec, NativeRow) else spec.origin.url, []).append(spec)
     used = {licence for specs in groups.values() for spec in specs for licence in spec.licence().names}
     text = [
         "# The zoo",
@@ -232,6 +234,8 @@ def zoo_page() -> str:
         text.append("## " + _project(url))
         links = ", ".join(f"[{paper.rpartition('/')[2]}]({paper})" for paper in papers)
         place = f"<{url}>" if _elsewhere(url) else f"[{url}](../{url})"
+        if url == _NATIVE:
+            place = "transformers' own classes and processors ([how they work here](models.md#native-models))"
         text.append(place + (f", papers: {links}" if links else ""))
         text.append(
             _table(
@@ -270,8 +274,11 @@ def _elsewhere(url: str) -> bool:
 
 
 def _project(url: str) -> str:
-    """`owner/name` of a repository, or the file in this one."""
-    return "/".join(url.removeprefix("https://github.com/").split("/")[:2]) if _elsewhere(url) else url
+    """`owner/name` of a repository, the address of any other page, or the file in this one."""
+    host, _, path = url.removeprefix("https://").partition("/")
+    if host == "github.com":
+        return "/".join(path.split("/")[:2])
+    return f"{host}/{path}".rstrip("/") if _elsewhere(url) else url
 
 
 def _row(spec: AnyRow) -> tuple[str, ...]:

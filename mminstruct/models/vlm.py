@@ -133,6 +133,21 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         """Each part has initialised itself, by its own library's rules; only shared weights are tied here."""
         self.tie_weights()
 
+    def _apply(self, fn: Any, recurse: bool = True) -> VisionLanguageModel:
+        """Every change of precision comes by here. What the language model keeps beside its weights (the frequencies of
+        its rotary embeddings) stays as precise as transformers made it: in bfloat16 positions would go astray."""
+        named = [
+            (module, name, module._buffers[name])
+            for module in self.language_model.modules()
+            for name in module._non_persistent_buffers_set
+        ]
+        super()._apply(fn, recurse)
+        for module, name, before in named:
+            after = module._buffers[name]
+            if before is not None and after is not None and before.dtype != after.dtype:
+                module._buffers[name] = before.to(after.device)
+        return self
+
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """As in transformers, but tensors keep the names and shapes that the modules have.
 

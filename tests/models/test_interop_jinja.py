@@ -6,6 +6,7 @@ import pytest
 
 from mminstruct.chat_template import TemplateConfig, get
 from mminstruct.chat_template.named import ROUNDS
+from mminstruct.chat_template.template import around_images
 from mminstruct.conversation import ImagePart, Message, TextPart
 from mminstruct.models.interop.jinja import from_jinja, to_jinja
 from tests.conftest import turns
@@ -30,17 +31,20 @@ CONVERSATIONS = [
     turns("What is it?", images=1),
     turns(" two  spaces ", "blue\n", "And {{ this }} {# here #}?", images=2),
     turns("a", "b", "c", "d"),
+    [Message(role="user", content=[TextPart(text="a"), ImagePart(index=0), TextPart(text=""), ImagePart(index=1)])],
     [SYSTEM, *turns("What is it?", "A 'circle'", "And?")],
 ]
 
 
-@pytest.mark.parametrize("messages", CONVERSATIONS, ids=["one", "two images", "even", "system"])
+@pytest.mark.parametrize("messages", CONVERSATIONS, ids=["one", "two images", "even", "text first", "system"])
 @pytest.mark.parametrize("system", [None, "", "Be brief.\n"], ids=["own", "empty", "given"])
+@pytest.mark.parametrize("image_format", [None, "|{}|", "<{}>"])
 @pytest.mark.parametrize("name", sorted(ROUNDS))
-def test_renders_what_the_template_renders(name, system, messages, tokenizer_bos):
-    config = TemplateConfig(name=name, system=system)
+def test_renders_what_the_template_renders(name, image_format, system, messages, tokenizer_bos):
+    config = TemplateConfig(name=name, system=system, image_format=image_format)
     asks = messages[-1].role == "user"
-    pieces = get(config, tokenizer_bos).render(messages, generation_prompt=asks)
+    template = get(config, tokenizer_bos)
+    pieces = around_images(template.render(messages, generation_prompt=asks), template.image_format)
     wanted = "".join("<image>" if piece.image is not None else piece.text for piece in pieces)
     text = to_jinja(config)
     found = tokenizer_bos.apply_chat_template(

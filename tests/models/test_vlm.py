@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import CLIPImageProcessorPil
+from transformers import AutoModelForCausalLM, CLIPImageProcessorPil
 
 import mminstruct
 from mminstruct.chat_template import IMAGE
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart
 from mminstruct.errors import ConfigError, DataError
+from mminstruct.models import checkpoint
 from mminstruct.models.config import ImageConfig
 from mminstruct.models.connectors import Instruction
 from mminstruct.models.factory import read_row
@@ -244,3 +245,20 @@ def test_a_language_model_without_sdpa_attends_in_its_own_way():
     assert mminstruct.create("nano", tiny=True)[0].language_model.config._attn_implementation == "sdpa"
     batch = processor.collate([processor.prompt(question("what?", 1), [picture(0)])])
     assert torch.isfinite(model.eval()(**batch).logits).all()
+
+
+@torch.no_grad()
+def test_half_precision_leaves_the_rotary_frequencies_alone(tmp_path):
+    """A model in bfloat16 computes what transformers' own loader makes of the same weights."""
+    model, processor = mminstruct.create("nano", tiny=True, dtype=torch.bfloat16)
+    exact = mminstruct.create("nano", tiny=True)[0].language_model.model.rotary_emb.inv_freq
+    assert not torch.equal(exact, exact.bfloat16().float())
+    checkpoint.save(tmp_path / "m", model, processor)
+    for one in (model, mminstruct.load(tmp_path / "m")[0], mminstruct.load(tmp_path / "m", dtype=torch.float32)[0]):
+        assert torch.equal(one.language_model.model.rotary_emb.inv_freq, exact)
+        assert torch.equal(one.bfloat16().language_model.model.rotary_emb.inv_freq, exact)
+    model.language_model.save_pretrained(tmp_path / "lm")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "lm", dtype=torch.bfloat16)
+    ids = torch.arange(9, 200)[None]
+    assert torch.equal(model.language_model.eval()(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits)
+    assert next(model.to("meta").buffers()).is_meta

@@ -183,6 +183,8 @@ def attention_pool(width: int, hidden: int) -> int:
         # pooling, norms that nothing is read behind, unread layers.
         ("clip-vit-l-14-224", 303.97, linear(1024, 768, bias=False) + 2 * 1024),
         ("clip-vit-l-14-336", 304.29, linear(1024, 768, bias=False) + 2 * 1024),
+        # open_clip's ViT-H-14, projection and `post_layernorm` left out.
+        ("clip-vit-h-14-224", 632.08, linear(1280, 1024, bias=False) + 2 * 1280),
         ("clip-vit-l-14-336-timm", 304.29, linear(1024, 768, bias=False)),
         ("siglip-b-16-224", 92.88, attention_pool(768, 3072)),
         ("siglip2-b-16-256", 92.93, attention_pool(768, 3072)),
@@ -214,6 +216,11 @@ def test_encoders_have_their_published_size(name, millions, left_out):
     [
         ("llava-1.5-7b", "language_model", 6_738_415_616),
         ("llava-1.5-7b", "connector", 20_979_712),
+        # CLIP ViT-L/14's 303,179,776 without the norm behind its last layer.
+        ("open-flamingo-4b", "vision_encoder", 303_179_776 - 2 * 1024),
+        # With 2 * 50,280 * 2,560 numbers of embeddings and head, all in float32, and 32 masks of 2048 * 2048 bytes
+        # these are the 5.01 GB of the published checkpoint.pt.
+        ("open-flamingo-4b", "connector", 960_763_936),
         # Linear 2176 to 8704, to 4096, to 4096 (`FusedMLPProjector`, prismatic/util/nn_utils.py).
         ("prism-dinosiglip-7b", "connector", linear(2176, 8704) + linear(8704, 4096) + linear(4096, 4096)),
         # timm's 303,715,328 (DINOv2 ViT-L/14, registers) and 412,987,248 (SigLIP So400m/14) at 384 px, each without
@@ -367,3 +374,14 @@ def test_rows_that_are_each_others_base_are_an_error(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nbase: {tmp_path / base}.yaml\n")
     with pytest.raises(ConfigError, match="is, through its base, its own base"):
         read_row(tmp_path / "one.yaml")
+
+
+def test_a_row_gives_its_tokenizer_what_the_template_needs():
+    row = read_row("nano")[0].model_dump(mode="json") | {"chat_template": {"name": "open_flamingo"}}
+    with pytest.raises(ConfigError, match="which its tokenizer splits into"):
+        mminstruct.create(row)
+    row["tokenizer"] |= {"added_tokens": ["<|endofchunk|>", "<PAD>"], "pad_token": "<PAD>"}
+    model, processor = mminstruct.create(row)
+    end, pad = processor.tokenizer.convert_tokens_to_ids(["<|endofchunk|>", "<PAD>"])
+    assert pad == end + 1 == processor.tokenizer.pad_token_id == len(processor.tokenizer) - 1
+    assert end in model.generation_config.eos_token_id

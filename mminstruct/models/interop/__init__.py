@@ -6,17 +6,31 @@ export_checkpoint("runs/llava", "runs/llava-hf", "hf-llava")
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mminstruct.errors import CheckpointError, ConfigError, did_you_mean
 from mminstruct.files import new_folder, require_new
-from mminstruct.models.interop import hf_instructblip, hf_llava, llava
-from mminstruct.models.interop.parts import open_own, read_config
+from mminstruct.models.interop import hf_instructblip, hf_llava, idefics, llava, open_flamingo
+from mminstruct.models.interop.parts import Opened, open_own, read_config
 from mminstruct.models.interop.stream import MAX_SHARD_SIZE
 from mminstruct.models.interop.verify import Report, verify
 
-_HF_LLAVA = {kind.name: kind for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)}
-FORMATS = (*_HF_LLAVA, hf_instructblip.NAME, llava.NAME)
+# Formats that a folder holds whole, and those that may need a vision tower and a language model from elsewhere.
+_WHOLE: dict[str, Callable[[Path, Path, str | None, int | str], None]] = {
+    **{kind.name: partial(hf_llava.read, kind) for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)},
+    hf_instructblip.NAME: hf_instructblip.read,
+    idefics.NAME: idefics.read,
+}
+_IN_PIECES = {llava.NAME: llava.read, open_flamingo.NAME: open_flamingo.read}
+_WRITERS: dict[str, Callable[[Opened, Path, int | str], None]] = {
+    **{kind.name: partial(hf_llava.write_model, kind) for kind in (hf_llava.LLAVA, hf_llava.LLAVA_NEXT)},
+    hf_instructblip.NAME: hf_instructblip.write_model,
+    llava.NAME: llava.write_model,
+    idefics.NAME: idefics.write_model,
+}
+FORMATS = (*_WHOLE, *_IN_PIECES)
 
 # What config.json says of itself: (model_type, architecture). The original's first releases shared the model_type that
 # transformers took later.
@@ -24,13 +38,19 @@ _KINDS = {
     ("llava", hf_llava.LLAVA.architecture): hf_llava.LLAVA.name,
     ("llava_next", hf_llava.LLAVA_NEXT.architecture): hf_llava.LLAVA_NEXT.name,
     ("instructblip", hf_instructblip.ARCHITECTURE): hf_instructblip.NAME,
+    ("idefics", idefics.ARCHITECTURE): idefics.NAME,
     # What training did not save whole (LoRA, a projector alone) keeps the architecture of its language model.
     **{(kind, name): llava.NAME for kind, names in llava.ARCHITECTURES.items() for name in names},
 }
 
 
 def detect(folder: Path) -> str:
-    """The format of a folder, by the exact words of its config.json. Raises `CheckpointError` for any other words."""
+    """The format of a folder, by the exact words of its config.json. Raises `CheckpointError` for any other words.
+
+    OpenFlamingo's has no config.json and is known by its file.
+    """
+    if open_flamingo.is_source(folder):
+        return open_flamingo.NAME
     settings = read_config(folder)
     architectures = settings.get("architectures") or [None]
     kind = (settings.get("model_type"), architectures[0])
@@ -54,11 +74,11 @@ def import_checkpoint(
     """Write a checkpoint folder of this project from another project's; it appears whole or not at all.
 
     Args:
-        source: a local folder.
+        source: a local folder, or OpenFlamingo's `checkpoint.pt`.
         format: one of `FORMATS`; default: what the folder's config.json says.
-        vision_tower: a local folder of the vision tower, for the format `llava`.
-        base: a local folder of the language model that a LoRA folder, or a projector alone, of the format `llava` was
-            trained on.
+        vision_tower: a local folder of the vision tower, for the formats `llava` and `open-flamingo`.
+        base: a local folder of the language model that a LoRA folder, or a projector alone, of the format `llava`, or
+            an OpenFlamingo, was trained on.
         chat_template: needed where the folder does not say it (`vicuna_v1` for LLaVA-1.5).
         max_shard_size: of one file of weights, which is also what memory holds.
 
@@ -72,17 +92,15 @@ def import_checkpoint(
     folder, out = Path(source), Path(out)
     require_new(out)
     name = _known(format) if format is not None else detect(folder)
-    if name != llava.NAME and (vision_tower is not None or base is not None):
+    if name in _WHOLE and (vision_tower is not None or base is not None):
         raise ConfigError(f"the format {name} is whole by itself; drop --vision-tower and --base")
     with new_folder(out) as temporary:
-        if name in _HF_LLAVA:
-            hf_llava.read(_HF_LLAVA[name], folder, temporary, chat_template, max_shard_size)
-        elif name == hf_instructblip.NAME:
-            hf_instructblip.read(folder, temporary, chat_template, max_shard_size)
+        if name in _WHOLE:
+            _WHOLE[name](folder, temporary, chat_template, max_shard_size)
         else:
             tower = None if vision_tower is None else Path(vision_tower)
             model = None if base is None else Path(base)
-            llava.read(folder, temporary, chat_template, tower, model, max_shard_size)
+            _IN_PIECES[name](folder, temporary, chat_template, tower, model, max_shard_size)
     return name
 
 
@@ -97,15 +115,12 @@ def export_checkpoint(
     """
     out = Path(out)
     require_new(out)
-    name = _known(format)
+    if _known(format) not in _WRITERS:
+        raise ConfigError(f"the format {format} can be imported only; a model is exported as {', '.join(_WRITERS)}")
+    write = _WRITERS[format]
     opened = open_own(Path(folder))
     with new_folder(out) as temporary:
-        if name in _HF_LLAVA:
-            hf_llava.write_model(_HF_LLAVA[name], opened, temporary, max_shard_size)
-        elif name == hf_instructblip.NAME:
-            hf_instructblip.write_model(opened, temporary, max_shard_size)
-        else:
-            llava.write_model(opened, temporary, max_shard_size)
+        write(opened, temporary, max_shard_size)
 
 
 def _known(format: str) -> str:

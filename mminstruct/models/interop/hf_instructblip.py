@@ -90,7 +90,7 @@ def read(folder: Path, out: Path, chat_template: str | None, max_shard_size: int
     plan = {ours: source.planned(theirs) for ours, theirs in names.items()}
     for name in (keys.EMBEDDINGS, keys.HEAD):
         if rows and name in plan:
-            plan[name] = grown(plan[name], rows)
+            plan[name] = grown(plan[name], plan[name].shape[0] + rows)
     require_shapes(plan, wanted, str(folder))
     write_folder(out, parts, plan, max_shard_size)
 

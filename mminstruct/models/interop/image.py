@@ -10,8 +10,8 @@ from mminstruct.files import read_json
 from mminstruct.models.config import ImageConfig
 
 # PIL's numbers of the filters, which is how the files name them.
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_RESCALE = 1 / 255
+FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+RESCALE = 1 / 255
 # Classes that prepare a picture as `mminstruct.models.image` does; files before 2023 name a feature extractor.
 _CLASSES = (
     "CLIPImageProcessor",
@@ -32,7 +32,7 @@ _TILING_CLASSES = ("LlavaNextImageProcessor", "LlavaNextImageProcessorFast", "Ll
 # Theirs, where a file leaves the key out.
 _PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 # What a file that leaves a key out means: the classes' own defaults.
-_DEFAULTS = {"do_resize": True, "do_rescale": True, "rescale_factor": _RESCALE, "do_normalize": True, "do_pad": False}
+_DEFAULTS = {"do_resize": True, "do_rescale": True, "rescale_factor": RESCALE, "do_normalize": True, "do_pad": False}
 
 
 def read_image(folder: Path, size: int) -> ImageConfig:
@@ -62,7 +62,7 @@ def read_tiled_image(folder: Path, size: int, resolutions: Any) -> ImageConfig:
 
 def _checked(folder: Path, classes: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
     """The file and its settings, where they say nothing that this project cannot do."""
-    file, settings = _settings(folder)
+    file, settings = read_settings(folder)
     kind = settings.get("image_processor_type", settings.get("feature_extractor_type"))
     if kind not in classes:
         raise CheckpointError(f"{file}: image_processor_type {kind!r} is unknown; known: {', '.join(classes)}")
@@ -70,13 +70,13 @@ def _checked(folder: Path, classes: tuple[str, ...]) -> tuple[Path, dict[str, An
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if settings[key] is not True:
             raise CheckpointError(f"{file}: {key} is {settings[key]!r}; only true can be read")
-    if abs(settings["rescale_factor"] - _RESCALE) > 1e-9:
+    if abs(settings["rescale_factor"] - RESCALE) > 1e-9:
         raise CheckpointError(f"{file}: rescale_factor is {settings['rescale_factor']!r}; only 1/255 can be read")
     for key in ("image_mean", "image_std", "resample", "do_center_crop", "size"):
         if key not in settings:
             raise CheckpointError(f"{file}: the key {key!r} is missing")
-    if settings["resample"] not in _FILTERS:
-        raise CheckpointError(f"{file}: resample {settings['resample']!r} is unknown; known: {sorted(_FILTERS)}")
+    if settings["resample"] not in FILTERS:
+        raise CheckpointError(f"{file}: resample {settings['resample']!r} is unknown; known: {sorted(FILTERS)}")
     return file, settings
 
 
@@ -86,7 +86,7 @@ def _image(settings: dict[str, Any], size: int, resize: Any) -> ImageConfig:
         mean=tuple(settings["image_mean"]),
         std=tuple(settings["image_std"]),
         resize=resize,
-        interpolation=_FILTERS[settings["resample"]],  # type: ignore[arg-type]
+        interpolation=FILTERS[settings["resample"]],  # type: ignore[arg-type]
     )
 
 
@@ -108,7 +108,7 @@ def _resize(file: Path, settings: dict[str, Any], size: int) -> Any:
     return "crop" if edge == shortest else "squash"
 
 
-def _settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+def read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file and the mapping in it; transformers 5 puts it inside the processor's own file."""
     whole = folder / "processor_config.json"
     if whole.is_file():
@@ -137,7 +137,7 @@ def blip_image_settings(image: ImageConfig) -> dict[str, Any]:
 
 def image_settings(image: ImageConfig) -> dict[str, Any]:
     """The content of `preprocessor_config.json`."""
-    numbers = {name: number for number, name in _FILTERS.items()}
+    numbers = {name: number for number, name in FILTERS.items()}
     square = {"height": image.size, "width": image.size}
     return {
         # CLIP's class is the one that every version knows; only LLaVA's can pad.
@@ -149,7 +149,7 @@ def image_settings(image: ImageConfig) -> dict[str, Any]:
         "do_center_crop": image.resize != "squash",
         "crop_size": square,
         "do_rescale": True,
-        "rescale_factor": _RESCALE,
+        "rescale_factor": RESCALE,
         "do_normalize": True,
         "image_mean": list(image.mean),
         "image_std": list(image.std),

@@ -20,8 +20,10 @@ _BEGIN, _END = "{# mminstruct: ", " #}"
 _TEMPLATE = """\
 {%- macro content(message) -%}
 {%- if message['content'] is string -%}{{- message['content'] -}}
-{%- else -%}{%- for part in message['content'] -%}
-{%- if part['type'] == 'image' -%}{{- @IMAGE@ -}}{%- else -%}{{- part['text'] -}}{%- endif -%}
+{%- else -%}{%- set at = namespace(image=false) -%}{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' -%}
+{{- (@NEIGHBOUR_BEFORE@ if at.image else @IMAGE_BEFORE@) ~ @IMAGE@ ~ @IMAGE_AFTER@ -}}{%- set at.image = true -%}
+{%- else -%}{{- part['text'] -}}{%- set at.image = at.image and not part['text'] -%}{%- endif -%}
 {%- endfor -%}{%- endif -%}
 {%- endmacro -%}
 {%- set system, turns = @SYSTEM@, messages -%}
@@ -34,6 +36,9 @@ _TEMPLATE = """\
 {%- if message['role'] == 'user' -%}
 {{- @USER_BEFORE@ if loop.first else @LATER_BEFORE@ -}}
 @PLACE_FIRST@
+{%- if message['content'] is string or (message['content'] and message['content'][0]['type'] != 'image') -%}
+{{- @TEXT_LEAD@ -}}
+{%- endif -%}
 {{- content(message) -}}
 {{- @USER_AFTER@ if loop.first else @LATER_AFTER@ -}}
 {%- elif message['role'] == 'assistant' -%}
@@ -55,6 +60,8 @@ def to_jinja(config: TemplateConfig, image: str = IMAGE_TOKEN) -> str:
     system_before, _, system_after = rounds.system_format.partition("{}")
     user_before, _, user_after = rounds.user_format.partition("{}")
     later_before, _, later_after = rounds.later_user_format.partition("{}")
+    image_format = rounds.image_format if config.image_format is None else config.image_format
+    image_before, _, image_after = image_format.partition("{}")
     before = rounds.system_place == "before"
     places = {
         "@PLACE_BEFORE@": "{{- system -}}" if before else "",
@@ -62,6 +69,9 @@ def to_jinja(config: TemplateConfig, image: str = IMAGE_TOKEN) -> str:
     }
     strings = {
         "@IMAGE@": image,
+        "@IMAGE_BEFORE@": image_before,
+        "@NEIGHBOUR_BEFORE@": "" if image_before == image_after else image_before,
+        "@IMAGE_AFTER@": image_after,
         "@SYSTEM@": rounds.system if config.system is None else config.system,
         "@SYSTEM_BEFORE@": system_before,
         "@SYSTEM_AFTER@": system_after,
@@ -69,6 +79,7 @@ def to_jinja(config: TemplateConfig, image: str = IMAGE_TOKEN) -> str:
         "@USER_AFTER@": user_after,
         "@LATER_BEFORE@": later_before,
         "@LATER_AFTER@": later_after,
+        "@TEXT_LEAD@": rounds.user_text_lead,
         "@PROMPT@": rounds.assistant_prompt,
         "@LEAD@": rounds.assistant_lead,
         "@TAIL@": rounds.answer_tail + rounds.end,

@@ -118,6 +118,23 @@ LLAVA = (
     Layout("LLaVA, tower elsewhere", _LLAVA_WITHOUT_TOWER),
 )
 
+
+def idefics(blocks: int) -> tuple[Layout, ...]:
+    """`IdeficsForVisionText2Text`, which every version of transformers names alike; one layout."""
+    return (
+        Layout(
+            "transformers' Idefics",
+            {
+                "vision_encoder.model.": "model.vision_model.",
+                "connector.resampler.": "model.perceiver_resampler.",
+                **{f"connector.blocks.{k}.layer.": f"model.gated_cross_attn_layers.{k}." for k in range(blocks)},
+                "language_model.model.": "model.",
+                "language_model.lm_head.": "lm_head.",
+            },
+        ),
+    )
+
+
 # A tower in a folder of its own: as the hub holds it (a whole CLIP model, its text half unread), or saved by itself.
 TOWER = (
     Layout("vision model", {"vision_encoder.model.": "vision_model."}),

@@ -12,7 +12,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from transformers import AddedToken, CLIPConfig, CLIPVisionConfig, LlamaConfig, MistralConfig
+from transformers import AddedToken, LlamaConfig, MistralConfig
 
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json, write_json
@@ -33,10 +33,12 @@ from mminstruct.models.interop.parts import (
     read_config,
     read_template,
     read_tokenizer,
+    read_tower_config,
     require_clip,
     require_shapes,
     require_value,
     stored_shapes,
+    tower_plan,
     unread_names,
     write_folder,
     write_template,
@@ -128,14 +130,10 @@ def read(
     plan = {ours: source.planned(theirs) for ours, theirs in names.items()}
     elsewhere = [name for name in wanted if name not in names]
     if elsewhere:
-        tower_source = Source(tower)
-        # A whole CLIP model has a text half, which is no business of ours.
-        found = [name for name in tower_source.tensors if not name.startswith(_CLIP_TEXT)]
-        tower_names = keys.match(keys.TOWER, elsewhere, unread, found, str(tower))
-        plan |= {ours: tower_source.planned(theirs) for ours, theirs in tower_names.items()}
+        plan |= tower_plan(elsewhere, unread, tower)
     for name in _HEAD_ROWS:
         if rows and name in plan:
-            plan[name] = grown(plan[name], rows)
+            plan[name] = grown(plan[name], plan[name].shape[0] + rows)
     require_shapes(plan, wanted, str(folder))
     write_folder(out, parts, plan, max_shard_size)
 
@@ -160,9 +158,6 @@ def _source(folder: Path, settings: dict[str, Any], base: Path | None) -> Source
     return lora.MergedSource(folder, base)
 
 
-_CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-
-
 def _tower_folder(folder: Path, settings: dict[str, Any], given: Path | None) -> Path:
     tower = given or folder / TOWER_FOLDER
     if not (tower / "config.json").is_file():
@@ -179,7 +174,7 @@ def _tower_folder(folder: Path, settings: dict[str, Any], given: Path | None) ->
 
 def _require_same_tower(own: Path, given: Path) -> None:
     """Two descriptions of a tower must agree. Its activation, for one, shows in no tensor (QuickGELU or not)."""
-    wanted, found = clip_architecture(_tower_config(own)), clip_architecture(_tower_config(given))
+    wanted, found = clip_architecture(read_tower_config(own)), clip_architecture(read_tower_config(given))
     for key, value in wanted.items():
         if found[key] != value and key not in CLIP_TRAINING_KEYS:
             raise CheckpointError(
@@ -222,7 +217,7 @@ def _parts(
     connector = choose(settings, "mm_projector_type", "linear", _CONNECTORS, where)
     feature = choose(settings, "mm_vision_select_feature", "patch", _FEATURES, where)
     layer = feature_layer(settings.get("mm_vision_select_layer", -2), "mm_vision_select_layer", where)
-    vision: Any = _tower_config(tower)
+    vision: Any = read_tower_config(tower)
     if settings.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
         raise CheckpointError(
             f"{where}: mm_hidden_size is {settings['mm_hidden_size']}, the tower in {tower} has {vision.hidden_size}"
@@ -260,18 +255,6 @@ def _parts(
         tiling=tiling,
     )
     return parts, rows
-
-
-def _tower_config(tower: Path) -> CLIPVisionConfig:
-    """The tower's own config, or the half of a whole CLIP's that describes it."""
-    settings = read_config(tower)
-    kind = settings.get("model_type")
-    if kind == "clip_vision_model":
-        return CLIPVisionConfig.from_dict(settings)
-    if kind == "clip":
-        vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
-        return vision
-    raise CheckpointError(f"{tower}/config.json: model_type is {kind!r}; known: 'clip', 'clip_vision_model'")
 
 
 def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from transformers import (
     AutoModel,
     AutoTokenizer,
+    CLIPConfig,
     CLIPVisionConfig,
     GenerationConfig,
     PreTrainedConfig,
@@ -25,7 +26,7 @@ from mminstruct.models.config import ConnectorConfig, FusedConfig, TilingConfig,
 from mminstruct.models.connectors.mlp import MlpOptions
 from mminstruct.models.factory import IMAGE_TOKEN, generation_config, processor_config
 from mminstruct.models.interop.jinja import from_jinja, to_jinja
-from mminstruct.models.interop.keys import EMBEDDINGS
+from mminstruct.models.interop.keys import TOWER, match
 from mminstruct.models.interop.stream import Planned, Source, write
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel, own_parts
@@ -49,6 +50,8 @@ _CLIP_KEYS = (
 # Those of them that change nothing in what a trained tower computes from a picture.
 CLIP_TRAINING_KEYS = ("attention_dropout", "initializer_range", "initializer_factor", "projection_dim")
 CLIP = "clip_vision_model"
+# The other half of a whole CLIP model.
+_CLIP_TEXT = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,12 @@ def unread_language_names(model: VisionLanguageModel) -> list[str]:
     ]
 
 
+def embedding_name(model: VisionLanguageModel) -> str:
+    """Our name of the language model's embeddings."""
+    weight = model.get_input_embeddings().weight
+    return next(name for name, parameter in model.named_parameters() if parameter is weight)
+
+
 def require_shapes(plan: Mapping[str, Planned], wanted: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Raises `CheckpointError` naming the first tensor of another shape than the config says."""
     for name, shape in wanted.items():
@@ -127,22 +136,44 @@ def clip_architecture(config: CLIPVisionConfig) -> dict[str, Any]:
     return {"model_type": CLIP, **{key: getattr(config, key) for key in _CLIP_KEYS}}
 
 
+def read_tower_config(tower: Path) -> CLIPVisionConfig:
+    """The tower's own config, or the half of a whole CLIP's that describes it."""
+    settings = read_config(tower)
+    kind = settings.get("model_type")
+    if kind == CLIP:
+        return CLIPVisionConfig.from_dict(settings)
+    if kind == "clip":
+        vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
+        return vision
+    raise CheckpointError(f"{tower}/config.json: model_type is {kind!r}; known: 'clip', {CLIP!r}")
+
+
+def tower_plan(wanted: Collection[str], unread: Collection[str], tower: Path) -> dict[str, Planned]:
+    """The tower's tensors out of a folder of its own. Raises `CheckpointError` where one is missing or unknown."""
+    source = Source(tower)
+    found = [name for name in source.tensors if not name.startswith(_CLIP_TEXT)]
+    return {ours: source.planned(theirs) for ours, theirs in match(TOWER, wanted, unread, found, str(tower)).items()}
+
+
+def grown(planned: Planned, rows: int) -> Planned:
+    """A tensor of so many rows: fewer than there are, or more, then the new ones are the mean of the others."""
+    found = planned.shape[0]
+
+    def read_grown() -> torch.Tensor:
+        tensor = planned.read()
+        if rows <= found:
+            return tensor[:rows].clone()
+        mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
+        return torch.cat([tensor, mean.expand(rows - found, -1)])
+
+    return Planned((rows, *planned.shape[1:]), planned.dtype, read_grown)
+
+
 def feature_layer(value: Any, key: str, where: str) -> int:
     """A layer counted from the end. Raises `CheckpointError` naming the key for anything else."""
     if type(value) is not int or value >= 0:
         raise CheckpointError(f"{where}: {key} is {value!r}; only one layer counted from the end (-2) can be read")
     return value
-
-
-def grown(planned: Planned, rows: int) -> Planned:
-    """A matrix with `rows` more, each the mean of those that it has; for tokens that it never knew."""
-
-    def read_grown() -> torch.Tensor:
-        tensor = planned.read()
-        mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
-        return torch.cat([tensor, mean.expand(rows, -1)])
-
-    return Planned((planned.shape[0] + rows, *planned.shape[1:]), planned.dtype, read_grown)
 
 
 def require_value(settings: Mapping[str, Any], key: str, value: Any, where: str) -> None:
@@ -185,6 +216,7 @@ def read_template(
     written = from_jinja(tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None)
     if written is not None:
         tokenizer.chat_template = None  # `mminstruct.json` holds it
+        tokenizer.init_kwargs.pop("chat_template", None)  # or the tokenizer's file would say that there is none
     if given is not None:
         return TemplateConfig(name=given)
     if written is None:
@@ -210,7 +242,7 @@ def write_folder(folder: Path, parts: Parts, plan: Mapping[str, Planned], max_sh
     own = parts.instruction_tokenizer is not None
     described = processor_config(model, parts.encoder.image, parts.template, origins, own)
     processor = Processor(parts.tokenizer, described, parts.instruction_tokenizer)
-    config.dtype = plan[EMBEDDINGS].dtype
+    config.dtype = plan[embedding_name(model)].dtype
     config.save_pretrained(folder)
     generation_config(processor, where=parts.origin).save_pretrained(folder)
     processor.save(folder)

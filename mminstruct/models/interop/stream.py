@@ -53,6 +53,23 @@ class Planned:
     read: Callable[[], torch.Tensor]
 
 
+def joined(parts: Sequence[Planned]) -> Planned:
+    """The rows of several tensors, one below the other, in the first one's precision."""
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    dtype = parts[0].dtype
+    return Planned(shape, dtype, lambda: torch.cat([part.read().to(dtype) for part in parts]))
+
+
+def part_of_rows(planned: Planned, number: int, of: int) -> Planned:
+    """One of so many equal parts of a tensor's rows, counted from 0."""
+    rows = planned.shape[0] // of
+
+    def read_part() -> torch.Tensor:
+        return planned.read()[number * rows : (number + 1) * rows].clone()
+
+    return Planned((rows, *planned.shape[1:]), planned.dtype, read_part)
+
+
 class Source:
     """The weights in a folder, safetensors or `.bin`.
 
