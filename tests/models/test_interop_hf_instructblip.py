@@ -22,9 +22,11 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 import mminstruct
 from mminstruct import catalog
+from mminstruct.config import validate
 from mminstruct.conversation import Conversation, Media, Message, image, text
 from mminstruct.errors import CheckpointError, ConfigError, DataError, MminstructError
-from mminstruct.models import checkpoint
+from mminstruct.models import checkpoint, encoders
+from mminstruct.models.config import TransformersConfig
 from mminstruct.models.factory import read_row
 from mminstruct.models.interop import export_checkpoint, import_checkpoint
 from mminstruct.models.interop.stream import Source
@@ -164,6 +166,8 @@ def test_there_and_back_computes_the_same(tmp_path, settings):
     export_checkpoint(tmp_path / "ours", tmp_path / "back", "hf-instructblip")
     assert_same(ours, processor, reload(tmp_path / "back"))
     assert set(Source(tmp_path / "back").tensors) == set(Source(tmp_path / "theirs").tensors)
+    first, second = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("theirs", "back"))
+    assert first["qformer_config"] == {**second["qformer_config"], "initializer_range": 0.2}
 
 
 def test_old_configs_know_no_image_token(theirs, saved, tmp_path):
@@ -268,12 +272,41 @@ def test_a_row_with_a_tokenizer_for_the_instruction(tmp_path):
     checkpoint.save(tmp_path / "saved", model, processor)
     again = mminstruct.load(tmp_path / "saved")[1]
     assert again.config == processor.config and again.config.own_instruction_tokenizer
+    row = read_row(tmp_path / "below" / "row.yaml")[0].model_dump(mode="json")
+    row["connector"]["options"]["instruction_vocabulary"] = 20
+    with pytest.raises(ConfigError, match="instructions of 20 different tokens, but the tokenizer has 7"):
+        mminstruct.create(row)
     other = again.with_template(again.config.chat_template.model_copy(update={"system": "Be brief."}))
     assert (
         other.prompt(ask(QUESTIONS[0]), [picture(0)])["instruction_ids"].tolist() == sample["instruction_ids"].tolist()
     )
     tiny = mminstruct.create(tmp_path / "below" / "row.yaml", tiny=True)[1]
     assert tiny.config.own_instruction_tokenizer
+
+
+def test_the_tower_s_layers_can_be_read_too(theirs):
+    """The last norm stands behind them all; built, it would never get a gradient."""
+    architecture = theirs.config.vision_config.to_dict()
+    kept = {key: architecture[key] for key in ("model_type", "hidden_size", "intermediate_size", "num_hidden_layers")}
+    kept |= {key: architecture[key] for key in ("num_attention_heads", "image_size", "patch_size", "hidden_act")}
+    config = {
+        "source": "transformers",
+        "name": "tower",
+        "architecture": kept,
+        "layer": -2,
+        "image": {"size": make.SIZE},
+    }
+    encoder = encoders.build(validate(TransformersConfig, config, "tower"))
+    names = {name.removeprefix("model."): p for name, p in encoder.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in names.items():
+            parameter.copy_(theirs.vision_model.state_dict()[name])
+    pixels = torch.randn(2, 3, make.SIZE, make.SIZE)
+    expected = theirs.vision_model(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+    found = encoder(pixels)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    found.square().sum().backward()
+    assert all(p.grad is not None for p in names.values())
 
 
 # ---- what cannot be held --------------------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ def reload(folder):
 @pytest.mark.parametrize("layout", range(4), ids=[layout.name for layout in HF_LLAVA_NEXT])
 def test_import_computes_the_same_in_every_layout(theirs, tmp_path, layout):
     folder = make.save_hf(theirs, tmp_path / "theirs", layout)
+    newline = ["image_newline", "model.image_newline", "model.image_newline", "image_newline"][layout]
+    assert newline in load_file(folder / make.WEIGHTS)
+    if layout == 2:
+        assert set(load_file(folder / make.WEIGHTS)) == set(theirs.state_dict())
     assert import_checkpoint(folder, tmp_path / "ours", **V1) == "hf-llava-next"
     make.assert_same_tiles(*mminstruct.load(tmp_path / "ours"), theirs, make.hf_processor(theirs))
 

@@ -175,7 +175,6 @@ def write_model(opened: Opened, out: Path, max_shard_size: int | str) -> None:
         "text_config": text.to_dict(),
         "num_query_tokens": options.queries,
         "image_token_index": opened.processor.config.image_token_id,
-        "tie_word_embeddings": text.tie_word_embeddings,
         "dtype": str(plan[keys.EMBEDDINGS].dtype).removeprefix("torch."),
     }
     InstructBlipConfig.from_dict(settings).save_pretrained(out)

@@ -55,7 +55,6 @@ def read_tiled_image(folder: Path, size: int, resolutions: Any) -> ImageConfig:
     pinpoints = settings.get("image_grid_pinpoints", _PINPOINTS)
     if pinpoints != resolutions:
         raise CheckpointError(f"{file}: image_grid_pinpoints {pinpoints} are not the model's, {resolutions}")
-    settings["do_pad"] = False
     _resize(file, settings, size)
     return _image(settings, size, "squash")
 
