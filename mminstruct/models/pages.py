@@ -214,7 +214,7 @@ def _paper(paper: str | Reason) -> str:
 
 
 def zoo_page() -> str:
-    """`docs/zoo.md`: every row, in a table for each project that its models come from, native models in one of theirs."""
+    """`docs/zoo.md`: every row, in a table for each project that it comes from; native models have one of theirs."""
     groups: dict[str, list[AnyRow]] = {}
     for name in catalog.names(catalog.MODEL):
         spec, _ = read_row(name)
