@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 import mminstruct
 from mminstruct import catalog
-from mminstruct.config import load_yaml
+from mminstruct.models import compose
 from mminstruct.models.adapters import Adapter, LoraConfig, MaskConfig, attach
 
 OPEN_CLIP = {
@@ -24,7 +22,7 @@ def build(row: str, seed: int = 0):
     torch.manual_seed(seed)
     content = row
     if row == "open_clip":
-        content = load_yaml(Path(catalog.find(catalog.MODEL, "llava-1.5-7b"))) | {"vision_encoder": OPEN_CLIP}
+        content = compose.read(catalog.find(catalog.MODEL, "llava-1.5-7b")) | {"vision_encoder": OPEN_CLIP}
         content["tiny"] = content["tiny"] | {"vision_encoder": {}, "image_size": 32}
     model, processor = mminstruct.create(content, tiny=True)
     return model.eval(), processor
@@ -34,7 +32,7 @@ def inputs(model, seed: int = 1) -> dict[str, torch.Tensor]:
     """Two rows of random tokens with a random picture each."""
     generator = torch.Generator().manual_seed(seed)
     size = model.vision_encoder.config.image.size
-    places = model.image_tokens(size, size)
+    places = model.layout.most_tokens()
     ids = torch.randint(5, 50, (2, places + 6), generator=generator)
     ids[:, 1 : places + 1] = model.config.image_token_id
     batch = {"input_ids": ids, "pixel_values": torch.randn(2, 3, size, size, generator=generator)}

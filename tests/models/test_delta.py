@@ -14,7 +14,7 @@ from mminstruct.errors import CheckpointError, ConfigError, DataError, RunError
 from mminstruct.models import checkpoint
 from mminstruct.models.config import ExpertExtensionConfig
 from mminstruct.models.delta import base_hash, load_delta, save_delta
-from mminstruct.training.run import freeze
+from mminstruct.models.parts import freeze
 from tests.models.experts import EXTENSION, batch_of, build, row
 
 

@@ -344,7 +344,7 @@ def test_a_part_stands_where_the_row_names_it_and_yields_to_what_the_row_says(tm
     assert spec.sources["vision_encoder"] == (dino.source, siglip.source)
     assert spec.tiny.vision_encoder == [dino.tiny.architecture, siglip.tiny.architecture]
     llama = compose.language_model_part("llama-2-7b")
-    assert spec.tokenizer.model_dump(exclude_none=True) == llama.tokenizer
+    assert spec.tokenizer.model_dump(exclude_defaults=True) == llama.tokenizer
     assert spec.tiny.language_model == llama.tiny.architecture
 
 
