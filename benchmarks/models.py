@@ -12,7 +12,6 @@ imports.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -69,15 +68,15 @@ class Case:
     format: str
     model: type[PreTrainedModel]
     processor: Any
-    batch: Callable[[Batch], Batch]
+    batch: Callable[[Batch, int], Batch]
     connector: dict[str, Any]
 
 
-def plain(batch: Batch) -> Batch:
+def plain(batch: Batch, image_token: int) -> Batch:
     return batch
 
 
-def tiles(batch: Batch) -> Batch:
+def tiles(batch: Batch, image_token: int) -> Batch:
     sizes = batch["media"][:, 1:]
     pixels = batch["pixel_values"].unflatten(0, (len(sizes), -1))
     return {
@@ -87,9 +86,9 @@ def tiles(batch: Batch) -> Batch:
     }
 
 
-def gates(batch: Batch) -> Batch:
+def gates(batch: Batch, image_token: int) -> Batch:
     """One picture a prompt, which every token from its place on looks at."""
-    seen = batch["sees"].unsqueeze(-1)
+    seen = (batch["input_ids"] == image_token).cumsum(-1).clamp(max=1).unsqueeze(-1)
     rest = {name: batch[name] for name in ("input_ids", "attention_mask")}
     return {**rest, "pixel_values": batch["pixel_values"].unsqueeze(1), "image_attention_mask": seen}
 
@@ -126,10 +125,6 @@ def our_batch(processor: Any) -> Batch:
     return dict(processor.collate([sample] * BATCH))
 
 
-def their_batch(case: Case, batch: Batch, token: int) -> Batch:
-    return case.batch(batch | {"sees": (batch["input_ids"] == token).cumsum(-1).clamp(max=1)})
-
-
 def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -158,7 +153,7 @@ def run(case: Case, name: str, folder: Path, rounds: int) -> None:
     model, processor = mminstruct.load(ours_folder)
     other = case.model.from_pretrained(theirs_folder).eval()
     batch = our_batch(processor)
-    given = their_batch(case, batch, model.config.image_token_id)
+    given = case.batch(batch, model.config.image_token_id)
     torch.save({"batch": given}, folder / "theirs.pt")
     length = batch["input_ids"].shape[1]
 
@@ -208,7 +203,9 @@ def child(order: str) -> None:
             other = case.model.from_pretrained(Path(folder) / "theirs").eval()
             case.processor.from_pretrained(Path(folder) / "theirs")
             other(**torch.load(Path(folder) / "theirs.pt", weights_only=True)["batch"], use_cache=False)
-    typer.echo(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+    # Not getrusage: its peak begins with that of the process that forked this one.
+    status = Path("/proc/self/status").read_text().split()
+    typer.echo(int(status[status.index("VmHWM:") + 1]) * 1024 / 1e6)
 
 
 def main(rounds: int = 30, only: str = "", child_order: str = typer.Option("", "--child", hidden=True)) -> None:
