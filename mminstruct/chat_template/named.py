@@ -6,7 +6,7 @@ it; `phi_template.py` of TinyLLaVA_Factory (phi_2; Bunny's is the same); `PurePr
 in front of everything); the Jinja templates that Llama 3, Gemma, Phi-3 and Mistral v0.3 are published with (llama_3,
 gemma, phi_3, mistral), without some's dates and tools; idefics: `docs/source/en/tasks/idefics.md` and
 `processing_idefics.py` of huggingface/transformers; open_flamingo: README.md and `open_flamingo/train/data.py` of
-mlfoundations/open_flamingo.
+mlfoundations/open_flamingo; otter: `pipeline/mimicit_utils/mimicit_dataset.py` and the demos of Luodian/Otter.
 """
 
 from __future__ import annotations
@@ -140,6 +140,14 @@ ROUNDS = {
         user_format="{}",
         later_user_format="{}",
         assistant_prompt="",
+        end="<|endofchunk|>",
+    ),
+    "otter": Rounds(
+        user_format="User: {} GPT:<answer>",
+        later_user_format="User: {} GPT:<answer>",
+        leading_images_first=True,
+        assistant_prompt="",
+        assistant_lead=" ",
         end="<|endofchunk|>",
     ),
 }

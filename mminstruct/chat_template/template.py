@@ -134,6 +134,8 @@ class RoundsTemplate(ChatTemplate):
         for index, turn in enumerate(turns):
             content = content_pieces(turn, supervised=turn.role == "assistant")
             if turn.role == "user":
+                while rounds.leading_images_first and content and content[0].image is not None:
+                    pieces.append(content.pop(0))
                 if content and content[0].image is None:
                     content = [Piece(rounds.user_text_lead), *content]
                 if index == 0 and system and rounds.system_place == "first_user":
@@ -153,7 +155,11 @@ class RoundsTemplate(ChatTemplate):
 
 
 class Rounds(Config):
-    """The strings of a `RoundsTemplate`; `{}` in a format is the place of the content."""
+    """The strings of a `RoundsTemplate`; `{}` in a format is the place of the content.
+
+    Attributes:
+        leading_images_first: images that a user turn begins with stand in front of the turn's format.
+    """
 
     system: str = ""
     system_place: Literal["before", "first_user"] = "before"
@@ -169,6 +175,7 @@ class Rounds(Config):
     after_end: str = ""
     alternate: bool = True
     start_behind_images: bool = False
+    leading_images_first: bool = False
 
 
 def _around(format_text: str, content: list[Piece]) -> list[Piece]:

@@ -98,3 +98,15 @@ def test_open_flamingo_as_its_readme_writes_it():
     assert text(messages, True, name="open_flamingo") == (
         "@An image of two cats.<|endofchunk|>@An image of a bathroom sink.<|endofchunk|>@An image of"
     )
+
+
+def test_otter_as_its_data_set_writes_it():
+    """`<image>User: {} GPT:<answer> {}<|endofchunk|>`: the picture in front of the turn, not in it."""
+    messages = [
+        message("user", 0, "What is it?"),
+        message("assistant", "An otter."),
+        message("user", 1, 2, "And these?"),
+    ]
+    assert text(messages, True, name="otter") == (
+        "@User: What is it? GPT:<answer> An otter.<|endofchunk|>@@User: And these? GPT:<answer>"
+    )

@@ -43,6 +43,7 @@ CASES = [
     ("chatml", ["What?", "a<|im_end|>b", "And?", ""], ["a<|im_end|>b<|im_end|>", "<|im_end|>"]),
     ("idefics", ["What?", "blue", "And?", "red"], [" blue<end_of_utterance>", " red<end_of_utterance>"]),
     ("open_flamingo", ["What?", " blue", "And?", "red"], [" blue<|endofchunk|>", "red<|endofchunk|>"]),
+    ("otter", ["What?", "blue", "And?", "red"], [" blue<|endofchunk|>", " red<|endofchunk|>"]),
     ("llama_3", ["What?", "blue", "And?", "red"], ["blue<|eot_id|>", "red<|eot_id|>"]),
     ("gemma", ["What?", "blue", "And?", "red"], ["blue<end_of_turn>", "red<end_of_turn>"]),
     ("phi_3", ["What?", "blue", "And?", "red"], ["blue<|end|>", "red<|end|>"]),
