@@ -6,7 +6,8 @@ it; `phi_template.py` of TinyLLaVA_Factory (phi_2; Bunny's is the same); `PurePr
 in front of everything); the Jinja templates that Llama 3, Gemma, Phi-3 and Mistral v0.3 are published with (llama_3,
 gemma, phi_3, mistral), without some's dates and tools; idefics: `docs/source/en/tasks/idefics.md` and
 `processing_idefics.py` of huggingface/transformers; open_flamingo: README.md and `open_flamingo/train/data.py` of
-mlfoundations/open_flamingo; otter: `pipeline/mimicit_utils/mimicit_dataset.py` and the demos of Luodian/Otter.
+mlfoundations/open_flamingo; otter: the demos of Luodian/Otter (`pipeline/mimicit_utils/mimicit_dataset.py`
+there writes no space behind `User:` and `<answer>`).
 """
 
 from __future__ import annotations

@@ -18,10 +18,17 @@ _BEGIN, _END = "{# mminstruct: ", " #}"
 
 # `@NAME@` is replaced by a string literal.
 _TEMPLATE = """\
-{%- macro content(message) -%}
+{%- macro leading(message) -%}
+{%- if message['content'] is not string -%}{%- set at = namespace(image=false, go=true) -%}
+{%- for part in message['content'] -%}{%- set at.go = at.go and part['type'] == 'image' -%}{%- if at.go -%}
+{{- (@NEIGHBOUR_BEFORE@ if at.image else @IMAGE_BEFORE@) ~ @IMAGE@ ~ @IMAGE_AFTER@ -}}{%- set at.image = true -%}
+{%- endif -%}{%- endfor -%}{%- endif -%}
+{%- endmacro -%}
+{%- macro content(message, skip=false) -%}
 {%- if message['content'] is string -%}{{- message['content'] -}}
-{%- else -%}{%- set at = namespace(image=false) -%}{%- for part in message['content'] -%}
-{%- if part['type'] == 'image' -%}
+{%- else -%}{%- set at = namespace(image=false, skip=skip) -%}{%- for part in message['content'] -%}
+{%- set at.skip = at.skip and part['type'] == 'image' -%}
+{%- if at.skip -%}{%- elif part['type'] == 'image' -%}
 {{- (@NEIGHBOUR_BEFORE@ if at.image else @IMAGE_BEFORE@) ~ @IMAGE@ ~ @IMAGE_AFTER@ -}}{%- set at.image = true -%}
 {%- else -%}{{- part['text'] -}}{%- set at.image = at.image and not part['text'] -%}{%- endif -%}
 {%- endfor -%}{%- endif -%}
@@ -34,12 +41,13 @@ _TEMPLATE = """\
 @PLACE_BEFORE@
 {%- for message in turns -%}
 {%- if message['role'] == 'user' -%}
+@PLACE_LEADING@
 {{- @USER_BEFORE@ if loop.first else @LATER_BEFORE@ -}}
 @PLACE_FIRST@
 {%- if message['content'] is string or (message['content'] and message['content'][0]['type'] != 'image') -%}
 {{- @TEXT_LEAD@ -}}
 {%- endif -%}
-{{- content(message) -}}
+{{- content(message, @SKIP_LEADING@) -}}
 {{- @USER_AFTER@ if loop.first else @LATER_AFTER@ -}}
 {%- elif message['role'] == 'assistant' -%}
 {{- @PROMPT@ -}}{{- @LEAD@ ~ content(message) ~ @TAIL@ ~ @AFTER_END@ -}}
@@ -65,6 +73,8 @@ def to_jinja(config: TemplateConfig, image: str = IMAGE_TOKEN) -> str:
     before = rounds.system_place == "before"
     places = {
         "@PLACE_BEFORE@": "{{- system -}}" if before else "",
+        "@PLACE_LEADING@": "{{- leading(message) -}}" if rounds.leading_images_first else "",
+        "@SKIP_LEADING@": "true" if rounds.leading_images_first else "false",
         "@PLACE_FIRST@": "" if before else "{%- if loop.first -%}{{- system -}}{%- endif -%}",
     }
     strings = {
