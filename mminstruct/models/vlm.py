@@ -309,6 +309,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         sights: Sights | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> VisionLanguageOutput:
         """Logits (and the mean loss over `labels`, where given) of the language model.
@@ -323,6 +324,8 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             sights: of the tokens before these, where they are in the cache.
             inputs_embeds: `[B, L, H]`, instead of `input_ids` and `pixel_values`.
             labels: `[B, L]`, -100 where no loss is taken.
+            logits_to_keep: how many positions, from the last on, get logits, or which `[K]`; 0 means all. transformers'
+                `generate` asks for one of the whole prompt.
         """
         auxiliary_loss = None
         if inputs_embeds is None:
@@ -342,7 +345,11 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         if sights is not None:
             kwargs[KEYWORD] = sights
         output = self.language_model(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            labels=labels,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
         )
         if sights is not None and sights.readers == [0]:
             raise ConfigError(

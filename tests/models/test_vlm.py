@@ -115,6 +115,22 @@ def test_cached_generation_equals_recomputing(any_nano):
     assert torch.equal(generated, ids)
 
 
+@torch.no_grad()
+def test_the_head_runs_where_it_is_asked_to(any_nano):
+    """Logits of some positions are those of all, and `generate` asks for one position of the whole prompt."""
+    model, processor = any_nano
+    batch = processor.collate([processor.prompt(question("what is it?", 1), [picture(3)])])
+    every = model.eval()(**batch).logits
+    length = every.shape[1]
+    for asked, wanted in ((0, every), (1, every[:, -1:]), (torch.tensor([2, length - 3]), every[:, [2, length - 3]])):
+        torch.testing.assert_close(model(**batch, logits_to_keep=asked).logits, wanted)
+    heads: list[int] = []
+    hook = model.get_output_embeddings().register_forward_hook(lambda _, given, __: heads.append(given[0].shape[1]))
+    model.generate(**batch, max_new_tokens=3, min_new_tokens=3, do_sample=False)
+    hook.remove()
+    assert heads == [1, 1, 1]
+
+
 def test_the_image_token_is_never_generated(nano):
     model, processor = nano
     assert model.generation_config.suppress_tokens == [processor.config.image_token_id]
