@@ -127,6 +127,7 @@ def test_native_row_builds_learns_and_reloads(row, tmp_path):
         ("smolvlm-2.2b", 2_246_272_880),
         ("internvl3-1b", 938_193_024),
         ("internvl3-8b", 7_944_373_760),
+        ("videosavi-internvl2.5-8b", 8_075_365_376),  # InternVL2.5 8B's
         ("gemma-3-4b-it", 4_300_079_472),
         # The originals' (lmms-lab/llava-onevision-qwen2-{0.5,7}b-ov) and the 64 rows by which the conversion to
         # transformers pads the embedding, for the 7B the head too (152000 and 152128 tokens for 151936 and 152064).
