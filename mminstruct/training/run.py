@@ -41,7 +41,6 @@ from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
 from mminstruct.models.parts import require_parts
-from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training import objectives
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
 from mminstruct.training.preparing import Prepared, prepare, require_launch
@@ -81,7 +80,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
     for stage in recipe.stages:
-        require_parts(model, stage.train)  # before anything is built
+        require_parts(model, [*stage.train, *(one.part for one in stage.adapters)])  # before anything is built
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
@@ -227,7 +226,6 @@ def _run_stage(
         trainer.add_callback(ProgressBar(stage.name))
     trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
     if prepared.description is not None:
-        assert isinstance(model, VisionLanguageModel)  # `prepare` gives no other one adapters
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         if trainer.is_world_process_zero():

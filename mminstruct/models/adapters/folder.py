@@ -1,7 +1,8 @@
 """An adapter on disk: only what was trained, and which base it belongs to.
 
     adapter.json                          the base (its name, a hash of each part that is needed from it), settings
-    PART/adapter_config.json, adapter_model.safetensors     LoRA, as peft writes it for the bare part
+    PART/adapter_config.json, adapter_model.safetensors     LoRA, as peft writes it for the bare part; of a native model
+                                                            for the whole, after which its parts' tensors are named
     PART/masks.safetensors                masks, a bit for each number
     PART/weights.safetensors              a part that was trained whole
 
@@ -19,6 +20,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
+from transformers import PreTrainedModel
 
 from mminstruct.config import Config, validate
 from mminstruct.conversation import Conversation, Media, Message, image, text
@@ -30,7 +32,7 @@ from mminstruct.models.adapters.base import Adapter
 from mminstruct.models.adapters.config import AdapterConfig, MaskConfig
 from mminstruct.models.adapters.mask import read_packed
 from mminstruct.models.base_processor import BaseProcessor
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import part, parts
 
 FILE = "adapter.json"
 WHOLE = "weights.safetensors"
@@ -64,34 +66,29 @@ def fingerprint(part: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def describe(
-    model: VisionLanguageModel, name: str, whole: Sequence[str], configs: Sequence[AdapterConfig]
-) -> Description:
+def describe(model: PreTrainedModel, name: str, whole: Sequence[str], configs: Sequence[AdapterConfig]) -> Description:
     """What `save` will write of a model that is about to train, before its adapters are attached."""
-    hashes = {part: fingerprint(model.part(part)) for part in model.parts if part not in whole}
+    hashes = {name: fingerprint(found) for name, found in parts(model).items() if name not in whole}
     return Description(base=Base(model=name, hashes=hashes), whole=list(whole), adapters=list(configs))
 
 
-def save(folder: Path, model: VisionLanguageModel, adapters: Sequence[Adapter], description: Description) -> None:
+def save(folder: Path, model: PreTrainedModel, adapters: Sequence[Adapter], description: Description) -> None:
     """Write an adapter folder, which appears complete or not at all; the adapters must still be attached.
 
     Raises:
         RunError: the folder exists and is not empty.
     """
     with new_folder(folder) as temporary:
-        for part in model.parts:
-            (temporary / part).mkdir()
         for adapter in adapters:
+            (temporary / adapter.config.part).mkdir()
             adapter.save(temporary / adapter.config.part)
-        for part in description.whole:
-            save_model(model.part(part), str(temporary / part / WHOLE))
-        for part in model.parts:
-            if not any((temporary / part).iterdir()):
-                (temporary / part).rmdir()
+        for name in description.whole:
+            (temporary / name).mkdir()
+            save_model(part(model, name), str(temporary / name / WHOLE))
         write_json(temporary / FILE, description.model_dump(mode="json"))
 
 
-def load(folder: Path, model: VisionLanguageModel, where: str) -> list[Adapter]:
+def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
     """Put a folder's adapters and whole parts on a model.
 
     Args:
@@ -103,17 +100,17 @@ def load(folder: Path, model: VisionLanguageModel, where: str) -> list[Adapter]:
     if not (folder / FILE).is_file():
         raise CheckpointError(f"{folder} holds no {FILE}; give the adapter folder that a training run wrote")
     description = validate(Description, read_json(folder / FILE), where=str(folder / FILE))
-    for part, wanted in description.base.hashes.items():
-        if fingerprint(model.part(part)) != wanted:
+    for name, wanted in description.base.hashes.items():
+        if fingerprint(part(model, name)) != wanted:
             raise CheckpointError(
-                f"{where} is not the base of {folder}: its {part} holds other numbers than the one of "
+                f"{where} is not the base of {folder}: its {name} holds other numbers than the one of "
                 f"{description.base.model!r} that the adapter was trained on; give that model"
             )
-    for part in description.whole:
+    for name in description.whole:
         try:
-            load_model(model.part(part), str(folder / part / WHOLE))
+            load_model(part(model, name), str(folder / name / WHOLE))
         except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{folder / part / WHOLE} cannot be read or does not fit: {error}") from None
+            raise CheckpointError(f"{folder / name / WHOLE} cannot be read or does not fit: {error}") from None
     adapters = []
     for config in description.adapters:
         names = list(read_packed(folder / config.part)) if isinstance(config, MaskConfig) else None
@@ -123,7 +120,7 @@ def load(folder: Path, model: VisionLanguageModel, where: str) -> list[Adapter]:
     return adapters
 
 
-def merge(model: VisionLanguageModel, adapters: Sequence[Adapter], processor: BaseProcessor) -> float:
+def merge(model: PreTrainedModel, adapters: Sequence[Adapter], processor: BaseProcessor) -> float:
     """Merge all adapters, in float32, and compare the logits of a picture and a question before and after.
 
     Returns:
@@ -162,8 +159,6 @@ def merge_folder(folder: Path, base: Path, out: Path) -> float:
         RunError: `out` exists and is not empty.
     """
     model, processor = checkpoint.load(base, dtype=torch.float32)
-    if not isinstance(model, VisionLanguageModel):
-        raise CheckpointError(f"{base} is a native model, which {folder} was not trained on; give its own base")
     difference = merge(model, load(folder, model, str(base)), processor)
     checkpoint.save(out, model, processor)
     return difference
