@@ -23,7 +23,8 @@ from mminstruct.training.mask_tuning import choose_weights
 
 @dataclass
 class Prepared:
-    """A stage's adapters, attached; their description for the disk, None without; the parts' sizes without them."""
+    """A stage's adapters, attached; what `adapter.json` will say, None where the stage leaves no adapter folder; the
+    parts' sizes without adapters."""
 
     adapters: list[Adapter]
     description: adapter_folder.Description | None
@@ -44,7 +45,8 @@ def prepare(
     """
     freeze(model, stage.train)
     totals = parameter_counts(model)
-    if not stage.adapters:
+    # Under ZeRO-3 no process holds a part whole; `require_launch` has refused adapters there.
+    if not stage.adapters and ("experts" not in stage.train or is_deepspeed_zero3_enabled()):
         return Prepared([], None, totals)
     description = adapter_folder.describe(model, recipe.model, stage.train, stage.adapters)
     set_seed(recipe.seed)  # an earlier stage has drawn numbers, or, when resumed, has not

@@ -5,7 +5,7 @@
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
     OUT/trainable.json        what trains in each stage, part by part
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
-    OUT/adapter/              where the last stage has adapters: only what it trained, and which base that belongs to
+    OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
     OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
 
 Nothing is written before data and model are known to be good.
@@ -233,7 +233,8 @@ def _run_stage(
             shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
             adapter_folder.save(place, model, prepared.adapters, prepared.description)
         difference = adapter_folder.merge(model, prepared.adapters, processor)
-        log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
+        if prepared.adapters:
+            log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
         state_dict = None
     else:
         state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)

@@ -140,6 +140,24 @@ def test_base_and_folder_give_the_trained_model(row, tmp_path):
     assert code == 2 and 'its vision_encoder holds other numbers than the one of "the base\'s name"' in error
 
 
+@pytest.mark.parametrize("row", ["qwen2.5-vl-3b", "smolvlm-256m"])  # its head tied to its embeddings, and not
+def test_a_native_language_model_that_learnt_whole_is_in_the_folder(row, tmp_path):
+    model, processor = lively(row)
+    checkpoint.save(tmp_path / "base", model, processor)
+    settings = config("lora", "vision_encoder")
+    description = folder.describe(model, "base", ["language_model"], [settings])
+    adapter = attach_random(model, settings)
+    with torch.no_grad():
+        for parameter in parts(model)["language_model"].parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    folder.save(tmp_path / "adapter", model, [adapter], description)
+    again, _ = checkpoint.load(tmp_path / "base")
+    folder.load(tmp_path / "adapter", again, "base")
+    assert torch.equal(logits(again, processor), logits(model, processor))
+    head, embeddings = again.get_output_embeddings().weight, again.get_input_embeddings().weight
+    assert (head is embeddings) == again.config.tie_word_embeddings
+
+
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("part", ["language_model", "vision_encoder"])
 def test_plain_peft_opens_it_on_the_whole_native_model(kind, part, tmp_path):

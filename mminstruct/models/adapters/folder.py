@@ -1,4 +1,4 @@
-"""An adapter on disk: only what was trained, and which base it belongs to.
+"""Only what was trained, on disk: adapters and parts that learnt whole, and which base they belong to.
 
     adapter.json                          the base (its name, a hash of each part that is needed from it), settings
     PART/adapter_config.json, adapter_model.safetensors     LoRA, as peft writes it for the bare part; of a native model
@@ -6,7 +6,8 @@
     PART/masks.safetensors                masks, a bit for each number
     PART/weights.safetensors              a part that was trained whole
 
-A part that is stored whole may differ in the base; every other one must be the one that was trained on.
+A part that is stored whole may differ in the base; every other one must be the one that was trained on. New experts may
+be missing there: the folder says how the base is extended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -32,7 +34,9 @@ from mminstruct.models.adapters.base import Adapter
 from mminstruct.models.adapters.config import AdapterConfig, MaskConfig
 from mminstruct.models.adapters.mask import read_packed
 from mminstruct.models.base_processor import BaseProcessor
-from mminstruct.models.parts import part, parts
+from mminstruct.models.config import ConnectorConfig, ExpertExtensionConfig, OwnParts
+from mminstruct.models.parts import part, parts, require_parts
+from mminstruct.models.vlm import VisionLanguageModel, own_parts
 
 FILE = "adapter.json"
 WHOLE = "weights.safetensors"
@@ -48,10 +52,17 @@ class Base(Config):
 
 
 class Description(Config):
-    """`adapter.json`; `whole` names the parts that the folder holds completely."""
+    """`adapter.json`.
+
+    Attributes:
+        whole: the parts that the folder holds completely.
+        connector, expert_extension: what those of a model of ours are that stand in `whole`.
+    """
 
     base: Base
     whole: list[str]
+    connector: ConnectorConfig | None = None
+    expert_extension: ExpertExtensionConfig | None = None
     adapters: list[AdapterConfig]
 
 
@@ -67,9 +78,24 @@ def fingerprint(part: nn.Module) -> str:
 
 
 def describe(model: PreTrainedModel, name: str, whole: Sequence[str], configs: Sequence[AdapterConfig]) -> Description:
-    """What `save` will write of a model that is about to train, before its adapters are attached."""
-    hashes = {name: fingerprint(found) for name, found in parts(model).items() if name not in whole}
-    return Description(base=Base(model=name, hashes=hashes), whole=list(whole), adapters=list(configs))
+    """What `save` will write of a model, before its adapters are attached; its `whole` parts may have learnt already.
+
+    Args:
+        name: what a person calls the base.
+
+    Raises:
+        ConfigError: the model has no such part.
+    """
+    require_parts(model, whole)
+    hashes = {part: fingerprint(found) for part, found in parts(model).items() if part not in whole}
+    own = _own_parts(model) if isinstance(model, VisionLanguageModel) else None
+    return Description(
+        base=Base(model=name, hashes=hashes),
+        whole=list(whole),
+        connector=own.connector if own and "connector" in whole else None,
+        expert_extension=own.expert_extension if own and "experts" in whole else None,
+        adapters=list(configs),
+    )
 
 
 def save(folder: Path, model: PreTrainedModel, adapters: Sequence[Adapter], description: Description) -> None:
@@ -89,7 +115,7 @@ def save(folder: Path, model: PreTrainedModel, adapters: Sequence[Adapter], desc
 
 
 def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
-    """Put a folder's adapters and whole parts on a model.
+    """Put a folder's adapters and whole parts on a model, which gets new experts where the folder has some.
 
     Args:
         where: what the model is, for the error of a wrong one.
@@ -100,12 +126,15 @@ def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
     if not (folder / FILE).is_file():
         raise CheckpointError(f"{folder} holds no {FILE}; give the adapter folder that a training run wrote")
     description = validate(Description, read_json(folder / FILE), where=str(folder / FILE))
+    known = parts(model)
     for name, wanted in description.base.hashes.items():
-        if fingerprint(part(model, name)) != wanted:
+        if name not in known or fingerprint(known[name]) != wanted:
+            difference = "holds other numbers than" if name in known else "is missing, unlike"
             raise CheckpointError(
-                f"{where} is not the base of {folder}: its {name} holds other numbers than the one of "
+                f"{where} is not the base of {folder}: its {name} {difference} the one of "
                 f"{description.base.model!r} that the adapter was trained on; give that model"
             )
+    _fit(model, description, where)
     for name in description.whole:
         try:
             load_model(part(model, name), str(folder / name / WHOLE))
@@ -118,6 +147,30 @@ def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
         adapter.load(folder / config.part)
         adapters.append(adapter)
     return adapters
+
+
+def _own_parts(model: VisionLanguageModel) -> OwnParts:
+    config: Any = model.config
+    return own_parts(config, where="config")
+
+
+def _fit(model: PreTrainedModel, description: Description, where: str) -> None:
+    """Extend the model by the folder's experts, and refuse one whose whole parts are others by their config."""
+    if not isinstance(model, VisionLanguageModel):
+        return  # what is known of a native model's parts are their tensors
+    own = _own_parts(model)
+    if description.connector is not None and description.connector != own.connector:
+        raise CheckpointError(
+            f"the connector of {where} is of another kind than the adapter's; give the adapter's base"
+        )
+    if description.expert_extension is None:
+        return
+    if own.expert_extension is None:
+        model.extend(description.expert_extension)
+    elif own.expert_extension != description.expert_extension:
+        raise CheckpointError(
+            f"{where} has other new experts than the adapter's; give the model before it was extended"
+        )
 
 
 def merge(model: PreTrainedModel, adapters: Sequence[Adapter], processor: BaseProcessor) -> float:
