@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from mminstruct import __version__, catalog, formats
@@ -241,6 +242,7 @@ def _run_stage(
     if trainer.is_world_process_zero():
         checkpoint.save(finished, model, processor, state_dict)
     trainer.accelerator.wait_for_everyone()
+    AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
 
 
 def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> TrainingArguments:

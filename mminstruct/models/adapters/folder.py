@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -110,8 +110,14 @@ def save(folder: Path, model: PreTrainedModel, adapters: Sequence[Adapter], desc
             adapter.save(temporary / adapter.config.part)
         for name in description.whole:
             (temporary / name).mkdir()
-            save_model(part(model, name), str(temporary / name / WHOLE))
+            save_file(_tensors(part(model, name)), temporary / name / WHOLE, metadata={"format": "pt"})
         write_json(temporary / FILE, description.model_dump(mode="json"))
+
+
+def _tensors(part: nn.Module) -> dict[str, torch.Tensor]:
+    """A part's tensors, shared ones once; copies, because DeepSpeed lays what trains into one storage."""
+    first = {tensor: name for name, tensor in reversed(part.state_dict(keep_vars=True).items())}
+    return {name: tensor.detach().cpu().clone() for tensor, name in reversed(first.items())}
 
 
 def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
