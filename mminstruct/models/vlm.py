@@ -385,6 +385,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         self.experts = ExpertExtension(self.language_model, extension).to(
             device=self.language_model.device, dtype=self.language_model.dtype
         )
+        self.experts.train(self.training)
         self.config.expert_extension = extension.model_dump(mode="json")
 
     def train(self, mode: bool = True) -> VisionLanguageModel:

@@ -15,21 +15,21 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from mminstruct.models.adapters import Mask, MaskConfig
 from mminstruct.models.adapters.mask import drop_gradient, most_important
 from mminstruct.models.adapters.targets import maskable_weights
-from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training.objectives import Objective
 
 
 def choose_weights(
-    model: VisionLanguageModel,
+    model: PreTrainedModel,
     config: MaskConfig,
     objective: Objective,
     batches: Iterable[dict[str, torch.Tensor]],
 ) -> list[str]:
-    """Names, below the part, of the weights that get a mask.
+    """Names, in the part, of the weights that get a mask.
 
     Args:
         batches: what `Processor.collate` makes; none is looked at where all weights get a mask.

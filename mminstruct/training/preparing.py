@@ -16,7 +16,6 @@ from mminstruct.errors import ConfigError
 from mminstruct.models.adapters import Adapter, MaskConfig, attach
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.parts import freeze, parameter_counts
-from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training import objectives
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.mask_tuning import choose_weights
@@ -24,7 +23,8 @@ from mminstruct.training.mask_tuning import choose_weights
 
 @dataclass
 class Prepared:
-    """A stage's adapters, attached; their description for the disk, None without; the parts' sizes without them."""
+    """A stage's adapters, attached; what `adapter.json` will say, None where the stage leaves no adapter folder; the
+    parts' sizes without adapters."""
 
     adapters: list[Adapter]
     description: adapter_folder.Description | None
@@ -41,17 +41,13 @@ def prepare(
     """Freeze what does not learn and attach the adapters, a function of the model, the data and the seed alone.
 
     Raises:
-        ConfigError: adapters for a native model.
+        ConfigError: an adapter's part has nothing for it to go on.
     """
     freeze(model, stage.train)
     totals = parameter_counts(model)
-    if not stage.adapters:
+    # Under ZeRO-3 no process holds a part whole; `require_launch` has refused adapters there.
+    if not stage.adapters and ("experts" not in stage.train or is_deepspeed_zero3_enabled()):
         return Prepared([], None, totals)
-    if not isinstance(model, VisionLanguageModel):
-        raise ConfigError(
-            f"stage {stage.name!r} has adapters, which go on models of our own parts; train a native model by its "
-            "parts, or with peft itself"
-        )
     description = adapter_folder.describe(model, recipe.model, stage.train, stage.adapters)
     set_seed(recipe.seed)  # an earlier stage has drawn numbers, or, when resumed, has not
     adapters = []

@@ -5,7 +5,7 @@
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
     OUT/trainable.json        what trains in each stage, part by part
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
-    OUT/adapter/              where the last stage has adapters: only what it trained, and which base that belongs to
+    OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
     OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
 
 Nothing is written before data and model are known to be good.
@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from mminstruct import __version__, catalog, formats
@@ -41,7 +42,6 @@ from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
 from mminstruct.models.parts import require_parts
-from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training import objectives
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
 from mminstruct.training.preparing import Prepared, prepare, require_launch
@@ -81,7 +81,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
     for stage in recipe.stages:
-        require_parts(model, stage.train)  # before anything is built
+        require_parts(model, [*stage.train, *(one.part for one in stage.adapters)])  # before anything is built
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
@@ -227,7 +227,6 @@ def _run_stage(
         trainer.add_callback(ProgressBar(stage.name))
     trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
     if prepared.description is not None:
-        assert isinstance(model, VisionLanguageModel)  # `prepare` gives no other one adapters
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         if trainer.is_world_process_zero():
@@ -235,13 +234,15 @@ def _run_stage(
             shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
             adapter_folder.save(place, model, prepared.adapters, prepared.description)
         difference = adapter_folder.merge(model, prepared.adapters, processor)
-        log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
+        if prepared.adapters:
+            log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
         state_dict = None
     else:
         state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         checkpoint.save(finished, model, processor, state_dict)
     trainer.accelerator.wait_for_everyone()
+    AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
 
 
 def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> TrainingArguments:

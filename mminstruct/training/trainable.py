@@ -45,7 +45,7 @@ def trainable_table(model: PreTrainedModel, totals: dict[str, int], adapters: Se
     by_part = {adapter.config.part: adapter for adapter in adapters}
     rows = []
     for part, members in parts(model).items():
-        trainable = sum(p.numel() for p in members if p.requires_grad)
+        trainable = sum(p.numel() for p in members.parameters() if p.requires_grad)
         adapter = by_part.get(part)
         kind = _kind(adapter) if adapter else "whole" if trainable else "frozen"
         names = adapter.names if adapter else []

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.sampler import EpochSampler
@@ -110,7 +111,7 @@ class VisionLanguageTrainer(Trainer):
         if self.optimizer is None:
             found = parts(self.accelerator.unwrap_model(model or self.model))
             learners = [
-                (self.stage.rate(part), self.stage.weight_decay, iter(found[part])) for part in self.stage.train
+                (self.stage.rate(part), self.stage.weight_decay, found[part].parameters()) for part in self.stage.train
             ]
             for adapter in self.adapters:
                 # Decay would pull scores through their threshold, whatever the loss says.
@@ -127,6 +128,30 @@ class VisionLanguageTrainer(Trainer):
                         groups.append({"params": members, "lr": rate, "weight_decay": decay})
             self.optimizer = torch.optim.AdamW(groups, betas=self.stage.betas, fused=True)
         return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """A checkpoint to resume from, under the names that the modules have.
+
+        transformers would write those of a family's first release, which its own resuming does not find again: it would
+        go on, with a warning, from the weights that the run began with.
+        """
+        if self.args.should_save:
+            folder = Path(output_dir or str(self.args.output_dir))
+            model: Any = self.accelerator.unwrap_model(self.model)
+            model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
+            torch.save(self.args, folder / TRAINING_ARGS_NAME)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Raises `RunError` for a checkpoint that is not all of the model's; transformers would warn and go on."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        missing = set(load_result.missing_keys) - set(model.all_tied_weights_keys)
+        # What 4-bit layers write beside their weight is read by them and counts as unexpected all the same.
+        strange = set(load_result.unexpected_keys) - set(model.state_dict())
+        if missing or strange:
+            raise RunError(
+                f"the checkpoint to resume from is not this model's: {sorted(missing | strange)[0]!r} is missing or "
+                "left over; train anew, or resume with the version of mminstruct that wrote it"
+            )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset = self.train_dataset

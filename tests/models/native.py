@@ -46,3 +46,10 @@ def lively(row: str):
             if parameter.ndim > 1:
                 parameter.copy_(0.2 * torch.randn_like(parameter))
     return model.eval(), processor
+
+
+def batch_of(processor) -> dict[str, torch.Tensor]:
+    """Two conversations with pictures and one without, as the model's inputs."""
+    records = [(TWO_PICTURES, PICTURES), (ONE_PICTURE, PICTURES[1:]), (TEXT_ONLY, [])]
+    samples = [processor.training_sample(record, pictures) for record, pictures in records]
+    return {k: v for k, v in processor.collate(samples, padding_side="right").items() if k != "labels"}

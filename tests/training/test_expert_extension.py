@@ -10,6 +10,8 @@ import torch
 import mminstruct
 from mminstruct.errors import ConfigError
 from mminstruct.models import checkpoint
+from mminstruct.models.adapters.folder import merge_folder
+from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 from mminstruct.training.run import train
 from tests.training.conftest import largest_difference, make_recipe, weights
 
@@ -30,6 +32,14 @@ def test_new_experts_train_and_nothing_else_of_the_language_model(workspace, ext
     for name in before:
         changed = not torch.equal(before[name], after[name])
         assert changed == (name.split(".")[0] in ("connector", "experts")), name
+    # The folder of what was trained makes the same model of the same base, and of the base before it had experts.
+    bare, processor = mminstruct.load(extended)
+    begun = VisionLanguageModel(VisionLanguageConfig(**{**bare.config.to_dict(), "expert_extension": None}))
+    begun.load_state_dict({k: v for k, v in bare.state_dict().items() if not k.startswith("experts.")})
+    checkpoint.save(tmp_path / "begun", begun, processor)
+    for base in (extended, tmp_path / "begun"):
+        merge_folder(tmp_path / "run/adapter", base, tmp_path / f"from-{base.name}")
+        assert largest_difference(weights(tmp_path / f"from-{base.name}"), after) == 0.0
     counts = result.trainable["s0"]
     assert counts["language_model"] == counts["vision_encoder"] == 0
     assert counts["experts"] == sum(tensor.numel() for name, tensor in before.items() if name.startswith("experts."))

@@ -68,7 +68,7 @@ def test_a_recipe_trains_a_folder_of_transformers(folder, tmp_path):
 
     before, after = (dict(mminstruct.load(path)[0].state_dict()) for path in (folder / "model", trained))
     model, _ = mminstruct.load(trained)
-    vision = {id(p) for p in parts(model)["vision_encoder"]}
+    vision = {id(p) for p in parts(model)["vision_encoder"].parameters()}
     frozen = [name for name, p in model.named_parameters() if id(p) in vision]
     learnt = [name for name, p in model.named_parameters() if id(p) not in vision]
     assert all(torch.equal(before[name], after[name]) for name in frozen)

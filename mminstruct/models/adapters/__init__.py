@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 from mminstruct.models.adapters.base import Adapter
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.adapters.mask import Mask
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import part
 
 
 def attach(
-    model: VisionLanguageModel,
+    model: PreTrainedModel,
     config: LoraConfig | MaskConfig,
     names: Sequence[str] | None = None,
     compute_dtype: torch.dtype = torch.float32,
@@ -25,9 +26,9 @@ def attach(
         compute_dtype: that a part in 4 bits computes in.
 
     Raises:
-        ConfigError: the part has nothing that this kind of adapter goes on.
+        ConfigError: the model has no such part, or the part has nothing that this kind of adapter goes on.
     """
-    model.part(config.part).requires_grad_(False)
+    part(model, config.part).requires_grad_(False)
     if isinstance(config, MaskConfig):
         return Mask(model, config, names)
     from mminstruct.models.adapters.lora import Lora  # peft comes with an extra

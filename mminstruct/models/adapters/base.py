@@ -18,7 +18,7 @@ class Adapter(ABC):
     """
     Attributes:
         config: its settings.
-        names: of the modules or weights that carry it, below the part.
+        names: of the modules or weights that carry it, in the part.
     """
 
     config: LoraConfig | MaskConfig

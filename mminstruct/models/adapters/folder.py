@@ -1,11 +1,13 @@
-"""An adapter on disk: only what was trained, and which base it belongs to.
+"""Only what was trained, on disk: adapters and parts that learnt whole, and which base they belong to.
 
     adapter.json                          the base (its name, a hash of each part that is needed from it), settings
-    PART/adapter_config.json, adapter_model.safetensors     LoRA, as peft writes it for the bare part
+    PART/adapter_config.json, adapter_model.safetensors     LoRA, as peft writes it for the bare part; of a native model
+                                                            for the whole, after which its parts' tensors are named
     PART/masks.safetensors                masks, a bit for each number
     PART/weights.safetensors              a part that was trained whole
 
-A part that is stored whole may differ in the base; every other one must be the one that was trained on.
+A part that is stored whole may differ in the base; every other one must be the one that was trained on. New experts may
+be missing there: the folder says how the base is extended.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 from torch import nn
+from transformers import PreTrainedModel
 
 from mminstruct.config import Config, validate
 from mminstruct.conversation import Conversation, Media, Message, image, text
@@ -30,7 +34,9 @@ from mminstruct.models.adapters.base import Adapter
 from mminstruct.models.adapters.config import AdapterConfig, MaskConfig
 from mminstruct.models.adapters.mask import read_packed
 from mminstruct.models.base_processor import BaseProcessor
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.config import ConnectorConfig, ExpertExtensionConfig, OwnParts
+from mminstruct.models.parts import part, parts, require_parts
+from mminstruct.models.vlm import VisionLanguageModel, own_parts
 
 FILE = "adapter.json"
 WHOLE = "weights.safetensors"
@@ -46,10 +52,17 @@ class Base(Config):
 
 
 class Description(Config):
-    """`adapter.json`; `whole` names the parts that the folder holds completely."""
+    """`adapter.json`.
+
+    Attributes:
+        whole: the parts that the folder holds completely.
+        connector, expert_extension: what those of a model of ours are that stand in `whole`.
+    """
 
     base: Base
     whole: list[str]
+    connector: ConnectorConfig | None = None
+    expert_extension: ExpertExtensionConfig | None = None
     adapters: list[AdapterConfig]
 
 
@@ -64,35 +77,51 @@ def fingerprint(part: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def describe(
-    model: VisionLanguageModel, name: str, whole: Sequence[str], configs: Sequence[AdapterConfig]
-) -> Description:
-    """What `save` will write of a model that is about to train, before its adapters are attached."""
-    hashes = {part: fingerprint(model.part(part)) for part in model.parts if part not in whole}
-    return Description(base=Base(model=name, hashes=hashes), whole=list(whole), adapters=list(configs))
+def describe(model: PreTrainedModel, name: str, whole: Sequence[str], configs: Sequence[AdapterConfig]) -> Description:
+    """What `save` will write of a model, before its adapters are attached; its `whole` parts may have learnt already.
+
+    Args:
+        name: what a person calls the base.
+
+    Raises:
+        ConfigError: the model has no such part.
+    """
+    require_parts(model, whole)
+    hashes = {part: fingerprint(found) for part, found in parts(model).items() if part not in whole}
+    own = _own_parts(model) if isinstance(model, VisionLanguageModel) else None
+    return Description(
+        base=Base(model=name, hashes=hashes),
+        whole=list(whole),
+        connector=own.connector if own and "connector" in whole else None,
+        expert_extension=own.expert_extension if own and "experts" in whole else None,
+        adapters=list(configs),
+    )
 
 
-def save(folder: Path, model: VisionLanguageModel, adapters: Sequence[Adapter], description: Description) -> None:
+def save(folder: Path, model: PreTrainedModel, adapters: Sequence[Adapter], description: Description) -> None:
     """Write an adapter folder, which appears complete or not at all; the adapters must still be attached.
 
     Raises:
         RunError: the folder exists and is not empty.
     """
     with new_folder(folder) as temporary:
-        for part in model.parts:
-            (temporary / part).mkdir()
         for adapter in adapters:
+            (temporary / adapter.config.part).mkdir()
             adapter.save(temporary / adapter.config.part)
-        for part in description.whole:
-            save_model(model.part(part), str(temporary / part / WHOLE))
-        for part in model.parts:
-            if not any((temporary / part).iterdir()):
-                (temporary / part).rmdir()
+        for name in description.whole:
+            (temporary / name).mkdir()
+            save_file(_tensors(part(model, name)), temporary / name / WHOLE, metadata={"format": "pt"})
         write_json(temporary / FILE, description.model_dump(mode="json"))
 
 
-def load(folder: Path, model: VisionLanguageModel, where: str) -> list[Adapter]:
-    """Put a folder's adapters and whole parts on a model.
+def _tensors(part: nn.Module) -> dict[str, torch.Tensor]:
+    """A part's tensors, shared ones once; copies, because DeepSpeed lays what trains into one storage."""
+    first = {tensor: name for name, tensor in reversed(part.state_dict(keep_vars=True).items())}
+    return {name: tensor.detach().cpu().clone() for tensor, name in reversed(first.items())}
+
+
+def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
+    """Put a folder's adapters and whole parts on a model, which gets new experts where the folder has some.
 
     Args:
         where: what the model is, for the error of a wrong one.
@@ -103,17 +132,20 @@ def load(folder: Path, model: VisionLanguageModel, where: str) -> list[Adapter]:
     if not (folder / FILE).is_file():
         raise CheckpointError(f"{folder} holds no {FILE}; give the adapter folder that a training run wrote")
     description = validate(Description, read_json(folder / FILE), where=str(folder / FILE))
-    for part, wanted in description.base.hashes.items():
-        if fingerprint(model.part(part)) != wanted:
+    known = parts(model)
+    for name, wanted in description.base.hashes.items():
+        if name not in known or fingerprint(known[name]) != wanted:
+            difference = "holds other numbers than" if name in known else "is missing, unlike"
             raise CheckpointError(
-                f"{where} is not the base of {folder}: its {part} holds other numbers than the one of "
+                f"{where} is not the base of {folder}: its {name} {difference} the one of "
                 f"{description.base.model!r} that the adapter was trained on; give that model"
             )
-    for part in description.whole:
+    _fit(model, description, where)
+    for name in description.whole:
         try:
-            load_model(model.part(part), str(folder / part / WHOLE))
+            load_model(part(model, name), str(folder / name / WHOLE))
         except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{folder / part / WHOLE} cannot be read or does not fit: {error}") from None
+            raise CheckpointError(f"{folder / name / WHOLE} cannot be read or does not fit: {error}") from None
     adapters = []
     for config in description.adapters:
         names = list(read_packed(folder / config.part)) if isinstance(config, MaskConfig) else None
@@ -123,7 +155,31 @@ def load(folder: Path, model: VisionLanguageModel, where: str) -> list[Adapter]:
     return adapters
 
 
-def merge(model: VisionLanguageModel, adapters: Sequence[Adapter], processor: BaseProcessor) -> float:
+def _own_parts(model: VisionLanguageModel) -> OwnParts:
+    config: Any = model.config
+    return own_parts(config, where="config")
+
+
+def _fit(model: PreTrainedModel, description: Description, where: str) -> None:
+    """Extend the model by the folder's experts, and refuse one whose whole parts are others by their config."""
+    if not isinstance(model, VisionLanguageModel):
+        return  # what is known of a native model's parts are their tensors
+    own = _own_parts(model)
+    if description.connector is not None and description.connector != own.connector:
+        raise CheckpointError(
+            f"the connector of {where} is of another kind than the adapter's; give the adapter's base"
+        )
+    if description.expert_extension is None:
+        return
+    if own.expert_extension is None:
+        model.extend(description.expert_extension)
+    elif own.expert_extension != description.expert_extension:
+        raise CheckpointError(
+            f"{where} has other new experts than the adapter's; give the model before it was extended"
+        )
+
+
+def merge(model: PreTrainedModel, adapters: Sequence[Adapter], processor: BaseProcessor) -> float:
     """Merge all adapters, in float32, and compare the logits of a picture and a question before and after.
 
     Returns:
@@ -162,8 +218,6 @@ def merge_folder(folder: Path, base: Path, out: Path) -> float:
         RunError: `out` exists and is not empty.
     """
     model, processor = checkpoint.load(base, dtype=torch.float32)
-    if not isinstance(model, VisionLanguageModel):
-        raise CheckpointError(f"{base} is a native model, which {folder} was not trained on; give its own base")
     difference = merge(model, load(folder, model, str(base)), processor)
     checkpoint.save(out, model, processor)
     return difference

@@ -14,13 +14,14 @@ from peft.tuners.lora import LoraLayer, LoraModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import PreTrainedModel
 
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models.adapters.base import Adapter, parameter_order, restore_order
 from mminstruct.models.adapters.config import LoraConfig
 from mminstruct.models.adapters.quantize import dequantize, quantize
 from mminstruct.models.adapters.targets import linear_modules
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import part
 
 WEIGHTS = "adapter_model.safetensors"
 # What peft writes in front of a module's name, for the wrapper that its own users have around the model.
@@ -39,21 +40,20 @@ class Lora(Adapter):
 
     config: LoraConfig
 
-    def __init__(
-        self, model: VisionLanguageModel, config: LoraConfig, compute_dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, config: LoraConfig, compute_dtype: torch.dtype = torch.float32) -> None:
         modules = linear_modules(model, config.part)
         if config.dora and any(isinstance(module, nn.MultiheadAttention) for module in modules.values()):
             raise ConfigError(
                 f"the {config.part} holds torch's MultiheadAttention, which peft has no DoRA for; use dora: false"
             )
         self.config, self.names = config, list(modules)
-        self._order = parameter_order(model.part(config.part))
+        whole = part(model, config.part)
+        self._order = parameter_order(whole)
         if config.bits is not None:
-            quantize(model.part(config.part), self.names, compute_dtype)
+            quantize(whole, self.names, compute_dtype)
         # peft asks whatever it is given for a `config` of transformers' kind; a dictionary of the one part has none,
         # and its names are whole, so that no layer can be met by the end of its name.
-        self._root = nn.ModuleDict({config.part: model.part(config.part)})
+        self._root = nn.ModuleDict({config.part: whole})
         self._inject()
 
     def _inject(self) -> None:
@@ -85,7 +85,7 @@ class Lora(Adapter):
         return [parameter for parameter in self._part.parameters() if parameter.requires_grad]
 
     def state(self) -> dict[str, torch.Tensor]:
-        """peft's own tensors, named below the part: `NAME.lora_A.weight [rank, in]` and so on."""
+        """peft's own tensors, named in the part: `NAME.lora_A.weight [rank, in]` and so on."""
         found = peft.get_peft_model_state_dict(self._root, save_embedding_layers=False)
         begin = f"{self.config.part}."
         return {name.removeprefix(begin): tensor.detach() for name, tensor in found.items()}

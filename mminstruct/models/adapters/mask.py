@@ -21,12 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
 
 from mminstruct.errors import CheckpointError, ConfigError
 from mminstruct.models.adapters.base import Adapter, parameter_order, restore_order
 from mminstruct.models.adapters.config import MaskConfig
 from mminstruct.models.adapters.targets import maskable_weights
-from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.models.parts import part
 
 WEIGHTS = "masks.safetensors"
 
@@ -72,7 +73,7 @@ class Mask(Adapter):
 
     config: MaskConfig
 
-    def __init__(self, model: VisionLanguageModel, config: MaskConfig, names: Sequence[str] | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, config: MaskConfig, names: Sequence[str] | None = None) -> None:
         known = maskable_weights(model, config.part)
         self.config = config
         self.names = list(known) if names is None else list(names)
@@ -80,7 +81,7 @@ class Mask(Adapter):
             if name not in known:
                 raise ConfigError(f"the {config.part} has no weight {name!r} that a mask could go on")
         self._holders = {name: known[name] for name in self.names}
-        self._order = parameter_order(model.part(config.part))
+        self._order = parameter_order(part(model, config.part))
         self._masks: dict[str, _Masked] = {}
         for name, (module, attribute) in self._holders.items():
             weight = getattr(module, attribute)
