@@ -8,6 +8,7 @@ samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mminstruct.models.base_processor import FILE, BaseProcessor, Picture
 from mminstruct.models.config import ImageConfig, TilingConfig, VideoConfig
 from mminstruct.models.image import Prepared, prepare
 from mminstruct.models.layout import Layout, Medium
+from mminstruct.models.packing import Segment, as_mask, positions, shared_runs
 
 INSTRUCTION_TOKENIZER = "instruction_tokenizer"  # a folder in a checkpoint's
 
@@ -92,7 +94,9 @@ class Processor(BaseProcessor):
     # ---- one sample ------------------------------------------------------------------------------------------------
 
     def training_sample(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` (see the module).
+        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` (see the module) and
+        `places` `[n, 4]`: which medium (a number made of its hash or path), where it begins, how many places it takes,
+        of how many tiles and frames.
 
         Args:
             pictures: the opened files of `conversation.media` in their order, or what `prepare` made of them.
@@ -105,8 +109,7 @@ class Processor(BaseProcessor):
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """The same without labels, ending where the model has to answer."""
         sample = self._sample(conversation, pictures, generation_prompt=True)
-        del sample["labels"]
-        return sample
+        return {name: value for name, value in sample.items() if name not in ("labels", "places")}
 
     def _sample(
         self, conversation: Conversation, pictures: Sequence[Picture], generation_prompt: bool
@@ -121,12 +124,17 @@ class Processor(BaseProcessor):
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
         prepared = [self.prepare(pictures[index]) for index in encoded.images]
+        keys = [_key(conversation.media[index]) for index in encoded.images]
         counts = [self.layout.tokens(one.medium) for one in prepared]
         ids: list[int] = []
         labels: list[int] = []
-        following = iter(counts)
+        places = []
+        following = iter(zip(keys, counts, prepared, strict=True))
         for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
-            count = next(following) if token == IMAGE else 1
+            count = 1
+            if token == IMAGE:
+                key, count, one = next(following)
+                places.append((key, len(ids), count, len(one.pixels)))
             ids += [self.config.image_token_id if token == IMAGE else token] * count
             labels += [label] * count
         if ids.count(self.config.image_token_id) != sum(counts):
@@ -136,6 +144,7 @@ class Processor(BaseProcessor):
         sample = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
         if prepared:
             sample["pixel_values"] = torch.cat([one.pixels for one in prepared])
+            sample["places"] = torch.tensor(places)
             if self.layout.tiling is not None or any(one.medium.frames for one in prepared):
                 sample["media"] = torch.tensor([one.medium for one in prepared])
             if self.config.reads_instruction:
@@ -182,6 +191,11 @@ class Processor(BaseProcessor):
         }
         if "labels" in samples[0]:
             batch["labels"] = torch.stack([padded(sample["labels"], IGNORE) for sample in samples])
+        return batch | self._pictures(samples)
+
+    def _pictures(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """The tensors of all pictures, in order."""
+        batch = {}
         seen = [sample for sample in samples if "pixel_values" in sample]
         if seen:
             batch["pixel_values"] = torch.cat([sample["pixel_values"] for sample in seen])
@@ -195,8 +209,56 @@ class Processor(BaseProcessor):
         ]
         if asked:
             own = self.instruction_tokenizer
-            batch |= _padded_instructions(asked, pad if own is None else own.pad_token_id)
+            pad = self.tokenizer.pad_token_id if own is None else own.pad_token_id
+            batch |= _padded_instructions(asked, pad)
         return batch
+
+    def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
+        """Training samples as one row without padding, each blind to the others (see `mminstruct.models.packing`).
+
+        Args:
+            share_prefix: let neighbours that begin with the same picture stand behind one copy of what they begin with
+                alike. A connector that reads the instruction makes other tokens of the picture for each; then none do.
+
+        Returns:
+            `input_ids`, `labels`, `position_ids` `[1, L]`, `attention_mask` `[1, 1, S, 3]`, and tensors of the pictures.
+        """
+        segments: list[Segment] = []
+        ids, labels, kept = [], [], []
+        start = 0
+        for run in shared_runs(samples, share_prefix and not self.config.reads_instruction):
+            prefix = -1
+            for number, sample in enumerate(run.samples):
+                pieces = [slice(run.prefix, None)]
+                if number == 0 and run.prefix:
+                    prefix = len(segments)
+                    pieces = [slice(0, run.prefix), *pieces]
+                for piece in pieces:
+                    label = sample["labels"][piece].clone()
+                    label[0] = IGNORE  # what stands in front of it in the row is not what comes before it
+                    segments.append(Segment(start, len(label), prefix if piece.start else -1))
+                    ids.append(sample["input_ids"][piece])
+                    labels.append(label)
+                    start += len(label)
+                kept.append(sample if number == 0 else self._behind(sample, run.prefix))
+        batch = {
+            "input_ids": torch.cat(ids).unsqueeze(0),
+            "labels": torch.cat(labels).unsqueeze(0),
+            "position_ids": positions(segments).unsqueeze(0),
+            "attention_mask": as_mask(segments),
+        }
+        return batch | self._pictures(kept)
+
+    def _behind(self, sample: dict[str, torch.Tensor], prefix: int) -> dict[str, torch.Tensor]:
+        """What is left of a sample's pictures without those in its first `prefix` tokens."""
+        if "places" not in sample:
+            return sample
+        inside = sample["places"][:, 1] < prefix
+        tiles = int(sample["places"][inside, 3].sum())
+        left = {"pixel_values": sample["pixel_values"][tiles:]}
+        if "media" in sample:
+            left["media"] = sample["media"][~inside]
+        return left if len(left["pixel_values"]) else {}
 
     def _single(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
         """`media` of a sample of pictures that are one tile each, whose sizes nothing depends on."""
@@ -256,6 +318,12 @@ class Processor(BaseProcessor):
                 raise CheckpointError(f"{folder} holds no {INSTRUCTION_TOKENIZER}; the checkpoint is incomplete")
             instruction = AutoTokenizer.from_pretrained(folder / INSTRUCTION_TOKENIZER, local_files_only=True)
         return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config, instruction)
+
+
+def _key(media: Media) -> int:
+    """A number that stands for a medium: equal for the same bytes, or where no hash is known for the same path."""
+    digest = hashlib.blake2b((media.sha256 or media.path).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _padded_instructions(ids: Sequence[torch.Tensor], pad: int) -> dict[str, torch.Tensor]:

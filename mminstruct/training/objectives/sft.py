@@ -23,9 +23,10 @@ class SupervisedFineTuning(Objective):
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         targets = batch["labels"][:, 1:]
         supervised = targets != IGNORE
-        # Only the supervised positions are turned to float32 and to probabilities; the rest would be thrown away.
-        output = model(**inputs, use_cache=False)
-        logits = output.logits[:, :-1][supervised].float()
+        # The head runs only where some row has a label, and only labels are turned to float32 and to probabilities.
+        columns = supervised.any(0).nonzero().squeeze(-1)
+        output = model(**inputs, use_cache=False, logits_to_keep=columns)
+        logits = output.logits[supervised[:, columns]].float()
         wanted = targets[supervised]
         loss_sum = nn.functional.cross_entropy(logits, wanted, reduction="sum")
         correct = (logits.detach().argmax(-1) == wanted).sum()
