@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 
+from mminstruct.chat_template import IGNORE, IMAGE
+from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
+from mminstruct.data.plan import MicroBatch
 from mminstruct.errors import DataError, MminstructError
 from mminstruct.formats import media_source
 from mminstruct.media import open_medium
@@ -40,15 +45,15 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.processor = processor
         self.max_length = max_length
         self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
-        if not any(self._supervised(conversation) for conversation in conversations):
+        if not any(self._encoded(conversation).supervised for conversation in conversations):
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
                 "look at one with: mminstruct data mask"
             )
 
-    def _supervised(self, conversation: Conversation) -> int:
+    def _encoded(self, conversation: Conversation) -> EncodedPrompt:
         try:
-            return self.processor.template.encode(conversation.messages, self.processor.tokenizer).supervised
+            return self.processor.template.encode(conversation.messages, self.processor.tokenizer)
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
 
@@ -62,9 +67,14 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         return len(self.conversations)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        conversation = self.conversations[index]
+        return self._sample(self.conversations[index], {})
+
+    def _sample(self, conversation: Conversation, opened: dict[str, Picture]) -> dict[str, torch.Tensor]:
         try:
-            prepared = [self._prepared(media) for media in conversation.media]
+            for media in conversation.media:
+                if media.path not in opened:
+                    opened[media.path] = self._prepared(media)
+            prepared = [opened[media.path] for media in conversation.media]
         except MminstructError as error:
             raise type(error)(f"conversation {conversation.id!r}: {error}") from None
         sample = self.processor.training_sample(conversation, prepared)
@@ -85,6 +95,38 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             self._kept[media.path] = prepared
         return prepared
 
+    def samples(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """Several samples at once; a picture that stands in more than one of them is opened once."""
+        opened: dict[str, Picture] = {}
+        return [self._sample(self.conversations[index], opened) for index in indices]
+
+    def keys(self) -> list[int | None]:
+        """Of each conversation a number that says which picture or video it is about first; None where no other one is
+        about the same, or it has none."""
+        first = [
+            (conversation.media[0].sha256 or conversation.media[0].path) if conversation.media else None
+            for conversation in self.conversations
+        ]
+        several = [name for name, count in Counter(first).items() if name is not None and count > 1]
+        numbers = {name: number for number, name in enumerate(several)}
+        return [None if name is None else numbers.get(name) for name in first]
+
+    def token_counts(self) -> tuple[array[int], array[int]]:
+        """Of each conversation all its tokens, images included, and those up to the end of its first picture.
+
+        The second is 0 where no loss is left to take behind it.
+        """
+        tokens, prefixes = array("i"), array("i")
+        for conversation in self.conversations:
+            encoded = self._encoded(conversation)
+            places = [self.processor.places(conversation.media[index]) for index in encoded.images]
+            tokens.append(len(encoded.input_ids) - len(places) + sum(places))
+            supervised = [number for number, label in enumerate(encoded.labels) if label != IGNORE]
+            first = encoded.input_ids.index(IMAGE) if places else 0
+            shared = bool(places) and bool(supervised) and first + 1 < supervised[0]
+            prefixes.append(first + places[0] if shared else 0)
+        return tokens, prefixes
+
     def lengths(self) -> list[int]:
         """Characters of each conversation plus the places of its media: enough to put like lengths together."""
         return [
@@ -92,3 +134,30 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             + sum(self.processor.places(media) for media in conversation.media)
             for conversation in self.conversations
         ]
+
+
+class MicroBatches(Dataset[dict[str, torch.Tensor]]):
+    """What the model is given, micro-batch by micro-batch, made where the data loader's processes run.
+
+    Beside the model's inputs a batch holds `conversations`, their number.
+
+    Args:
+        packed: rows without padding (`Processor.pack`); otherwise a row for each conversation.
+        share_prefix: of packed rows.
+    """
+
+    def __init__(self, dataset: ConversationDataset, packed: bool, share_prefix: bool) -> None:
+        self.dataset, self.packed, self.share_prefix = dataset, packed, share_prefix
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        samples = self.dataset.samples(batch.indices)
+        if self.packed:
+            made = self.dataset.processor.pack(samples, self.share_prefix)
+        else:
+            made = self.dataset.processor.collate(samples, padding_side="right")
+        if not batch.counts:
+            made["labels"] = torch.full_like(made["labels"], IGNORE)
+        return made | {"conversations": torch.tensor(len(samples) if batch.counts else 0)}

@@ -80,6 +80,20 @@ class BaseProcessor(ABC):
     ) -> dict[str, torch.Tensor]:
         """Samples as one batch, padded on the left (to generate) or on the right (to train)."""
 
+    @abstractmethod
+    def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
+        """Training samples as one row without padding, each blind to the others (see `mminstruct.models.packing`).
+
+        Only for models without a `packing.hindrance`.
+
+        Args:
+            share_prefix: let neighbours that begin with the same picture stand behind one copy of what they begin with
+                alike.
+
+        Returns:
+            `input_ids`, `labels`, `position_ids` `[1, L]`, `attention_mask` `[1, 1, S, 3]`, and tensors of the pictures.
+        """
+
     @property
     @abstractmethod
     def frame_sampling(self) -> FrameSampling:

@@ -14,17 +14,19 @@ interface. `packed_attention` reads it there; given any other mask it is transfo
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from mminstruct.chat_template import IGNORE
+from mminstruct.models.vlm import VisionLanguageModel
 
 # The name in transformers' registries of attention functions and of mask functions.
 PACKED = "mminstruct_packed"
@@ -39,6 +41,36 @@ class Segment(NamedTuple):
     start: int
     length: int
     parent: int
+
+
+def hindrance(model: PreTrainedModel) -> str | None:
+    """Why a model's conversations cannot stand in one row; None where they can."""
+    if not isinstance(model, VisionLanguageModel):
+        return "native models are trained on padded batches"
+    if not model.connector.in_prompt:
+        return "gated cross-attention looks at the last picture of a row, whichever conversation it belongs to"
+    language_model = model.language_model
+    config = language_model.config.get_text_config()
+    if not language_model._supports_attention_backend:
+        return f"the attention of {type(language_model).__name__} does not go through transformers' interface"
+    kinds = sorted(set(config.to_dict().get("layer_types") or ()) - {"full_attention", "sliding_attention"})
+    if kinds:
+        return f"{type(language_model).__name__} has layers of the kind {kinds[0]}, which carry a state along the row"
+    if config.to_dict().get("attn_logit_softcapping") is not None:
+        return f"{type(language_model).__name__} caps its attention, which SDPA does not"
+    return None
+
+
+@contextlib.contextmanager
+def packed(model: PreTrainedModel) -> Iterator[None]:
+    """Within, the model's language model takes packed rows, and other batches as before."""
+    assert isinstance(model, VisionLanguageModel)  # `hindrance` has been asked
+    before = model.language_model.config._attn_implementation
+    model.language_model.set_attn_implementation(PACKED)
+    try:
+        yield
+    finally:
+        model.language_model.set_attn_implementation(before)
 
 
 def positions(segments: Sequence[Segment]) -> torch.Tensor:

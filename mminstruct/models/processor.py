@@ -214,15 +214,7 @@ class Processor(BaseProcessor):
         return batch
 
     def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
-        """Training samples as one row without padding, each blind to the others (see `mminstruct.models.packing`).
-
-        Args:
-            share_prefix: let neighbours that begin with the same picture stand behind one copy of what they begin with
-                alike. A connector that reads the instruction makes other tokens of the picture for each; then none do.
-
-        Returns:
-            `input_ids`, `labels`, `position_ids` `[1, L]`, `attention_mask` `[1, 1, S, 3]`, and tensors of the pictures.
-        """
+        # A connector that reads the instruction makes other tokens of a picture for each; then nothing is shared.
         segments: list[Segment] = []
         ids, labels, kept = [], [], []
         start = 0

@@ -51,7 +51,11 @@ class StageConfig(Config):
             processes` of them and divides by their supervised tokens, however they are split.
         warmup: share of the steps with a rising learning rate; a cosine to zero follows.
         steps: stop after so many optimiser steps instead of after `epochs`.
-        group_by_length: make batches of conversations of like length, so that little is padded.
+        pack_tokens: tokens of a micro-batch at most, instead of `batch_size` conversations: they are packed best-fit, by
+            their true lengths.
+        share_prefix: let conversations about one picture stay together and stand behind one copy of its tokens; the
+            default is to do so wherever several are about the same picture and the model allows it.
+        group_by_length: make batches of conversations of like length, for models that need padding.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -70,6 +74,8 @@ class StageConfig(Config):
     warmup: float = Field(default=0.03, ge=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     group_by_length: bool = False
+    pack_tokens: int | None = Field(default=None, gt=0)
+    share_prefix: bool | None = None
 
     @field_validator("train")
     @classmethod
@@ -85,6 +91,12 @@ class StageConfig(Config):
             raise ValueError(
                 f"stage {self.name!r} trains {sorted(self.train)}, but learning_rate names {sorted(self.learning_rate)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_order(self) -> StageConfig:
+        if self.group_by_length and (self.pack_tokens is not None or self.share_prefix):
+            raise ValueError("group_by_length is for padded batches; take it or pack_tokens and share_prefix out")
         return self
 
     @model_validator(mode="after")

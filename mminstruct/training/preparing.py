@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.data.sampler import EpochSampler
+from mminstruct.data.plan import BatchPlan
 from mminstruct.errors import ConfigError
 from mminstruct.models.adapters import Adapter, MaskConfig, attach
 from mminstruct.models.adapters import folder as adapter_folder
@@ -55,14 +53,9 @@ def prepare(
         names = None
         if isinstance(config, MaskConfig):
             model.to(settings.device)  # type: ignore[arg-type]
-            batches = DataLoader(
-                dataset,
-                batch_size=stage.batch_size,
-                sampler=EpochSampler(len(dataset), recipe.seed),
-                collate_fn=lambda samples: dataset.processor.collate(samples, padding_side="right"),
-            )
-            first = itertools.islice(batches, config.importance_batches)
-            names = choose_weights(model, config, objectives.get(stage.objective), first)
+            first = BatchPlan(len(dataset), recipe.seed, stage.batch_size).epoch(0)[: config.importance_batches]
+            batches = (dataset.processor.collate(dataset.samples(indices), "right") for indices in first)
+            names = choose_weights(model, config, objectives.get(stage.objective), batches)
         adapters.append(attach(model, config, names, torch.bfloat16 if settings.bf16 else torch.float32))
     return Prepared(adapters, description, totals)
 

@@ -13,6 +13,7 @@ Nothing is written before data and model are known to be good.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -41,8 +42,10 @@ from mminstruct.models import checkpoint
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
+from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
 from mminstruct.training import objectives
+from mminstruct.training.batching import batching
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.trainable import announce, record, trainable_table
@@ -211,21 +214,23 @@ def _run_stage(
     finished: Path,
     metrics: Path,
 ) -> None:
+    arranged = batching(stage, model, dataset, settings.seed, settings.world_size)
+    settings.max_steps = arranged.plan.steps
     trainer = VisionLanguageTrainer(
         model=model,
         args=settings,
-        train_dataset=dataset,
-        data_collator=lambda samples: processor.collate(samples, padding_side="right"),
         objective=objectives.get(stage.objective),
         stage=stage,
+        batching=arranged,
         adapters=prepared.adapters,
-        callbacks=[MetricsLog(metrics, stage.name)],
+        callbacks=[MetricsLog(metrics, stage.name, arranged.plan)],
     )
     # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
     trainer.remove_callback(transformers.PrinterCallback)
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBar(stage.name))
-    trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
+    with packed(model) if arranged.packed else contextlib.nullcontext():
+        trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
@@ -252,8 +257,6 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         output_dir=str(folder),
         per_device_train_batch_size=stage.batch_size,
         gradient_accumulation_steps=stage.accumulate,
-        num_train_epochs=stage.epochs,
-        max_steps=stage.steps or -1,
         learning_rate=stage.highest_rate,
         lr_scheduler_type="cosine",
         warmup_steps=stage.warmup,

@@ -11,10 +11,11 @@ Everything else (loop, distribution, DeepSpeed, checkpoints, resume) is transfor
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from mminstruct.data.dataset import ConversationDataset
-from mminstruct.data.sampler import EpochSampler
+from mminstruct.data.plan import StepPlan, StepSampler
 from mminstruct.errors import RunError
 from mminstruct.files import write_text
 from mminstruct.models.adapters import Adapter, Mask
 from mminstruct.models.parts import parts
+from mminstruct.training.batching import Batching
 from mminstruct.training.config import StageConfig
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
@@ -46,16 +48,43 @@ class VisionLanguageTrainer(Trainer):
     objective: Objective
 
     def __init__(
-        self, *args: Any, objective: Objective, stage: StageConfig, adapters: Sequence[Adapter] = (), **kwargs: Any
+        self,
+        *args: Any,
+        objective: Objective,
+        stage: StageConfig,
+        batching: Batching,
+        adapters: Sequence[Adapter] = (),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, train_dataset=batching.batches, **kwargs)
         self.objective = objective
+        self.batching = batching
         self.stage = stage
         self.adapters = adapters
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
         self._sums: dict[str, torch.Tensor] = {}
+        self._waited = 0.0
+        self._logged = time.perf_counter()
+
+    def get_train_dataloader(self) -> DataLoader:
+        """This process's micro-batches of the whole stage, in one go: the plan has epochs, the loader has none."""
+        return DataLoader(
+            self.batching.batches,
+            batch_sampler=StepSampler(self.batching.plan, self.args.process_index),
+            collate_fn=_only,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        started = time.perf_counter()
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        self._waited += time.perf_counter() - started
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Supervised tokens of the whole step: all its micro-batches on all processes."""
@@ -69,8 +98,18 @@ class VisionLanguageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        conversations = inputs.pop("conversations")
         output = self.objective(model, inputs)
-        for name, value in {"loss_sum": output.loss_sum, "tokens": output.count, **output.metrics}.items():
+        mask = inputs["attention_mask"]
+        sums = {
+            "loss_sum": output.loss_sum,
+            "tokens": output.count,
+            "conversations": conversations,
+            "places": torch.tensor(inputs["input_ids"].numel()),
+            "filled": mask.sum() if mask.ndim == 2 else torch.tensor(inputs["input_ids"].numel()),
+            **output.metrics,
+        }
+        for name, value in sums.items():
             self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
         total = output.count if num_items_in_batch is None else num_items_in_batch
         if self.gradient_dropout is not None:
@@ -93,12 +132,19 @@ class VisionLanguageTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Replace transformers' running mean of scaled losses by the exact mean over the supervised tokens."""
         if "loss" in logs and self._sums:
+            now = time.perf_counter()
+            seconds, self._logged = now - self._logged, now
             names = sorted(self._sums)
             values = self._sum_over_processes(torch.stack([self._sums[name] for name in names]))
             sums = dict(zip(names, values.tolist(), strict=True))
             tokens = max(sums["tokens"], 1.0)
             logs["loss"] = sums["loss_sum"] / tokens
             logs["supervised_tokens"] = sums["tokens"]
+            logs["supervised_tokens_per_second"] = sums["tokens"] / seconds
+            logs["conversations_per_second"] = sums["conversations"] / seconds
+            logs["padding_share"] = 1 - sums["filled"] / sums["places"]
+            logs["data_wait_share"] = self._waited / seconds
+            self._waited = 0.0
             if "accuracy_sum" in sums:
                 logs["token_accuracy"] = sums["accuracy_sum"] / tokens
             if "auxiliary_loss_sum" in sums:
@@ -153,23 +199,20 @@ class VisionLanguageTrainer(Trainer):
                 "left over; train anew, or resume with the version of mminstruct that wrote it"
             )
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        dataset = self.train_dataset
-        assert isinstance(dataset, ConversationDataset)
-        return EpochSampler(
-            len(dataset),
-            seed=self.args.seed,
-            lengths=dataset.lengths() if self.stage.group_by_length else None,
-            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
-        )
+
+def _only(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """A micro-batch is made by the data set already, so the loader has one to collate."""
+    (batch,) = batches
+    return batch
 
 
 class MetricsLog(TrainerCallback):
     """Writes one line per log step to `metrics.jsonl`; a resumed run first drops the lines it is about to repeat."""
 
-    def __init__(self, path: Path, stage: str) -> None:
+    def __init__(self, path: Path, stage: str, plan: StepPlan) -> None:
         self.path = path
         self.stage = stage
+        self.plan = plan
         self._started = 0.0
 
     def on_train_begin(
@@ -200,7 +243,7 @@ class MetricsLog(TrainerCallback):
             line = {
                 "stage": self.stage,
                 "step": state.global_step,
-                "epoch": round(state.epoch or 0.0, 4),
+                "epoch": round(self.plan.epochs_done(state.global_step), 4),
                 "seconds": round(time.monotonic() - self._started, 2),
                 **{name: value for name, value in logs.items() if name != "epoch"},
             }

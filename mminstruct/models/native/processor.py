@@ -166,6 +166,9 @@ class NativeProcessor(BaseProcessor):
             batch[name] = _joined([sample.get(name) for sample in samples], self._nested)
         return batch
 
+    def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
+        raise ConfigError("native models are not packed yet; leave pack_tokens and share_prefix out")
+
     @functools.cached_property
     def _blank(self) -> dict[str, torch.Tensor]:
         question = Message(role="user", content=[ImagePart(index=0), TextPart(text="a")])

@@ -1,0 +1,207 @@
+"""Which conversations each step of a stage is made of: a function of the data, the seed and the step alone.
+
+    conversations ──shuffled by (seed, epoch)──▶ units ──cut by number, or packed by tokens──▶ micro-batches
+    micro-batches of all epochs, one behind the other ──▶ steps of `accumulate * processes` micro-batches
+
+A unit is what stays together: the conversations about one picture where they share it, otherwise one conversation.
+Epochs follow one another without a gap, so every step but the last has all of its micro-batches; in the last one,
+processes without a micro-batch of their own repeat the first one with weight zero, since all have to call the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from mminstruct.errors import DataError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How one epoch is cut into micro-batches.
+
+    Attributes:
+        count: of the conversations.
+        seed: of the run.
+        batch_size: conversations of a micro-batch, the last of an epoch has fewer; or
+        pack_tokens: tokens of a micro-batch at most, filled best-fit; then `tokens` and `prefixes` are needed.
+        keys: of each conversation; those with the same key, if it is not None, stay together.
+        tokens, prefixes: of each conversation, and how many of the first ones it shares with others of its key.
+        lengths: when given, conversations of like length become neighbours; only with `batch_size`.
+        group: conversations of one step, which become neighbours by length together.
+    """
+
+    count: int
+    seed: int
+    batch_size: int = 1
+    pack_tokens: int | None = None
+    keys: Sequence[int | None] = ()
+    tokens: Sequence[int] = ()
+    prefixes: Sequence[int] = ()
+    lengths: Sequence[int] = ()
+    group: int = 1
+
+    def epoch(self, number: int) -> list[list[int]]:
+        """The micro-batches of an epoch."""
+        generator = torch.Generator()
+        generator.manual_seed(self.seed * 1_000_003 + number)
+        if self.lengths:
+            order = get_length_grouped_indices(self.lengths, self.group, generator=generator)
+        else:
+            order = torch.randperm(self.count, generator=generator).tolist()
+        units = together(order, self.keys) if self.keys else [[index] for index in order]
+        if self.pack_tokens is None:
+            flat = [index for unit in units for index in unit]
+            return [flat[start : start + self.batch_size] for start in range(0, len(flat), self.batch_size)]
+        parts, sizes = split(units, self.tokens, self.prefixes, self.pack_tokens)
+        packs = pack(parts, sizes, self.pack_tokens)
+        return [packs[number] for number in torch.randperm(len(packs), generator=generator).tolist()]
+
+
+def together(order: Sequence[int], keys: Sequence[int | None]) -> list[list[int]]:
+    """Conversations in their order, but those of one key right behind the first of them."""
+    units: list[list[int]] = []
+    known: dict[int, list[int]] = {}
+    for index in order:
+        key = keys[index]
+        if key is not None and key in known:
+            known[key].append(index)
+            continue
+        units.append([index])
+        if key is not None:
+            known[key] = units[-1]
+    return units
+
+
+def split(
+    units: Sequence[list[int]], tokens: Sequence[int], prefixes: Sequence[int], capacity: int
+) -> tuple[list[list[int]], list[int]]:
+    """Units no larger than a pack, and how many tokens each takes, what it shares counted once.
+
+    A larger unit is cut in its order, and each part has the prefix for itself.
+
+    Raises:
+        DataError: a conversation by itself is larger than a pack.
+    """
+    parts: list[list[int]] = []
+    sizes: list[int] = []
+    for unit in units:
+        prefix = min(prefixes[index] for index in unit) if len(unit) > 1 else 0
+        room = 0
+        for index in unit:
+            own = tokens[index] - prefix
+            if own + prefix > capacity:
+                raise DataError(
+                    f"conversation number {index} has {tokens[index]} tokens, more than the {capacity} of a pack; "
+                    "raise pack_tokens or split the conversation"
+                )
+            if own > room:
+                parts.append([])
+                sizes.append(prefix)
+                room = capacity - prefix
+            parts[-1].append(index)
+            sizes[-1] += own
+            room -= own
+    return parts, sizes
+
+
+def pack(units: Sequence[list[int]], sizes: Sequence[int], capacity: int) -> list[list[int]]:
+    """Best-fit decreasing: the largest unit first, each into the fullest pack that still has room for it.
+
+    The packs with room are kept by how much they have, and which amounts occur as the bits of one integer, so a unit
+    finds its pack in a few operations whatever their number.
+    """
+    packs: list[list[int]] = []
+    room: list[list[int]] = [[] for _ in range(capacity + 1)]  # numbers of packs with exactly so much room
+    present = 0
+    for number in sorted(range(len(units)), key=lambda number: -sizes[number]):
+        size = sizes[number]
+        fitting = present >> size
+        if fitting:
+            left = size + (fitting & -fitting).bit_length() - 1
+            found = room[left].pop()
+            if not room[left]:
+                present ^= 1 << left
+            packs[found] += units[number]
+        else:
+            left, found = capacity, len(packs)
+            packs.append(list(units[number]))
+        room[left - size].append(found)
+        present |= 1 << (left - size)
+    return packs
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Conversations of one call of the model; `counts` is False where it only keeps a process in step."""
+
+    indices: list[int]
+    counts: bool = True
+
+
+class StepPlan:
+    """The micro-batches of a whole stage.
+
+    Args:
+        plan: of one epoch.
+        epochs: how often the data are gone through; the last time perhaps only in part.
+        accumulate: micro-batches of a step and process.
+        processes: how many there are.
+        steps: stop after so many instead.
+    """
+
+    def __init__(
+        self, plan: BatchPlan, epochs: float, accumulate: int, processes: int = 1, steps: int | None = None
+    ) -> None:
+        self.plan, self.accumulate, self.processes = plan, accumulate, processes
+        self._batches: list[list[int]] = []
+        self._epoch_ends: list[int] = []
+        wanted = None if steps is None else steps * accumulate * processes
+        whole, part = math.floor(epochs), epochs - math.floor(epochs)
+        number = 0
+        while len(self._batches) < wanted if wanted is not None else number < math.ceil(epochs):
+            epoch = plan.epoch(number)
+            if wanted is None and number == whole and part:
+                epoch = epoch[: math.ceil(part * len(epoch))]
+            self._batches += epoch
+            self._epoch_ends.append(len(self._batches))
+            number += 1
+        if wanted is not None:
+            del self._batches[wanted:]
+        self.steps = math.ceil(len(self._batches) / (accumulate * processes))
+
+    def epochs_done(self, step: int) -> float:
+        """How often the data have been gone through after so many steps."""
+        done = min(step * self.accumulate * self.processes, len(self._batches))
+        start = 0
+        for number, end in enumerate(self._epoch_ends):
+            if done <= end:
+                return number + (done - start) / (end - start)
+            start = end
+        return float(len(self._epoch_ends))
+
+    def batches(self, process: int) -> Iterator[MicroBatch]:
+        """What one process computes, micro-batch after micro-batch."""
+        for number in range(process, self.steps * self.accumulate * self.processes, self.processes):
+            if number < len(self._batches):
+                yield MicroBatch(self._batches[number])
+            else:
+                yield MicroBatch(self._batches[0], counts=False)
+
+
+class StepSampler(Sampler[list[MicroBatch]]):
+    """A plan as torch's data loader wants it: one micro-batch is one batch of one element."""
+
+    def __init__(self, plan: StepPlan, process: int = 0) -> None:
+        self.plan, self.process = plan, process
+
+    def __iter__(self) -> Iterator[list[MicroBatch]]:
+        return ([batch] for batch in self.plan.batches(self.process))
+
+    def __len__(self) -> int:
+        return self.plan.steps * self.plan.accumulate
