@@ -160,16 +160,16 @@ class StepPlan:
     ) -> None:
         self.plan, self.accumulate, self.processes = plan, accumulate, processes
         self._batches: list[list[int]] = []
-        self._epoch_ends: list[int] = []
+        self._epochs: list[tuple[int, int]] = []  # where each begins, and its whole length
         wanted = None if steps is None else steps * accumulate * processes
         whole, part = math.floor(epochs), epochs - math.floor(epochs)
         number = 0
         while len(self._batches) < wanted if wanted is not None else number < math.ceil(epochs):
             epoch = plan.epoch(number)
+            self._epochs.append((len(self._batches), len(epoch)))
             if wanted is None and number == whole and part:
                 epoch = epoch[: math.ceil(part * len(epoch))]
             self._batches += epoch
-            self._epoch_ends.append(len(self._batches))
             number += 1
         if wanted is not None:
             del self._batches[wanted:]
@@ -178,12 +178,9 @@ class StepPlan:
     def epochs_done(self, step: int) -> float:
         """How often the data have been gone through after so many steps."""
         done = min(step * self.accumulate * self.processes, len(self._batches))
-        start = 0
-        for number, end in enumerate(self._epoch_ends):
-            if done <= end:
-                return number + (done - start) / (end - start)
-            start = end
-        return float(len(self._epoch_ends))
+        number = max(number for number, (start, _) in enumerate(self._epochs) if start <= done)
+        start, length = self._epochs[number]
+        return number + (done - start) / length
 
     def batches(self, process: int) -> Iterator[MicroBatch]:
         """What one process computes, micro-batch after micro-batch."""

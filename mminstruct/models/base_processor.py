@@ -91,7 +91,7 @@ class BaseProcessor(ABC):
                 alike.
 
         Returns:
-            `input_ids`, `labels`, `position_ids` `[1, L]`, `attention_mask` `[1, 1, S, 3]`, and tensors of the pictures.
+            `input_ids`, `labels`, `position_ids` `[1, L]`, `attention_mask` `[1, 1, S, 3]`, the pictures' tensors.
         """
 
     @property

@@ -172,7 +172,7 @@ def _common(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> int:
 class _Bucket(NamedTuple):
     """Trees that are computed together: how many, how long the longest is, their mask (None: causal)."""
 
-    count: int
+    trees: int
     length: int
     mask: torch.Tensor | None
 
@@ -222,7 +222,7 @@ def _arrange(segments: tuple[Segment, ...], window: int | None) -> _Arrangement:
 
 
 class _Pad(torch.autograd.Function):
-    """`[L, ...] -> [P, ...]`, the rows that `take` names. Filled places are seen by nobody, so they pass nothing back."""
+    """`[L, ...] -> [P, ...]`, the rows that `take` names. Nobody sees filled places, so nothing comes back of them."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, take: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
@@ -286,10 +286,10 @@ def packed_attention(
         _Pad.apply(states.squeeze(0).transpose(0, 1), take, place)  # [P, heads, D]
         for states in (query, key, value)
     ]
-    sizes = [bucket.count * bucket.length for bucket in arrangement.buckets]
+    sizes = [bucket.trees * bucket.length for bucket in arrangement.buckets]
     outputs = []
     for bucket, *parts in zip(arrangement.buckets, *(states.split(sizes) for states in tokens), strict=True):
-        q, k, v = (part.unflatten(0, (bucket.count, bucket.length)).transpose(1, 2) for part in parts)
+        q, k, v = (part.unflatten(0, (bucket.trees, bucket.length)).transpose(1, 2) for part in parts)
         if k.shape[1] != heads:
             k, v = (repeat_kv(states, heads // states.shape[1]) for states in (k, v))
         output = functional.scaled_dot_product_attention(

@@ -1,4 +1,4 @@
-"""How a stage's conversations become micro-batches: packed or padded, with shared prefixes or without, in which order."""
+"""How a stage's conversations become micro-batches: packed or padded, with shared prefixes or not, in which order."""
 
 from __future__ import annotations
 

@@ -49,14 +49,14 @@ class VisionLanguageTrainer(Trainer):
 
     def __init__(
         self,
-        *args: Any,
+        *,
         objective: Objective,
         stage: StageConfig,
         batching: Batching,
         adapters: Sequence[Adapter] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, train_dataset=batching.batches, **kwargs)
+        super().__init__(train_dataset=batching.batches, **kwargs)
         self.objective = objective
         self.batching = batching
         self.stage = stage

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 import mminstruct
-from mminstruct.chat_template import IGNORE
-from mminstruct.models.factory import read_row
-from mminstruct.models.packing import PACKED, Segment, positions, shared_runs, trees, visible
+from mminstruct.models.packing import PACKED
 from mminstruct.training import objectives
 from tests.conftest import conversation, picture
 
@@ -16,7 +14,7 @@ QUESTIONS = ["what is it?", "is there a red circle?", "color?", "how many shapes
 
 
 def samples(processor, sizes=((40, 40),)):
-    """Four questions about one picture, one about another, one about both, one about none, two turns about the first."""
+    """Four questions about one picture, one about another, about both, about none, and two turns about the first."""
     pictures = {f"{seed}": picture(seed, size) for seed, size in zip((1, 2), (*sizes, *sizes), strict=False)}
     records = [(conversation(question, "yes, a circle", images=1), "1") for question in QUESTIONS]
     records += [(conversation("what is it?", "blue", images=1), "2")]
@@ -70,4 +68,3 @@ def test_packed_equals_separate(row, share):
         for extension in model.experts.layers.values():
             extension.draw(0.2)  # new experts begin as copies of old ones, and which of two alike runs is chance
     assert_equal_training(model, processor, samples(processor, ((40, 40), (90, 30))), share)
-
