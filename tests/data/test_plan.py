@@ -1,4 +1,4 @@
-"""The plan of micro-batches: every conversation once an epoch, packs that fit, steps that do not depend on the split."""
+"""The plan of micro-batches: all conversations once an epoch, packs that fit, steps however they are split."""
 
 from __future__ import annotations
 

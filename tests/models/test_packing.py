@@ -6,7 +6,10 @@ import pytest
 import torch
 
 import mminstruct
-from mminstruct.models.packing import PACKED
+from mminstruct.chat_template import IGNORE
+from mminstruct.models.config import ModelRow
+from mminstruct.models.factory import read_row
+from mminstruct.models.packing import PACKED, Segment, hindrance, packed, positions, shared_runs, trees, visible
 from mminstruct.training import objectives
 from tests.conftest import conversation, picture
 
@@ -55,16 +58,113 @@ def assert_equal_training(model, processor, made, share: bool) -> None:
 PREFIX_ROWS = [
     name
     for name in [*mminstruct.list_models("nano"), *mminstruct.list_models("nano-*")]
-    if name not in ("nano-gated-cross-attention", "nano-text-guided-moe")
+    if name not in ("nano-gated-cross-attention", "nano-text-guided-moe")  # its balance is of a whole micro-batch
 ]
 
 
 @pytest.mark.parametrize("share", [False, True], ids=["apart", "shared"])
 @pytest.mark.parametrize("row", PREFIX_ROWS)
 def test_packed_equals_separate(row, share):
+    """Loss and every gradient, for each kind of connector, tiles among them."""
     torch.manual_seed(0)
     model, processor = mminstruct.create(row, tiny=True)
     if model.experts is not None:
         for extension in model.experts.layers.values():
             extension.draw(0.2)  # new experts begin as copies of old ones, and which of two alike runs is chance
     assert_equal_training(model, processor, samples(processor, ((40, 40), (90, 30))), share)
+
+
+WHOLE_ROWS = [name for name in mminstruct.list_models() if isinstance(read_row(name)[0], ModelRow)]
+# Why a row's conversations are padded: its connector, its language model's attention, or the model as a whole.
+HINDERED = {
+    "gated cross-attention": {"nano-gated-cross-attention", "otter-9b", *mminstruct.list_models("idefics-*")}
+    | set(mminstruct.list_models("open-flamingo-*")),
+    "does not go through": {"llava-1.0-mpt-7b", "siglip2-bloomz-1.7b"},
+    "caps its attention": {"siglip2-gemma-2-2b"},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("row", WHOLE_ROWS)
+def test_every_row_packs_or_says_why_not(row):
+    """For each language model of the zoo, sliding windows and grouped heads among them."""
+    torch.manual_seed(0)
+    model, processor = mminstruct.create(row, tiny=True)
+    reason = hindrance(model)
+    assert [words for words in HINDERED if row in HINDERED[words]] == [
+        words for words in HINDERED if words in str(reason)
+    ]
+    if reason is not None:
+        return
+    made = samples(processor)
+    model.eval()
+    alone = [model(**_inputs(processor.collate([one]))).logits[0] for one in made]
+    with packed(model):
+        batch = processor.pack(made, share_prefix=model.connector.reads == "nothing")
+        together = model(**_inputs(batch)).logits[0]
+    segments = [Segment(*line) for line in batch["attention_mask"][0, 0].tolist()]
+    leaves = [s for number, s in enumerate(segments) if number not in {other.parent for other in segments}]
+    assert len(leaves) == len(made)
+    for segment, logits in zip(leaves, alone, strict=True):
+        torch.testing.assert_close(
+            together[segment.start : segment.start + segment.length], logits[-segment.length :], rtol=1e-4, atol=1e-4
+        )
+
+
+def _inputs(batch):
+    return {name: value for name, value in batch.items() if name != "labels"}
+
+
+@pytest.mark.parametrize("reason", ["native", "gated cross-attention"])
+def test_what_cannot_be_packed_says_so(reason):
+    row = {"native": "smolvlm-256m", "gated cross-attention": "nano-gated-cross-attention"}[reason]
+    assert reason in hindrance(mminstruct.create(row, tiny=True)[0])
+
+
+def test_a_window_reaches_back_by_position_and_not_by_place():
+    """Behind a prefix of ten, the second branch's first token sees the prefix's end, not the first branch."""
+    tree = [Segment(0, 10, -1), Segment(10, 4, 0), Segment(14, 4, 0)]
+    assert positions(tree).tolist() == [*range(10), 10, 11, 12, 13, 10, 11, 12, 13]
+    assert visible(tree, 18)[14].nonzero().flatten().tolist() == [*range(10), 14]
+    assert visible(tree, 18, window=3)[14].nonzero().flatten().tolist() == [8, 9, 14]
+    assert visible(tree, 18, window=3)[17].nonzero().flatten().tolist() == [15, 16, 17]
+
+
+def test_trees_may_have_any_depth():
+    """What a token sees is its own path: by walking up the parents of each."""
+    segments = [
+        Segment(0, 3, -1),
+        Segment(3, 2, 0),
+        Segment(5, 2, 1),
+        Segment(7, 1, 1),
+        Segment(8, 2, 0),
+        Segment(10, 4, -1),
+    ]
+    assert [len(tree) for tree in trees(segments)] == [5, 1]
+    owner = [number for number, s in enumerate(segments) for _ in range(s.length)]
+    for token in range(10):
+        path, number = set(), owner[token]
+        while number >= 0:
+            path.add(number)
+            number = segments[number].parent
+        expected = [other for other in range(token + 1) if owner[other] in path]
+        assert visible(trees(segments)[0], 10)[token].nonzero().flatten().tolist() == expected
+
+
+def test_prefixes_hold_whole_pictures_and_stop_before_the_loss():
+    _, processor = mminstruct.create("nano", tiny=True)
+    made = samples(processor)
+    runs = shared_runs(made, share=True)
+    assert [len(run.samples) for run in runs] == [4, 1, 1, 1, 1]
+    first = made[0]
+    end = int(first["places"][0, 1] + first["places"][0, 2])
+    supervised = int((first["labels"] != IGNORE).nonzero()[0])
+    assert end <= runs[0].prefix < supervised
+    assert all(run.prefix == 0 for run in runs[1:])
+    assert [len(run.samples) for run in shared_runs(made, share=False)] == [1] * 8
+    # Other pixels under the same words are another beginning, and so is a second picture that only one of them has.
+    assert len(shared_runs([made[0], made[4]], share=True)) == 2
+    # Two whose answers are about to differ share the question as well, but not the token that the loss is taken at.
+    again = {**made[0], "input_ids": made[0]["input_ids"].clone()}
+    (run,) = shared_runs([made[0], again], share=True)
+    assert run.prefix == supervised - 1
