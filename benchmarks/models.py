@@ -187,9 +187,9 @@ def run(case: Case, name: str, folder: Path, rounds: int) -> None:
 
 
 def peak(name: str, who: str, folder: Path) -> float:
-    """Megabytes (1e6) that a process of its own took at most; the smallest of five, which is the least disturbed."""
+    """Megabytes (1e6) that a process of its own took at most; the smallest of three, which is the least disturbed."""
     command = [sys.executable, __file__, "--child", json.dumps([name, who, str(folder)])]
-    return min(float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5))
+    return min(float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3))
 
 
 def child(order: str) -> None:

@@ -1,0 +1,308 @@
+"""Training speed against transformers.Trainer and TRL, with the same weights, the same examples and the same batches.
+
+    python benchmarks/training.py --peer-python PEER/bin/python --rounds 10
+
+PEER has torch, torchvision, transformers, accelerate, datasets and trl. One tiny random LLaVA (CLIP of 64 px and 64
+patches, Llama of 256 x 4, 5.3 M parameters, float32) is made with transformers, saved, and imported with
+`mminstruct zoo import`. All train it on easy-VQA, in the order of our plan, so the losses of each step can be compared,
+and only the speed may differ. In each round all run once, in random order; a ratio is of one round.
+
+Workloads: `mixed` has answers of 5 to 200 tokens, log-uniform; `questions` is easy-VQA as it is, about ten questions a
+picture; `vocabulary` is the same with a head of 32,000 tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import easy_vqa
+import torch
+import typer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from mminstruct.config import validate
+from mminstruct.data.plan import BatchPlan
+from mminstruct.models import interop
+from mminstruct.training.config import Recipe
+from mminstruct.training.run import train
+
+BATCH, WARM_UP, LEARNING_RATE, THREADS = 16, 5, 1e-3, 2
+Example = dict[str, str]
+
+# Jinja that writes what `vicuna_v1` with an empty system text writes.
+TEMPLATE = (
+    "{%- for message in messages -%}{%- if message['role'] == 'user' -%}{{- 'USER: ' -}}"
+    "{%- if message['content'] is string -%}{{- '<image>\n' + message['content'] -}}{%- else -%}"
+    "{%- for part in message['content'] -%}{{- '<image>\n' if part['type'] == 'image' else part['text'] -}}"
+    "{%- endfor -%}{%- endif -%}{{- ' ASSISTANT:' -}}"
+    "{%- elif message['content'] is string -%}{{- ' ' + message['content'] + '</s>' -}}"
+    "{%- else -%}{{- ' ' + message['content'][0]['text'] + '</s>' -}}{%- endif -%}{%- endfor -%}"
+)
+
+
+def questions(count: int, seed: int = 0) -> list[Example]:
+    """`count` questions with answers, about as few pictures as hold them."""
+    texts, answers, pictures = easy_vqa.get_train_questions()
+    paths = easy_vqa.get_train_image_paths()
+    chosen = sorted(set(pictures))
+    random.Random(seed).shuffle(chosen)
+    rank = {picture: number for number, picture in enumerate(chosen)}
+    found = sorted(zip(texts, answers, pictures, strict=True), key=lambda item: rank[item[2]])
+    return [{"image": paths[picture], "question": q, "answer": a} for q, a, picture in found[:count]]
+
+
+def lengthened(examples: list[Example], tokenizer: Any, shortest: int = 5, longest: int = 200) -> list[Example]:
+    """The same with answers of so many tokens, the end token included, log-uniform."""
+    rng = random.Random(0)
+    words = sorted({word.strip("?.") for e in examples for word in f"{e['question']} {e['answer']}".split()})
+    words = [word for word in words if len(tokenizer(" " + word, add_special_tokens=False)["input_ids"]) == 1]
+    low, high = math.log(shortest), math.log(longest + 1)
+    lengths = [min(longest, int(math.exp(rng.uniform(low, high)))) - 1 for _ in examples]
+    return [
+        {**example, "answer": " ".join(rng.choices(words, k=n))} for example, n in zip(examples, lengths, strict=True)
+    ]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts, answers, _ = easy_vqa.get_train_questions()
+    bpe.train_from_iterator((f"USER: {q} ASSISTANT: {a}" for q, a in zip(texts, answers, strict=True)), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=["<image>"],
+        padding_side="right",
+        model_max_length=2048,
+        chat_template=TEMPLATE,
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, vocabulary: int, folder: Path) -> None:
+    """A random LLaVA in transformers' form in `folder/theirs`, and in ours in `folder/ours`."""
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            image_size=64,
+            patch_size=8,
+            hidden_size=192,
+            intermediate_size=768,
+            num_hidden_layers=4,
+            num_attention_heads=3,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=max(vocabulary, len(tokenizer)),
+            hidden_size=256,
+            intermediate_size=688,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=2048,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=64,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder / "theirs")
+    LlavaProcessor(
+        image_processor=CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    ).save_pretrained(folder / "theirs")
+    interop.import_checkpoint(folder / "theirs", folder / "ours", chat_template="vicuna_v1")
+
+
+def llava_json(examples: list[Example]) -> str:
+    return json.dumps(
+        [
+            {
+                "id": str(number),
+                "image": e["image"],
+                "conversations": [
+                    {"from": "human", "value": f"<image>\n{e['question']}"},
+                    {"from": "gpt", "value": e["answer"]},
+                ],
+            }
+            for number, e in enumerate(examples)
+        ]
+    )
+
+
+def in_our_order(examples: list[Example], shared: bool) -> list[Example]:
+    """What our plan makes of them in its first epoch."""
+    names = sorted({e["image"] for e in examples})
+    keys = [names.index(e["image"]) for e in examples] if shared else []
+    plan = BatchPlan(len(examples), seed=0, batch_size=BATCH, keys=keys)
+    return [examples[index] for batch in plan.epoch(0) for index in batch]
+
+
+def ours(order: dict[str, Any]) -> None:
+    """One run of ours, in this process; see `benchmarks/training_peer.py` for what is written."""
+    torch.set_num_threads(THREADS)
+    stage = {
+        "name": "tune",
+        "train": ["vision_encoder", "connector", "language_model"],
+        "batch_size": BATCH,
+        "steps": order["steps"],
+        "learning_rate": LEARNING_RATE,
+        "warmup": 0.0,
+        "chat_template": {"name": "vicuna_v1", "system": ""},
+        "share_prefix": order["share"],
+    }
+    recipe = {"name": "speed", "summary": "A benchmark.", "model": order["model"], "log_every": 1, "stages": [stage]}
+    with tempfile.TemporaryDirectory() as folder:
+        data = {"path": order["data"], "media_root": "/"}
+        train(validate(Recipe, {**recipe, "data": data}, where="benchmark"), Path(folder) / "run")
+        lines = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
+    status = Path("/proc/self/status").read_text().split()
+    result = {
+        "ends": [line["seconds"] for line in lines],
+        "losses": [line["loss"] for line in lines],
+        "waited": [line["data_wait_share"] for line in lines],
+        "peak": int(status[status.index("VmHWM:") + 1]) * 1024 / 1e6,
+    }
+    Path(order["out"]).write_text(json.dumps(result))
+
+
+def run_one(python: str, script: str, order: dict[str, Any], folder: Path) -> dict[str, Any]:
+    path = folder / "order.json"
+    path.write_text(json.dumps({**order, "out": str(folder / "result.json")}))
+    done = subprocess.run([python, script, str(path)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{order} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def speed(result: dict[str, Any]) -> float:
+    """Samples a second behind the warm-up."""
+    ends = result["ends"]
+    return BATCH * (len(ends) - WARM_UP) / (ends[-1] - ends[WARM_UP - 1])
+
+
+def spread(values: list[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}}..{max(values):{form}})"
+
+
+def compare(name: str, steps: int, rounds: int, peer_python: str, folder: Path) -> None:
+    tokenizer = make_tokenizer()
+    make_model(tokenizer, 32_000 if name == "vocabulary" else 0, folder)
+    examples = questions(BATCH * (steps + 2))
+    if name == "mixed":
+        examples = lengthened(examples, tokenizer)
+    data = folder / "data.json"
+    data.write_text(llava_json(examples))
+    here = Path(__file__).parent
+    base = {"batch_size": BATCH, "steps": steps, "learning_rate": LEARNING_RATE, "threads": THREADS}
+
+    def peer(kind: str, shared: bool) -> dict[str, Any]:
+        order = {**base, "peer": kind, "model": str(folder / "theirs"), "examples": in_our_order(examples, shared)}
+        return run_one(peer_python, str(here / "training_peer.py"), order, folder)
+
+    def own(shared: bool) -> dict[str, Any]:
+        order = {**base, "model": str(folder / "ours"), "data": str(data), "share": shared}
+        return run_one(sys.executable, __file__, order, folder)
+
+    runs = {
+        "transformers.Trainer": lambda: peer("transformers", False),
+        "TRL": lambda: peer("trl", False),
+        "ours, nothing shared": lambda: own(False),
+    }
+    if name == "questions":
+        runs["ours, prefixes shared"] = lambda: own(True)
+    results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in runs}
+    rng = random.Random(0)
+    for number in range(rounds):
+        for kind in rng.sample(list(runs), len(runs)):
+            results[kind].append(runs[kind]())
+            typer.echo(f"  {name} round {number} {kind}: {speed(results[kind][-1]):.1f} samples/s", err=True)
+    if name == "questions":  # the same batches as those with shared prefixes, for the losses alone
+        results["transformers.Trainer, order of shared"] = [peer("transformers", True)]
+    typer.echo(report(name, results))
+
+
+def report(name: str, results: dict[str, list[dict[str, Any]]]) -> str:
+    theirs = [speed(result) for result in results["transformers.Trainer"]]
+    trl = [speed(result) for result in results["TRL"]]
+    lines = [
+        f"### {name}",
+        "",
+        "| | samples/s | to transformers.Trainer | to TRL | first, last 5 losses | peak MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, found in results.items():
+        speeds = [speed(result) for result in found]
+        ratios = [
+            spread([a / b for a, b in zip(speeds, others, strict=False)], ".2f") if len(found) > 1 else "-"
+            for others in (theirs, trl)
+        ]
+        losses = found[0]["losses"]
+        lines.append(
+            f"| {kind} | {spread(speeds, '.1f')} | {ratios[0]} | {ratios[1]} | {losses[0]:.5f}, "
+            f"{statistics.fmean(losses[-5:]):.5f} | {statistics.median(r['peak'] for r in found):.0f} |"
+        )
+        if "waited" in found[0]:
+            waits = [share for result in found for share in result["waited"][WARM_UP:]]
+            lines.append(f"| {kind}: waiting for data | {statistics.fmean(waits):.2%} of the time | | | | |")
+    same = {"ours, nothing shared": "transformers.Trainer"}
+    if "ours, prefixes shared" in results:
+        same["ours, prefixes shared"] = "transformers.Trainer, order of shared"
+    for one, other in same.items():
+        pairs = zip(results[one][0]["losses"], results[other][0]["losses"], strict=True)
+        lines.append(
+            f"\nLargest difference of a step's loss, {one} against {other}: {max(abs(a - b) for a, b in pairs):.1e}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(
+    order: str = typer.Argument("", hidden=True),
+    peer_python: str = sys.executable,
+    rounds: int = 10,
+    steps: int = 35,
+    only: str = "",
+) -> None:
+    if order:
+        ours(json.loads(Path(order).read_text()))
+        return
+    for name in ("mixed", "questions", "vocabulary"):
+        if only in ("", name):
+            with tempfile.TemporaryDirectory() as folder:
+                compare(name, steps, rounds, peer_python, Path(folder))
+
+
+if __name__ == "__main__":
+    typer.run(main)
