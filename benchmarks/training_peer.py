@@ -86,7 +86,7 @@ def main() -> None:
             "max_steps": order["steps"],
             "learning_rate": order["learning_rate"],
             "weight_decay": 0.0,
-            "lr_scheduler_type": "constant",
+            "lr_scheduler_type": "cosine",
             "max_grad_norm": 1.0,
             "train_sampling_strategy": "sequential",
             "logging_steps": 1,

@@ -9,7 +9,8 @@ when its characters touch a supervised span. Nothing is ever tokenised twice and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +33,8 @@ class Piece:
 class EncodedPrompt:
     """`input_ids` and `labels` of one length (`IMAGE` and `IGNORE` at an image), `images`: media indices in order."""
 
-    input_ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    input_ids: MutableSequence[int] = field(default_factory=list)
+    labels: MutableSequence[int] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
 
     @property
@@ -112,6 +113,7 @@ def labels_of(ids: Sequence[int], offsets: Sequence[tuple[int, int]], spans: Seq
     ]
 
 
+@functools.lru_cache(maxsize=8)  # asked again for every prompt
 def _start_ids(tokenizer: Any) -> list[int]:
     """What the tokenizer puts in front of a text by itself: the beginning-of-sequence token, or nothing."""
     with_special = tokenizer("a", add_special_tokens=True)["input_ids"]

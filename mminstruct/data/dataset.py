@@ -20,7 +20,9 @@ from mminstruct.media import open_medium
 from mminstruct.models.base_processor import BaseProcessor, Picture
 
 # Prepared pictures are kept in memory when all of a data set fit in; small pictures cost more to open than to keep.
+# As much is spent on token ids.
 KEEP_BYTES = 512 * 2**20
+_OVERHEAD = 400  # bytes of the objects around the token ids of one conversation
 
 
 class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
@@ -45,17 +47,29 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.processor = processor
         self.max_length = max_length
         self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
-        if not any(self._encoded(conversation).supervised for conversation in conversations):
+        self._encodings: dict[int, EncodedPrompt] = {}
+        self._room = KEEP_BYTES
+        if not any(self._encoded(index).supervised for index in range(len(conversations))):
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
                 "look at one with: mminstruct data mask"
             )
 
-    def _encoded(self, conversation: Conversation) -> EncodedPrompt:
+    def _encoded(self, index: int) -> EncodedPrompt:
+        """A conversation's token ids, kept in memory as long as there is room."""
+        if index in self._encodings:
+            return self._encodings[index]
+        conversation = self.conversations[index]
         try:
-            return self.processor.template.encode(conversation.messages, self.processor.tokenizer)
+            encoded = self.processor.template.encode(conversation.messages, self.processor.tokenizer)
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
+        size = 2 * 4 * len(encoded.input_ids) + _OVERHEAD
+        if size <= self._room:
+            self._room -= size
+            ids, labels = array("i", encoded.input_ids), array("i", encoded.labels)
+            self._encodings[index] = EncodedPrompt(ids, labels, encoded.images)
+        return encoded
 
     def _pictures_fit(self) -> bool:
         """Whether all prepared pictures stay in memory, each once."""
@@ -67,9 +81,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         return len(self.conversations)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self._sample(self.conversations[index], {})
+        return self._sample(index, {})
 
-    def _sample(self, conversation: Conversation, opened: dict[str, Picture]) -> dict[str, torch.Tensor]:
+    def _sample(self, index: int, opened: dict[str, Picture]) -> dict[str, torch.Tensor]:
+        conversation = self.conversations[index]
         try:
             for media in conversation.media:
                 if media.path not in opened:
@@ -77,7 +92,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             prepared = [opened[media.path] for media in conversation.media]
         except MminstructError as error:
             raise type(error)(f"conversation {conversation.id!r}: {error}") from None
-        sample = self.processor.training_sample(conversation, prepared)
+        sample = self.processor.training_sample(conversation, prepared, self._encoded(index))
         if len(sample["input_ids"]) > self.max_length:
             raise DataError(
                 f"conversation {conversation.id!r} has {len(sample['input_ids'])} tokens, more than max_length "
@@ -98,7 +113,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     def samples(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         """Several samples at once; a picture that stands in more than one of them is opened once."""
         opened: dict[str, Picture] = {}
-        return [self._sample(self.conversations[index], opened) for index in indices]
+        return [self._sample(index, opened) for index in indices]
 
     def keys(self) -> list[int | None]:
         """Of each conversation a number that says which picture or video it is about first; None where no other one is
@@ -117,8 +132,8 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         The second is 0 where no loss is left to take behind it.
         """
         tokens, prefixes = array("i"), array("i")
-        for conversation in self.conversations:
-            encoded = self._encoded(conversation)
+        for index, conversation in enumerate(self.conversations):
+            encoded = self._encoded(index)
             places = [self.processor.places(conversation.media[index]) for index in encoded.images]
             tokens.append(len(encoded.input_ids) - len(places) + sum(places))
             supervised = [number for number, label in enumerate(encoded.labels) if label != IGNORE]

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from mminstruct import __version__
 from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
 from mminstruct.chat_template import get as get_template
+from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.config import Config, validate
 from mminstruct.conversation import Conversation, Media, TextPart
 from mminstruct.errors import CheckpointError, DataError
@@ -93,7 +94,9 @@ class Processor(BaseProcessor):
 
     # ---- one sample ------------------------------------------------------------------------------------------------
 
-    def training_sample(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+    def training_sample(
+        self, conversation: Conversation, pictures: Sequence[Picture], encoded: EncodedPrompt | None = None
+    ) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` (see the module) and
         `places` `[n, 4]`: which medium (a number made of its hash or path), where it begins, how many places it takes,
         of how many tiles and frames.
@@ -104,7 +107,7 @@ class Processor(BaseProcessor):
         Raises:
             DataError: the conversation does not fit the template, or pictures are missing.
         """
-        return self._sample(conversation, pictures, generation_prompt=False)
+        return self._sample(conversation, pictures, generation_prompt=False, encoded=encoded)
 
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """The same without labels, ending where the model has to answer."""
@@ -112,17 +115,22 @@ class Processor(BaseProcessor):
         return {name: value for name, value in sample.items() if name not in ("labels", "places")}
 
     def _sample(
-        self, conversation: Conversation, pictures: Sequence[Picture], generation_prompt: bool
+        self,
+        conversation: Conversation,
+        pictures: Sequence[Picture],
+        generation_prompt: bool,
+        encoded: EncodedPrompt | None = None,
     ) -> dict[str, torch.Tensor]:
         if len(pictures) != len(conversation.media):
             raise DataError(
                 f"conversation {conversation.id!r} has {len(conversation.media)} media, "
                 f"but {len(pictures)} pictures were given"
             )
-        try:
-            encoded = self.template.encode(conversation.messages, self.tokenizer, generation_prompt)
-        except DataError as error:
-            raise DataError(f"conversation {conversation.id!r}: {error}") from None
+        if encoded is None:
+            try:
+                encoded = self.template.encode(conversation.messages, self.tokenizer, generation_prompt)
+            except DataError as error:
+                raise DataError(f"conversation {conversation.id!r}: {error}") from None
         prepared = [self.prepare(pictures[index]) for index in encoded.images]
         keys = [_key(conversation.media[index]) for index in encoded.images]
         counts = [self.layout.tokens(one.medium) for one in prepared]

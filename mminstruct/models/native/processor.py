@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import GenerationConfig, ProcessorMixin
 
 from mminstruct.chat_template import IGNORE, TemplateConfig
-from mminstruct.chat_template.encode import labels_of
+from mminstruct.chat_template.encode import EncodedPrompt, labels_of
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import write_json
@@ -63,7 +63,9 @@ class NativeProcessor(BaseProcessor):
 
     # ---- one sample ------------------------------------------------------------------------------------------------
 
-    def training_sample(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+    def training_sample(
+        self, conversation: Conversation, pictures: Sequence[Picture], encoded: EncodedPrompt | None = None
+    ) -> dict[str, torch.Tensor]:
         return self._sample(conversation, pictures, generation_prompt=False)
 
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
