@@ -112,15 +112,18 @@ LORA = {"kind": "lora", "rank": 4, "alpha": 8, "learning_rate": 1e-2}
 LORA_ON_BOTH = [{**LORA, "part": "language_model"}, {**LORA, "part": "vision_encoder"}]
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+STAGES = [{}, {"train": ["connector"], "adapters": [{**LORA, "part": "language_model"}]}]
+
+
 @pytest.mark.parametrize(
-    ("row", "stages"),
+    ("launcher", "row", "stages"),
     [
-        ("nano", [{}, {"train": ["connector"], "adapters": [{**LORA, "part": "language_model"}]}]),
-        ("qwen2.5-vl-3b", [{"train": ["connector"], "adapters": LORA_ON_BOTH}]),
+        ("torchrun", "nano", STAGES),
+        ("deepspeed", "nano", STAGES),
+        ("deepspeed", "qwen2.5-vl-3b", [{"train": ["connector"], "adapters": LORA_ON_BOTH}]),
     ],
 )
-def test_two_processes_equal_one(tmp_path, row, stages, launcher):
+def test_two_processes_equal_one(tmp_path, launcher, row, stages):
     """Whole parts and LoRA, with a batch of text beside batches with pictures; the adapter folder alike."""
     torch.manual_seed(0)
     checkpoint.save(tmp_path / "model", *mminstruct.create(row, tiny=True))
