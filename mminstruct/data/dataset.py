@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -159,10 +159,17 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
     Args:
         packed: rows without padding (`Processor.pack`); otherwise a row for each conversation.
         share_prefix: of packed rows.
+        positions: makes the positions of a sample in a packed row, where they are more than a count.
     """
 
-    def __init__(self, dataset: ConversationDataset, packed: bool, share_prefix: bool) -> None:
-        self.dataset, self.packed, self.share_prefix = dataset, packed, share_prefix
+    def __init__(
+        self,
+        dataset: ConversationDataset,
+        packed: bool,
+        share_prefix: bool,
+        positions: Callable[[dict[str, torch.Tensor]], torch.Tensor] | None = None,
+    ) -> None:
+        self.dataset, self.packed, self.share_prefix, self.positions = dataset, packed, share_prefix, positions
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -170,6 +177,8 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         samples = self.dataset.samples(batch.indices)
         if self.packed:
+            if self.positions is not None:
+                samples = [sample | {"position_ids": self.positions(sample)} for sample in samples]
             made = self.dataset.processor.pack(samples, self.share_prefix)
         else:
             made = self.dataset.processor.collate(samples, padding_side="right")

@@ -8,7 +8,6 @@ samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from mminstruct.models.base_processor import FILE, BaseProcessor, Picture
 from mminstruct.models.config import ImageConfig, TilingConfig, VideoConfig
 from mminstruct.models.image import Prepared, prepare
 from mminstruct.models.layout import Layout, Medium
-from mminstruct.models.packing import Segment, as_mask, positions, shared_runs
+from mminstruct.models.packing import in_a_row, medium_number
 
 INSTRUCTION_TOKENIZER = "instruction_tokenizer"  # a folder in a checkpoint's
 
@@ -132,7 +131,7 @@ class Processor(BaseProcessor):
             except DataError as error:
                 raise DataError(f"conversation {conversation.id!r}: {error}") from None
         prepared = [self.prepare(pictures[index]) for index in encoded.images]
-        keys = [_key(conversation.media[index]) for index in encoded.images]
+        keys = [medium_number(conversation.media[index]) for index in encoded.images]
         counts = [self.layout.tokens(one.medium) for one in prepared]
         ids: list[int] = []
         labels: list[int] = []
@@ -223,35 +222,12 @@ class Processor(BaseProcessor):
 
     def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
         # A connector that reads the instruction makes other tokens of a picture for each; then nothing is shared.
-        segments: list[Segment] = []
-        ids, labels, kept = [], [], []
-        start = 0
-        for run in shared_runs(samples, share_prefix and not self.config.reads_instruction):
-            prefix = -1
-            for number, sample in enumerate(run.samples):
-                pieces = [slice(run.prefix, None)]
-                if number == 0 and run.prefix:
-                    prefix = len(segments)
-                    pieces = [slice(0, run.prefix), *pieces]
-                for piece in pieces:
-                    label = sample["labels"][piece].clone()
-                    label[0] = IGNORE  # what stands in front of it in the row is not what comes before it
-                    segments.append(Segment(start, len(label), prefix if piece.start else -1))
-                    ids.append(sample["input_ids"][piece])
-                    labels.append(label)
-                    start += len(label)
-                kept.append(sample if number == 0 else self._behind(sample, run.prefix))
-        batch = {
-            "input_ids": torch.cat(ids).unsqueeze(0),
-            "labels": torch.cat(labels).unsqueeze(0),
-            "position_ids": positions(segments).unsqueeze(0),
-            "attention_mask": as_mask(segments),
-        }
-        return batch | self._pictures(kept)
+        batch, behind = in_a_row(samples, ("input_ids", "labels"), share_prefix and not self.config.reads_instruction)
+        return batch | self._pictures([self._behind(sample, prefix) for sample, prefix in behind])
 
     def _behind(self, sample: dict[str, torch.Tensor], prefix: int) -> dict[str, torch.Tensor]:
         """What is left of a sample's pictures without those in its first `prefix` tokens."""
-        if "places" not in sample:
+        if not prefix:
             return sample
         inside = sample["places"][:, 1] < prefix
         tiles = int(sample["places"][inside, 3].sum())
@@ -318,12 +294,6 @@ class Processor(BaseProcessor):
                 raise CheckpointError(f"{folder} holds no {INSTRUCTION_TOKENIZER}; the checkpoint is incomplete")
             instruction = AutoTokenizer.from_pretrained(folder / INSTRUCTION_TOKENIZER, local_files_only=True)
         return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config, instruction)
-
-
-def _key(media: Media) -> int:
-    """A number that stands for a medium: equal for the same bytes, or where no hash is known for the same path."""
-    digest = hashlib.blake2b((media.sha256 or media.path).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
 
 
 def _padded_instructions(ids: Sequence[torch.Tensor], pad: int) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from mminstruct.data.dataset import ConversationDataset, MicroBatches
 from mminstruct.data.plan import BatchPlan, StepPlan
 from mminstruct.errors import ConfigError
-from mminstruct.models.packing import hindrance
+from mminstruct.models.packing import hindrance, position_function
 from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training.config import StageConfig
 
@@ -58,7 +58,8 @@ def batching(
         group=stage.batch_size * stage.accumulate,
     )
     steps = StepPlan(plan, stage.epochs, stage.accumulate, processes, stage.steps)
-    return Batching(MicroBatches(dataset, against is None, share), steps, packed=against is None)
+    batches = MicroBatches(dataset, against is None, share, position_function(model))
+    return Batching(batches, steps, packed=against is None)
 
 
 def _instructed(model: PreTrainedModel) -> str | None:

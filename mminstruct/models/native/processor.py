@@ -27,6 +27,7 @@ from mminstruct.media import FrameSampling
 from mminstruct.models.base_processor import FILE, BaseProcessor, Picture
 from mminstruct.models.native.config import NativeConfig
 from mminstruct.models.native.template import NativeTemplate, Span
+from mminstruct.models.packing import in_a_row, medium_number
 
 # Size of the blank pictures by which a processor is asked what it makes of pictures.
 _BLANK = (64, 64)
@@ -70,8 +71,7 @@ class NativeProcessor(BaseProcessor):
 
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         sample = self._sample(conversation, pictures, generation_prompt=True)
-        del sample["labels"]
-        return sample
+        return {name: value for name, value in sample.items() if name not in ("labels", "places")}
 
     def _sample(
         self, conversation: Conversation, pictures: Sequence[Picture], generation_prompt: bool
@@ -89,9 +89,21 @@ class NativeProcessor(BaseProcessor):
                 text += piece.text if piece.image is None else self.template.image_token
                 if piece.supervised:
                     spans.append((start, len(text)))
-            return self._encode(text, spans, [pictures[p.image] for p in pieces if p.image is not None])
+            order = [piece.image for piece in pieces if piece.image is not None]
+            sample = self._encode(text, spans, [pictures[index] for index in order])
         except (DataError, ValueError) as error:  # the families' own checks of text and pictures are ValueErrors
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
+        if order:
+            sample["places"] = self._places_of(sample["input_ids"], [conversation.media[index] for index in order])
+        return sample
+
+    def _places_of(self, ids: torch.Tensor, media: Sequence[Media]) -> torch.Tensor:
+        """`[1, 4]`: all pictures as one, from the first of their tokens to the last, which some families wrap and
+        separate by others."""
+        image_tokens = torch.tensor([token for token in self.native.image_token_ids if token is not None])
+        found = torch.isin(ids, image_tokens).nonzero().flatten()
+        first, last = int(found[0]), int(found[-1])
+        return torch.tensor([[medium_number(*media), first, last + 1 - first, len(media)]])
 
     def _encode(self, text: str, spans: Sequence[Span], pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         output = self._call(text, pictures)
@@ -151,11 +163,11 @@ class NativeProcessor(BaseProcessor):
         A batch to train on that has no picture gets one more row, a blank picture without labels: every rank has to run
         the encoder in every step, or DDP and ZeRO-3 wait for ever.
         """
-        samples = list(samples)
+        samples = [{name: value for name, value in sample.items() if name != "places"} for sample in samples]
         names = {name for sample in samples for name in sample}
         if "labels" in names and names <= self._rows:
             samples.append(self._blank)
-            names |= set(self._blank)
+            names |= set(self._blank) - {"places"}
         length = max(len(sample["input_ids"]) for sample in samples)
         fills = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORE}
         batch = {
@@ -169,7 +181,21 @@ class NativeProcessor(BaseProcessor):
         return batch
 
     def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
-        raise ConfigError("native models are not packed yet; leave pack_tokens and share_prefix out")
+        samples = list(samples)
+        if all(set(sample) <= self._rows | {"position_ids"} for sample in samples):
+            blank = dict(self._blank)  # every rank has to run the encoder, see `collate`
+            if "position_ids" in samples[0]:
+                blank["position_ids"] = torch.zeros_like(samples[0]["position_ids"][..., :1]).expand(
+                    *samples[0]["position_ids"].shape[:-1], len(blank["input_ids"])
+                )
+            samples.append(blank)
+        batch, behind = in_a_row(samples, sorted(self._rows & set(samples[0])), share_prefix)
+        seen = [sample for sample, prefix in behind if not prefix and "places" in sample]
+        for name in sorted({name for sample in seen for name in sample} - self._rows - {"places", "position_ids"}):
+            batch[name] = _joined([sample[name] for sample in seen], False)
+            if self._nested:  # a row has all of its pictures in one row of theirs
+                batch[name] = batch[name].flatten(0, 1).unsqueeze(0)
+        return batch
 
     @functools.cached_property
     def _blank(self) -> dict[str, torch.Tensor]:
