@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from mminstruct.errors import ConfigError
 
@@ -20,13 +20,54 @@ IGNORE = -100  # the label of a token that no loss is taken on
 IMAGE = -200  # the id that stands for an image, before it is replaced by as many ids as the image has tokens
 
 
+# Which texts of a conversation a loss is taken on; see `Supervision`.
+Loss = Literal["response", "response+instruction", "all"]
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the rendered prompt: text, or (when `image` is set) the place of `media[image]`."""
+    """A stretch of the rendered prompt: text, or (when `image` is set) the place of `media[image]`.
+
+    Attributes:
+        supervised: whether it is what the model has to write itself, an answer with its end mark.
+        instruction: whether it is a user's own text.
+        turn: which message it belongs to, counted from the last one, -1; 0 for what belongs to none.
+    """
 
     text: str = ""
     supervised: bool = False
     image: int | None = None
+    instruction: bool = False
+    turn: int = 0
+
+
+class Supervision(NamedTuple):
+    """Which pieces of a prompt a loss is taken on.
+
+    `response`: what the model has to write itself, an answer and the mark that ends it. `response+instruction`: the
+    user's own texts as well, letter by letter, without any mark before or behind them (instruction modelling, arXiv
+    2405.14394, which leaves the template out, too); no system text. `all`: every text, the template's included.
+    Pictures never are, nor the token that a tokenizer puts in front of a text, nor the first token of a prompt, which
+    nothing predicts.
+
+    Attributes:
+        last: of answers and instructions only those in so many last messages; default: in all.
+    """
+
+    loss: Loss = "response"
+    last: int | None = None
+
+    def covers(self, piece: Piece) -> bool:
+        """Whether a loss is taken on a piece."""
+        if piece.image is not None:
+            return False
+        if self.loss == "all":
+            return True
+        wanted = piece.supervised or (self.loss == "response+instruction" and piece.instruction)
+        return wanted and (self.last is None or piece.turn >= -self.last)
+
+
+RESPONSE = Supervision()
 
 
 @dataclass
@@ -44,7 +85,11 @@ class EncodedPrompt:
 
 
 def encode(
-    pieces: Sequence[Piece], tokenizer: Any, start_token: bool = True, start_behind_images: bool = False
+    pieces: Sequence[Piece],
+    tokenizer: Any,
+    start_token: bool = True,
+    start_behind_images: bool = False,
+    supervision: Supervision = RESPONSE,
 ) -> EncodedPrompt:
     """Token ids and labels of a rendered prompt.
 
@@ -53,6 +98,7 @@ def encode(
         tokenizer: a fast transformers tokenizer (one that knows character offsets).
         start_token: begin with the token that the tokenizer puts in front of a text by itself, if it does so.
         start_behind_images: put that token behind the images that the prompt begins with.
+        supervision: which pieces a loss is taken on.
 
     Raises:
         ConfigError: the tokenizer is a slow one.
@@ -71,13 +117,14 @@ def encode(
         if piece.image is None:
             stretch.append(piece)
             continue
-        _append(encoded, stretch, tokenizer)
+        _append(encoded, stretch, tokenizer, supervision)
         stretch = []
         encoded.input_ids.append(IMAGE)
         encoded.labels.append(IGNORE)
         encoded.images.append(piece.image)
     _append_start(encoded, start)
-    _append(encoded, stretch, tokenizer)
+    _append(encoded, stretch, tokenizer, supervision)
+    encoded.labels[:1] = [IGNORE] * len(encoded.labels[:1])
     return encoded
 
 
@@ -86,13 +133,13 @@ def _append_start(encoded: EncodedPrompt, start: Sequence[int]) -> None:
     encoded.labels += [IGNORE] * len(start)
 
 
-def _append(encoded: EncodedPrompt, stretch: Sequence[Piece], tokenizer: Any) -> None:
+def _append(encoded: EncodedPrompt, stretch: Sequence[Piece], tokenizer: Any, supervision: Supervision) -> None:
     text = "".join(piece.text for piece in stretch)
     if not text:
         return
     spans, position = [], 0
     for piece in stretch:
-        if piece.supervised:
+        if supervision.covers(piece):
             spans.append((position, position + len(piece.text)))
         position += len(piece.text)
     result = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

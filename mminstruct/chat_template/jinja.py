@@ -37,7 +37,7 @@ class TokenizerTemplate(ChatTemplate):
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
         if self.config.system is not None and not (messages and messages[0].role == "system"):
             messages = [Message(role="system", content=[TextPart(text=self.config.system)]), *messages]
-        contents = [content_pieces(message, supervised=message.role == "assistant") for message in messages]
+        contents = [content_pieces(message, number) for number, message in enumerate(messages, start=-len(messages))]
         marked = self._apply(messages, [OPEN + _join(pieces) + CLOSE for pieces in contents], generation_prompt)
         text = self._apply(messages, [_join(pieces) for pieces in contents], generation_prompt)
         if marked.replace(OPEN, "").replace(CLOSE, "") != text:
@@ -47,7 +47,7 @@ class TokenizerTemplate(ChatTemplate):
             )
         pieces: list[Piece] = []
         rest = marked
-        for message, content in zip(messages, contents, strict=True):
+        for number, (message, content) in enumerate(zip(messages, contents, strict=True), start=-len(messages)):
             before, found, rest = rest.partition(OPEN)
             inside, closed, rest = rest.partition(CLOSE)
             if not found or not closed or inside != _join(content):
@@ -57,7 +57,7 @@ class TokenizerTemplate(ChatTemplate):
             pieces += [Piece(before), *content]
             if message.role == "assistant":
                 tail, rest = self._end_of_turn(rest)
-                pieces.append(Piece(tail, supervised=True))
+                pieces.append(Piece(tail, supervised=True, turn=number))
         return [*pieces, Piece(rest)]
 
     def _apply(self, messages: Sequence[Message], texts: list[str], generation_prompt: bool) -> str:

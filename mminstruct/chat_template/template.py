@@ -3,9 +3,9 @@
     messages ──render──▶ [Piece("USER: ", …), Piece(image 0), Piece(" blue</s>", supervised) …] ──encode──▶ ids, labels
 
 One rule decides what is supervised, for every template: exactly what the model must write itself, that is everything
-after the generation prompt up to and including the mark that ends the turn. So training supervises what generation
-asks for, character by character. Images are places of their own and never a piece of text, so text that happens to
-hold `<image>` places nothing.
+after the generation prompt up to and including the mark that ends the turn. So training supervises what generation asks
+for, character by character; `Supervision` says what a stage may take in beside it. Images are places of their own and
+never a piece of text, so text that happens to hold `<image>` places nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from mminstruct.chat_template.encode import EncodedPrompt, Piece, encode
+from mminstruct.chat_template.encode import RESPONSE, EncodedPrompt, Piece, Supervision, encode
 from mminstruct.config import Config
 from mminstruct.conversation import Message, TextPart
 from mminstruct.errors import DataError
@@ -72,10 +72,16 @@ class ChatTemplate(ABC):
             DataError: the roles or contents do not fit the template.
         """
 
-    def encode(self, messages: Sequence[Message], tokenizer: Any, generation_prompt: bool = False) -> EncodedPrompt:
+    def encode(
+        self,
+        messages: Sequence[Message],
+        tokenizer: Any,
+        generation_prompt: bool = False,
+        supervision: Supervision = RESPONSE,
+    ) -> EncodedPrompt:
         """Token ids and labels of the rendered messages; see `mminstruct.chat_template.encode`."""
         pieces = around_images(self.render(messages, generation_prompt), self.image_format)
-        return encode(pieces, tokenizer, self.start_token, self.start_behind_images)
+        return encode(pieces, tokenizer, self.start_token, self.start_behind_images, supervision)
 
 
 def around_images(pieces: Sequence[Piece], image_format: str) -> list[Piece]:
@@ -94,15 +100,19 @@ def around_images(pieces: Sequence[Piece], image_format: str) -> list[Piece]:
     return result
 
 
-def content_pieces(message: Message, supervised: bool) -> list[Piece]:
-    """A message's parts as pieces, verbatim and in place."""
-    pieces = []
-    for part in message.content:
-        if isinstance(part, TextPart):
-            pieces.append(Piece(part.text, supervised))
-        else:
-            pieces.append(Piece(image=part.index))
-    return pieces
+def content_pieces(message: Message, turn: int = 0) -> list[Piece]:
+    """A message's parts as pieces, verbatim and in place.
+
+    Args:
+        turn: which message of the conversation it is, as `Piece` counts them.
+    """
+    answer, instruction = message.role == "assistant", message.role == "user"
+    return [
+        Piece(part.text, answer, instruction=instruction, turn=turn)
+        if isinstance(part, TextPart)
+        else Piece(image=part.index)
+        for part in message.content
+    ]
 
 
 class RoundsTemplate(ChatTemplate):
@@ -125,14 +135,15 @@ class RoundsTemplate(ChatTemplate):
         system: list[Piece] = [Piece(default)] if default else []
         turns = list(messages)
         if turns and turns[0].role == "system":
-            system = content_pieces(turns.pop(0), supervised=False)
+            system = content_pieces(turns.pop(0))
         if rounds.alternate:
             _require_alternating(turns, self.config.name)
         pieces: list[Piece] = []
         if system and rounds.system_place == "before":
             pieces += _around(rounds.system_format, system)
         for index, turn in enumerate(turns):
-            content = content_pieces(turn, supervised=turn.role == "assistant")
+            number = index - len(turns)
+            content = content_pieces(turn, number)
             if turn.role == "user":
                 while rounds.leading_images_first and content and content[0].image is not None:
                     pieces.append(content.pop(0))
@@ -143,9 +154,9 @@ class RoundsTemplate(ChatTemplate):
                 pieces += _around(rounds.user_format if index == 0 else rounds.later_user_format, content)
             elif turn.role == "assistant":
                 pieces.append(Piece(rounds.assistant_prompt))
-                pieces.append(Piece(rounds.assistant_lead, supervised=True))
+                pieces.append(Piece(rounds.assistant_lead, supervised=True, turn=number))
                 pieces += content
-                pieces.append(Piece(rounds.answer_tail + rounds.end, supervised=True))
+                pieces.append(Piece(rounds.answer_tail + rounds.end, supervised=True, turn=number))
                 pieces.append(Piece(rounds.after_end))
             else:
                 raise DataError(f"the template {self.config.name!r} has no place for a {turn.role!r} message here")
@@ -210,9 +221,9 @@ class PlainTemplate(ChatTemplate):
                 f"the template 'plain' wants one user and one assistant message, found {roles or 'none'}; "
                 "split the conversation or choose another template"
             )
-        images = [piece for piece in content_pieces(messages[0], supervised=False) if piece.image is not None]
+        images = [piece for piece in content_pieces(messages[0]) if piece.image is not None]
         if not images:
             raise DataError("the template 'plain' pairs an image with its caption, but the user message has no image")
         if generation_prompt:
             return images
-        return [*images, *content_pieces(messages[1], supervised=True), Piece(self.end, supervised=True)]
+        return [*images, *content_pieces(messages[1], -1), Piece(self.end, supervised=True, turn=-1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -19,6 +19,7 @@ def mask(
     image_position: Annotated[
         str | None, typer.Option("--image-position", help="llava: keep, or first as LLaVA's training code does.")
     ] = None,
+    loss: Annotated[str, typer.Option(help="response, response+instruction or all.")] = "response",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first samples.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per sample: id, input_ids (-200: image), labels (-100).")
@@ -31,9 +32,12 @@ def mask(
     from transformers import AutoTokenizer
 
     from mminstruct import formats
-    from mminstruct.chat_template import TemplateConfig, get
-    from mminstruct.errors import ConfigError, DataError
+    from mminstruct.chat_template import Loss, Supervision, TemplateConfig, get
+    from mminstruct.errors import ConfigError, DataError, did_you_mean
 
+    supervision = next((Supervision(known) for known in get_args(Loss) if known == loss), None)
+    if supervision is None:
+        raise ConfigError(f"no loss is called {loss!r}.{did_you_mean(loss, get_args(Loss))}")
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -42,7 +46,7 @@ def mask(
     options = {} if image_position is None else {"image_position": image_position}
     for conversation in itertools.islice(formats.read(source, from_, **options), limit):
         try:
-            encoded = chosen.encode(conversation.messages, loaded)
+            encoded = chosen.encode(conversation.messages, loaded, supervision=supervision)
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
         if as_json:

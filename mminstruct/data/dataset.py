@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from mminstruct.chat_template import IGNORE, IMAGE
+from mminstruct.chat_template import IGNORE, IMAGE, Loss, Supervision
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
 from mminstruct.data.plan import MicroBatch
@@ -31,6 +31,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     Args:
         media_root: the folder that relative media paths start from.
         max_length: tokens that a sample may have at most, images included.
+        loss: which texts a loss is taken on (`Supervision`).
 
     Raises:
         DataError: no conversations, or none of them has a token to learn from; later, a sample that is too long.
@@ -38,7 +39,12 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(
-        self, conversations: Sequence[Conversation], media_root: Path, processor: BaseProcessor, max_length: int
+        self,
+        conversations: Sequence[Conversation],
+        media_root: Path,
+        processor: BaseProcessor,
+        max_length: int,
+        loss: Loss = "response",
     ) -> None:
         if not conversations:
             raise DataError("the data set is empty; check its path, format and filters")
@@ -46,6 +52,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self.media_root = media_root
         self.processor = processor
         self.max_length = max_length
+        self.loss = loss
         self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
         self._encodings: dict[int, EncodedPrompt] = {}
         self._room = KEEP_BYTES
@@ -61,7 +68,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             return self._encodings[index]
         conversation = self.conversations[index]
         try:
-            encoded = self.processor.template.encode(conversation.messages, self.processor.tokenizer)
+            encoded = self.processor.template.encode(
+                conversation.messages, self.processor.tokenizer, supervision=self._supervision(index)
+            )
         except DataError as error:
             raise DataError(f"conversation {conversation.id!r}: {error}") from None
         size = 2 * 4 * len(encoded.input_ids) + _OVERHEAD
@@ -70,6 +79,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             ids, labels = array("i", encoded.input_ids), array("i", encoded.labels)
             self._encodings[index] = EncodedPrompt(ids, labels, encoded.images)
         return encoded
+
+    def _supervision(self, index: int) -> Supervision:
+        """What of a conversation a loss is taken on."""
+        return Supervision(self.loss)
 
     def _pictures_fit(self) -> bool:
         """Whether all prepared pictures stay in memory, each once."""
@@ -92,7 +105,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             prepared = [opened[media.path] for media in conversation.media]
         except MminstructError as error:
             raise type(error)(f"conversation {conversation.id!r}: {error}") from None
-        sample = self.processor.training_sample(conversation, prepared, self._encoded(index))
+        sample = self.processor.training_sample(conversation, prepared, self._encoded(index), self._supervision(index))
         if len(sample["input_ids"]) > self.max_length:
             raise DataError(
                 f"conversation {conversation.id!r} has {len(sample['input_ids'])} tokens, more than max_length "

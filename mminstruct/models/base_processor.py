@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from mminstruct.chat_template import TemplateConfig
-from mminstruct.chat_template.encode import EncodedPrompt
+from mminstruct.chat_template.encode import RESPONSE, EncodedPrompt, Supervision
 from mminstruct.chat_template.template import ChatTemplate
 from mminstruct.conversation import Conversation, Media
 from mminstruct.media import FrameSampling, Video
@@ -62,13 +62,18 @@ class BaseProcessor(ABC):
 
     @abstractmethod
     def training_sample(
-        self, conversation: Conversation, pictures: Sequence[Picture], encoded: EncodedPrompt | None = None
+        self,
+        conversation: Conversation,
+        pictures: Sequence[Picture],
+        encoded: EncodedPrompt | None = None,
+        supervision: Supervision = RESPONSE,
     ) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` `[L]` and, where there are pictures, the tensors that the model takes of them.
 
         Args:
             pictures: the opened files of `conversation.media` in their order, or what `prepare` made of them.
             encoded: what the template's `encode` makes of the messages, where that is known already.
+            supervision: which texts a loss is taken on, where it is not.
 
         Raises:
             DataError: the conversation does not fit the template, or pictures are missing.

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from mminstruct import __version__
 from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig
 from mminstruct.chat_template import get as get_template
-from mminstruct.chat_template.encode import EncodedPrompt
+from mminstruct.chat_template.encode import RESPONSE, EncodedPrompt, Supervision
 from mminstruct.config import Config, validate
 from mminstruct.conversation import Conversation, Media, TextPart
 from mminstruct.errors import CheckpointError, DataError
@@ -94,7 +94,11 @@ class Processor(BaseProcessor):
     # ---- one sample ------------------------------------------------------------------------------------------------
 
     def training_sample(
-        self, conversation: Conversation, pictures: Sequence[Picture], encoded: EncodedPrompt | None = None
+        self,
+        conversation: Conversation,
+        pictures: Sequence[Picture],
+        encoded: EncodedPrompt | None = None,
+        supervision: Supervision = RESPONSE,
     ) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` (see the module) and
         `places` `[n, 4]`: which medium (a number made of its hash or path), where it begins, how many places it takes,
@@ -106,7 +110,7 @@ class Processor(BaseProcessor):
         Raises:
             DataError: the conversation does not fit the template, or pictures are missing.
         """
-        return self._sample(conversation, pictures, generation_prompt=False, encoded=encoded)
+        return self._sample(conversation, pictures, False, encoded, supervision)
 
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """The same without labels, ending where the model has to answer."""
@@ -119,6 +123,7 @@ class Processor(BaseProcessor):
         pictures: Sequence[Picture],
         generation_prompt: bool,
         encoded: EncodedPrompt | None = None,
+        supervision: Supervision = RESPONSE,
     ) -> dict[str, torch.Tensor]:
         if len(pictures) != len(conversation.media):
             raise DataError(
@@ -127,7 +132,7 @@ class Processor(BaseProcessor):
             )
         if encoded is None:
             try:
-                encoded = self.template.encode(conversation.messages, self.tokenizer, generation_prompt)
+                encoded = self.template.encode(conversation.messages, self.tokenizer, generation_prompt, supervision)
             except DataError as error:
                 raise DataError(f"conversation {conversation.id!r}: {error}") from None
         prepared = [self.prepare(pictures[index]) for index in encoded.images]

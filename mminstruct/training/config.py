@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mminstruct.chat_template import TemplateConfig
+from mminstruct.chat_template import Loss, TemplateConfig
 from mminstruct.config import Config
 from mminstruct.errors import did_you_mean
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
@@ -47,6 +47,7 @@ class StageConfig(Config):
         adapters: what learns beside the frozen weights of other parts; merged into them when the stage ends.
         learning_rate: the peak, one for all parts or one per part of `train`; an adapter may have its own.
         chat_template: for this stage only (LLaVA aligns with `plain`); the model keeps its own.
+        loss: on which texts it is taken (`mminstruct.chat_template.Supervision`).
         batch_size: conversations per process and micro-batch; the optimiser's step sees `batch_size * accumulate *
             processes` of them and divides by their supervised tokens, however they are split.
         warmup: share of the steps with a rising learning rate; a cosine to zero follows.
@@ -64,6 +65,7 @@ class StageConfig(Config):
     data: DataConfig | None = None
     chat_template: TemplateConfig | None = None
     objective: str = "sft"
+    loss: Loss = "response"
     epochs: float = Field(default=1.0, gt=0)
     steps: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=16, gt=0)

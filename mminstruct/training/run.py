@@ -188,7 +188,7 @@ def _dataset(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out: 
                     f"conversation {conversation.id!r}: the {media.kind} {source} does not exist; "
                     "check data.media_root, or drop the conversation"
                 )
-    return ConversationDataset(conversations, root, processor, recipe.max_length)
+    return ConversationDataset(conversations, root, processor, recipe.max_length, stage.loss)
 
 
 def _built(data: DataConfig, out: Path) -> Path:

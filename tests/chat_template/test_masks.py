@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from mminstruct.chat_template import IGNORE, IMAGE, encode, get
+from mminstruct.chat_template import IGNORE, IMAGE, NAMES, Supervision, encode, get
 from mminstruct.conversation import ImagePart, Message, TextPart, VideoPart
 from mminstruct.errors import ConfigError, DataError
 from tests.conftest import spell, turns
+
+
+@pytest.fixture(scope="module")
+def tokenizer_characters():
+    """A token for each character, so that a stretch ends where it ends and not where its last token does."""
+    from string import printable
+
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    single = Tokenizer(models.WordLevel({character: index for index, character in enumerate(printable)}, printable[0]))
+    single.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=single)
 
 
 def supervised_text(encoded, tokenizer) -> list[str]:
@@ -109,6 +122,67 @@ def test_supervised_is_exactly_the_answer_and_its_end(name, texts, expected, tok
     assert encoded.images == [0] and encoded.input_ids.count(IMAGE) == 1
     for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
         assert label in (IGNORE, token)
+
+
+# What "Hi.", "What?", "blue", "And?", "red" (a system text and two turns) supervise beside the answers of `CASES`.
+WITH_INSTRUCTIONS = {
+    "vicuna_v1": ["What?", " blue</s>", "And?", " red</s>"],
+    "llama_2": ["What?", " blue </s>", "And?", " red </s>"],
+    "chatml": ["What?", "blue<|im_end|>", "And?", "red<|im_end|>"],
+    "idefics": ["What?", " blue<end_of_utterance>", "And?", " red<end_of_utterance>"],
+    "open_flamingo": ["What?blue<|endofchunk|>And?red<|endofchunk|>"],
+    "otter": ["What?", " blue<|endofchunk|>", "And?", " red<|endofchunk|>"],
+    "llama_3": ["What?", "blue<|eot_id|>", "And?", "red<|eot_id|>"],
+    "gemma": ["What?", "blue<end_of_turn>", "And?", "red<end_of_turn>"],
+    "phi_3": ["What?", "blue<|end|>", "And?", "red<|end|>"],
+    "mistral": ["What?", " blue</s>", "And?", " red</s>"],
+    "mpt": ["What?", "blue<|im_end|>", "And?", "red<|im_end|>"],
+    "phi_2": ["What?", " blue<|endoftext|>", "And?", " red<|endoftext|>"],
+    "in_out": ["What?", " blue</s>", "And?", " red</s>"],
+    "question_answer": ["What?", " blue\n", "And?", " red\n"],
+    "instructblip": ["What? blue</s>And? red</s>"],
+}
+
+
+def test_instructions_are_the_users_own_texts(tokenizer_characters):
+    """Letter by letter: no mark before or behind them, no system text."""
+    t = tokenizer_characters
+    assert {"plain", "tokenizer", *WITH_INSTRUCTIONS} == set(NAMES)
+    system = Message(role="system", content=[TextPart(text="Hi.")])
+    for name, expected in WITH_INSTRUCTIONS.items():
+        messages = [system, *turns("What?", "blue", "And?", "red")]
+        messages[1] = Message(role="user", content=[ImagePart(index=0), *messages[1].content])
+        encoded = get(name, t).encode(messages, t, supervision=Supervision("response+instruction"))
+        assert supervised_text(encoded, t) == expected, name
+    plain = turns("Describe it.", "a circle", images=1)  # which throws the instruction away
+    encoded = get("plain", t).encode(plain, t, supervision=Supervision("response+instruction"))
+    assert supervised_text(encoded, t) == ["a circle\n"]
+
+
+def test_a_users_text_on_both_sides_of_a_picture_is_supervised(tokenizer):
+    content = [TextPart(text="is"), ImagePart(index=0), TextPart(text="red?")]
+    messages = [Message(role="user", content=content), *turns("", "no")[1:]]
+    encoded = get("chatml", tokenizer).encode(messages, tokenizer, supervision=Supervision("response+instruction"))
+    assert [text.strip() for text in supervised_text(encoded, tokenizer)] == ["is", "red?", "no<|im_end|>"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "tokenizer"])
+def test_all_are_the_texts_tokens_but_the_first(name, tokenizer):
+    messages = turns("What?", "blue", images=1)
+    response = get(name, tokenizer).encode(messages, tokenizer)
+    encoded = get(name, tokenizer).encode(messages, tokenizer, supervision=Supervision("all"))
+    assert encoded.input_ids == response.input_ids
+    for number, (token, label) in enumerate(zip(encoded.input_ids, encoded.labels, strict=True)):
+        nobody_writes = number == 0 or token in (IMAGE, tokenizer.bos_token_id)
+        assert label == (IGNORE if nobody_writes else token)
+
+
+def test_of_answers_only_the_last_ones(tokenizer):
+    for name, expected in (("chatml", ["red<|im_end|>"]), ("vicuna_v1", [" red</s>"])):
+        for system in ([], [Message(role="system", content=[TextPart(text="Hi.")])]):
+            messages = [*system, *turns("What?", "blue", "And?", "red")]
+            encoded = get(name, tokenizer).encode(messages, tokenizer, supervision=Supervision(last=1))
+            assert supervised_text(encoded, tokenizer) == expected
 
 
 def test_vicuna_ids_written_by_hand(tokenizer_bos):

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from mminstruct.chat_template import IGNORE, IMAGE, TemplateConfig, get
+from mminstruct.chat_template import IGNORE, IMAGE, Supervision, TemplateConfig, get
 from mminstruct.errors import ConfigError, DataError
 from tests.conftest import spell, turns
 
@@ -42,6 +42,23 @@ def test_supervised_are_answers_and_their_end(tokenizer_bos):
     labels = [label for label in encoded.labels if label != IGNORE]
     assert spell(labels, tokenizer) == " blue</s> A circle</s>"
     assert encoded.input_ids.count(IMAGE) == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "expected"),
+    [
+        ("response+instruction", None, " What? blue</s> And? A circle</s>"),
+        ("response", 1, " A circle</s>"),
+        ("all", None, "user: What?\n assistant: blue</s>\n user: And?\n assistant: A circle</s>\n"),
+    ],
+)
+def test_other_losses_written_by_hand(loss, last, expected, tokenizer_bos):
+    tokenizer = with_template(tokenizer_bos, LLAMA)
+    messages = turns("What?", "blue", "And?", "A circle")
+    encoded = get("tokenizer", tokenizer).encode(messages, tokenizer, supervision=Supervision(loss, last))
+    labels = [label for label in encoded.labels if label != IGNORE]
+    assert spell(labels, tokenizer).replace("\n ", "\n").strip(" ") == expected.replace("\n ", "\n").strip(" ")
+    assert encoded.labels[0] == IGNORE
 
 
 def test_repeated_answers_keep_their_own_places(tokenizer_bos):

@@ -39,6 +39,15 @@ def test_mask_marks_the_supervised_stretch(sample):
     assert "ASSISTANT:« It is [blue].</s>»" in out.replace("<0x62>", "b") and "[image]" in out
 
 
+def test_mask_of_another_loss(sample):
+    options = ("--template", "vicuna_v1", "--tokenizer", str(sample / "tokenizer"))
+    code, out, err = call("data", "mask", str(sample / "d.json"), *options, "--loss", "response+instruction")
+    assert code == 0, err
+    assert "[image]«" in out and "What color?» ASSISTANT:« It is [" in out
+    code, _, err = call("data", "mask", str(sample / "d.json"), *options, "--loss", "al")
+    assert code == 2 and "no loss is called 'al'. Did you mean 'all'" in err
+
+
 def test_mask_errors(sample):
     data, tokenizer = str(sample / "d.json"), str(sample / "tokenizer")
     code, _, err = call("data", "mask", data, "--template", "vicuna", "--tokenizer", tokenizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from tokenizers import processors
@@ -9,7 +11,7 @@ from transformers import AutoTokenizer
 
 import mminstruct
 from mminstruct import catalog
-from mminstruct.chat_template import IGNORE, TemplateConfig
+from mminstruct.chat_template import IGNORE, Supervision, TemplateConfig
 from mminstruct.conversation import Message, text
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.models.native.processor import NativeProcessor
@@ -101,6 +103,51 @@ def test_ids_and_labels_equal_the_hand_written(family):
     assert sample["labels"].tolist() == labels
     ends = [token for token in labels if token == processor.tokenizer.convert_tokens_to_ids(processor.template.end)]
     assert len(ends) == 2
+
+
+# What a user says in them, in their order: outer white space left out, which Gemma's template trims.
+SAID = ("what is it?", "is", "red?")
+
+
+def test_instructions_equal_the_hand_written(family):
+    name, processor = family
+    marked, reached = EXPECTED[name], 0
+    for said in SAID:
+        reached += re.search(rf"\b{re.escape(said)}", marked[reached:]).start()
+        marked = f"{marked[:reached]}«{said}»{marked[reached + len(said) :]}"
+        reached += len(said) + 2
+    sample = processor.training_sample(TWO_PICTURES, PICTURES, supervision=Supervision("response+instruction"))
+    ids, labels = by_hand(marked, processor.tokenizer)
+    assert (sample["input_ids"].tolist(), sample["labels"].tolist()) == (ids, labels)
+    assert processor.tokenizer.decode([label for label in labels if label != IGNORE]).count("red?") == 1
+
+
+def test_all_texts_but_no_picture(family):
+    """A picture is what the processor puts in place of its placeholder; the template's words around it are text."""
+    name, processor = family
+    pictures = {
+        "qwen2.5-vl-3b": ["<|image_pad|>"],
+        "qwen3-vl-2b": ["<|image_pad|>"],
+        "llava-onevision-qwen2-0.5b": ["<image>"],
+        "internvl3-1b": ["<img>", "<IMG_CONTEXT>", "</img>"],
+    }
+    if name not in pictures:
+        pytest.skip("what the processor writes around a picture is no token of its own")
+    sample = processor.training_sample(TWO_PICTURES, PICTURES, supervision=Supervision("all"))
+    ids = sample["input_ids"].tolist()
+    inside = set(processor.tokenizer.convert_tokens_to_ids(pictures[name]))
+    expected = [IGNORE if number == 0 or token in inside else token for number, token in enumerate(ids)]
+    assert sample["labels"].tolist() == expected
+
+
+def test_only_the_last_answer(family):
+    _, processor = family
+    whole, last = (
+        processor.training_sample(TWO_PICTURES, PICTURES, supervision=Supervision(last=last))["labels"].tolist()
+        for last in (None, 1)
+    )
+    first = next(number for number, label in enumerate(last) if label != IGNORE)
+    assert whole[first:] == last[first:] and sum(label != IGNORE for label in whole[:first]) > 2
 
 
 def messages_of(conversation, pictures) -> list[dict]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mminstruct
-from mminstruct.chat_template import IGNORE
+from mminstruct.chat_template import IGNORE, Supervision, TemplateConfig
 from mminstruct.models.config import ModelRow
 from mminstruct.models.factory import read_row
 from mminstruct.models.packing import hindrance, packed, position_function, shared_runs
@@ -20,7 +20,7 @@ from tests.models.native import FAMILIES, lively
 QUESTIONS = ["what is it?", "is there a red circle?", "color?", "how many shapes are there, and which are they?"]
 
 
-def samples(processor, sizes=((40, 40),)):
+def samples(processor, sizes=((40, 40),), loss="response"):
     """Four questions about one picture, one about another, about both, about none, and two turns about the first."""
     pictures = {f"{seed}": picture(seed, size) for seed, size in zip((1, 2), (*sizes, *sizes), strict=False)}
     records = [(conversation(question, "yes, a circle", images=1), "1") for question in QUESTIONS]
@@ -32,7 +32,8 @@ def samples(processor, sizes=((40, 40),)):
     for record, names in records:
         media = [one.model_copy(update={"path": name}) for one, name in zip(record.media, names, strict=True)]
         record = record.model_copy(update={"media": media})
-        made.append(processor.training_sample(record, [pictures[name] for name in names]))
+        seen = [pictures[name] for name in names]
+        made.append(processor.training_sample(record, seen, supervision=Supervision(loss)))
     return made
 
 
@@ -93,6 +94,16 @@ def test_native_models_packed_equal_separate(row, share):
     assert_equal_training(model, processor, samples(processor, ((50, 40), (90, 33))), share)
     text = [one for one in samples(processor) if "places" not in one]
     assert_equal_training(model, processor, text, share=False)
+
+
+@pytest.mark.parametrize(("loss", "template"), [("response+instruction", "chatml"), ("all", "vicuna_v1")])
+def test_packed_equals_separate_whatever_is_supervised(loss, template):
+    """A shared prefix ends before the first loss, wherever that is; here it would hold the picture and its question."""
+    torch.manual_seed(0)
+    model, processor = mminstruct.create("nano", tiny=True)
+    made = samples(processor.with_template(TemplateConfig(name=template)), loss=loss)
+    assert all(run.prefix == 0 for run in shared_runs(made, share=True))
+    assert_equal_training(model, processor, made, share=False)
 
 
 WHOLE_ROWS = [name for name in mminstruct.list_models() if isinstance(read_row(name)[0], ModelRow)]

@@ -63,6 +63,19 @@ def test_sharing_changes_no_weight(workspace, questions, tmp_path):
     )
 
 
+@pytest.mark.parametrize("loss", ["response+instruction", "all"])
+def test_other_losses_pack_and_accumulate_alike(workspace, questions, tmp_path, loss):
+    """More tokens are supervised than the answers', and how a step is split or packed changes nothing."""
+    answers = run(workspace, questions, tmp_path / "answers", batch_size=14, steps=2)
+    whole = run(workspace, questions, tmp_path / "whole", loss=loss, batch_size=14, steps=2)
+    split = run(workspace, questions, tmp_path / "split", loss=loss, batch_size=7, accumulate=2, steps=2)
+    packs = run(workspace, questions, tmp_path / "packs", loss=loss, pack_tokens=100_000, steps=2)
+    assert largest_difference(whole, split) < 1e-5 and largest_difference(whole, packs) < 1e-5
+    assert largest_difference(whole, answers) > 1e-4
+    fewer, more = (metrics(tmp_path / name)[0]["supervised_tokens"] for name in ("answers", "whole"))
+    assert more > 1.2 * fewer
+
+
 def test_padding_where_packing_is_not_possible_gives_the_same(workspace, questions, tmp_path):
     """A language model whose attention cannot be packed trains on padded rows, without being asked to."""
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import GenerationConfig, ProcessorMixin
 
 from mminstruct.chat_template import IGNORE, TemplateConfig
-from mminstruct.chat_template.encode import EncodedPrompt, labels_of
+from mminstruct.chat_template.encode import RESPONSE, EncodedPrompt, Supervision, labels_of
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import write_json
@@ -65,16 +65,24 @@ class NativeProcessor(BaseProcessor):
     # ---- one sample ------------------------------------------------------------------------------------------------
 
     def training_sample(
-        self, conversation: Conversation, pictures: Sequence[Picture], encoded: EncodedPrompt | None = None
+        self,
+        conversation: Conversation,
+        pictures: Sequence[Picture],
+        encoded: EncodedPrompt | None = None,
+        supervision: Supervision = RESPONSE,
     ) -> dict[str, torch.Tensor]:
-        return self._sample(conversation, pictures, generation_prompt=False)
+        return self._sample(conversation, pictures, generation_prompt=False, supervision=supervision)
 
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         sample = self._sample(conversation, pictures, generation_prompt=True)
         return {name: value for name, value in sample.items() if name not in ("labels", "places")}
 
     def _sample(
-        self, conversation: Conversation, pictures: Sequence[Picture], generation_prompt: bool
+        self,
+        conversation: Conversation,
+        pictures: Sequence[Picture],
+        generation_prompt: bool,
+        supervision: Supervision = RESPONSE,
     ) -> dict[str, torch.Tensor]:
         if len(pictures) != len(conversation.media):
             raise DataError(
@@ -87,7 +95,7 @@ class NativeProcessor(BaseProcessor):
             for piece in pieces:
                 start = len(text)
                 text += piece.text if piece.image is None else self.template.image_token
-                if piece.supervised:
+                if supervision.covers(piece):
                     spans.append((start, len(text)))
             order = [piece.image for piece in pieces if piece.image is not None]
             sample = self._encode(text, spans, [pictures[index] for index in order])
@@ -113,6 +121,7 @@ class NativeProcessor(BaseProcessor):
         del output["attention_mask"]
         sample = {name: value[0] if name in self._rows else value for name, value in output.items()}
         sample["labels"] = torch.tensor(labels_of(sample["input_ids"].tolist(), offsets, spans))
+        sample["labels"][:1] = IGNORE  # nothing predicts it
         return sample
 
     def _call(self, text: str, pictures: Sequence[Picture]) -> dict[str, Any]:

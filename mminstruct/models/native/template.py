@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jinja2 import TemplateError
@@ -56,20 +57,23 @@ class NativeTemplate(ChatTemplate):
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Piece]:
         turns = [_with_text(message) for message in self._with_system(messages)]
         text, contents = self._render(turns, generation_prompt)
-        supervised = [
-            self._answer(turns[:index], text, contents, index)
-            for index, turn in enumerate(turns)
-            if turn.role == "assistant"
-        ]
-        return self._pieces(text, supervised, [part.index for turn in turns for part in _images(turn)])
+        marked: list[tuple[Span, Piece]] = []
+        for index, turn in enumerate(turns):
+            number = index - len(turns)
+            if turn.role == "assistant":
+                answer = self._answer(turns[:index], text, contents, index)
+                marked.append((answer, Piece(supervised=True, turn=number)))
+            elif turn.role == "user":
+                marked += [(span, Piece(instruction=True, turn=number)) for span in contents[index]]
+        return self._pieces(text, marked, [part.index for turn in turns for part in _images(turn)])
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         if self.config.system is not None and not (messages and messages[0].role == "system"):
             return [Message(role="system", content=[TextPart(text=self.config.system)]), *messages]
         return list(messages)
 
-    def _render(self, turns: Sequence[Message], generation_prompt: bool) -> tuple[str, list[Span]]:
-        """The rendered turns, and from where to where the texts of each stand, outer white space left out.
+    def _render(self, turns: Sequence[Message], generation_prompt: bool) -> tuple[str, list[list[Span]]]:
+        """The rendered turns, and from where to where each text of each stands, outer white space left out.
 
         Raises:
             DataError: the template changes or drops a text, or refuses the turns.
@@ -81,7 +85,7 @@ class NativeTemplate(ChatTemplate):
                 "the processor's chat template changes the content of a message, so its answers cannot be told apart "
                 "exactly; use another chat template for this model"
             )
-        found: list[Span] = []
+        found: list[list[Span]] = []
         plain, rest = 0, marked
         for turn in turns:
             spans = []
@@ -95,7 +99,7 @@ class NativeTemplate(ChatTemplate):
                     )
                 spans.append((plain + len(before), plain + len(before) + len(inside)))
                 plain = spans[-1][1]
-            found.append((spans[0][0], spans[-1][1]) if spans else (plain, plain))
+            found.append(spans or [(plain, plain)])
         return text, found
 
     def _apply(self, turns: Sequence[Message], generation_prompt: bool, marked: bool) -> str:
@@ -109,19 +113,20 @@ class NativeTemplate(ChatTemplate):
             raise DataError(f"the processor's chat template refuses the conversation: {error}") from None
         return rendered
 
-    def _answer(self, before: Sequence[Message], text: str, contents: Sequence[Span], index: int) -> Span:
+    def _answer(self, before: Sequence[Message], text: str, contents: Sequence[Sequence[Span]], index: int) -> Span:
         """What of the rendered text the model has to write in turn `index`.
 
         It begins behind the generation prompt of the turns before. Where the template does not go on from its own
         generation prompt (some write another white space there), it begins with the answer's own first character.
         """
-        first, last = contents[index]
+        first, last = contents[index][0][0], contents[index][-1][1]
         prompt = self._apply(before, generation_prompt=True, marked=False) if before else ""
         start = len(prompt) if before and text.startswith(prompt) else first
-        until = contents[index + 1][0] if index + 1 < len(contents) else len(text)
+        until = contents[index + 1][0][0] if index + 1 < len(contents) else len(text)
         return start, last + end_of_turn(text[last:until], self._special)
 
-    def _pieces(self, text: str, supervised: Sequence[Span], images: Sequence[int]) -> list[Piece]:
+    def _pieces(self, text: str, marked: Sequence[tuple[Span, Piece]], images: Sequence[int]) -> list[Piece]:
+        """The rendered text in pieces, those in a marked span as its piece says."""
         places = [match.span() for match in re.finditer(re.escape(self.image_token), text)]
         if len(places) != len(images):
             raise DataError(
@@ -129,11 +134,14 @@ class NativeTemplate(ChatTemplate):
                 "a text holds the image token itself, take it out or escape it"
             )
         index_at = {start: index for (start, _), index in zip(places, images, strict=True)}
-        cuts = sorted({0, len(text), *(edge for span in [*places, *supervised] for edge in span)})
+        cuts = sorted({0, len(text), *(edge for span in [*places, *(span for span, _ in marked)] for edge in span)})
         return [
             Piece(image=index_at[start])
             if start in index_at
-            else Piece(text[start:end], any(low <= start and end <= high for low, high in supervised))
+            else replace(
+                next((piece for (low, high), piece in marked if low <= start and end <= high), Piece()),
+                text=text[start:end],
+            )
             for start, end in itertools.pairwise(cuts)
         ]
 
@@ -141,7 +149,7 @@ class NativeTemplate(ChatTemplate):
         """What the template writes behind an answer, up to the mark that ends the turn."""
         turns = [Message(role=role, content=[TextPart(text="a")]) for role in ("user", "assistant")]
         text, contents = self._render(turns, generation_prompt=False)
-        last = contents[1][1]
+        last = contents[1][-1][1]
         return text[last : self._answer(turns[:1], text, contents, 1)[1]]
 
 
