@@ -93,6 +93,11 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.conversations)
 
+    @property
+    def units(self) -> int:
+        """How many indices `samples` takes: what the plan of a stage orders and cuts into micro-batches."""
+        return len(self)
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self._sample(index, {})
 
@@ -123,6 +128,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             self._kept[media.path] = prepared
         return prepared
 
+    def pack_keys(self, count: int) -> list[int] | None:
+        """The keys that `Processor.pack` takes, of `count` samples; None: what is shared is found by comparing."""
+        return None
+
     def samples(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         """Several samples at once; a picture that stands in more than one of them is opened once."""
         opened: dict[str, Picture] = {}
@@ -139,10 +148,13 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         numbers = {name: number for number, name in enumerate(several)}
         return [None if name is None else numbers.get(name) for name in first]
 
-    def token_counts(self) -> tuple[array[int], array[int]]:
+    def token_counts(self, share: bool) -> tuple[array[int], array[int]]:
         """Of each conversation all its tokens, images included, and those up to the end of its first picture.
 
         The second is 0 where no loss is left to take behind it.
+
+        Args:
+            share: whether what conversations begin with alike stands only once; subclasses count with it.
         """
         tokens, prefixes = array("i"), array("i")
         for index, conversation in enumerate(self.conversations):
@@ -185,14 +197,14 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
         self.dataset, self.packed, self.share_prefix, self.positions = dataset, packed, share_prefix, positions
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self.dataset.units
 
     def __getitem__(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         samples = self.dataset.samples(batch.indices)
         if self.packed:
             if self.positions is not None:
                 samples = [sample | {"position_ids": self.positions(sample)} for sample in samples]
-            made = self.dataset.processor.pack(samples, self.share_prefix)
+            made = self.dataset.processor.pack(samples, self.share_prefix, self.dataset.pack_keys(len(samples)))
         else:
             made = self.dataset.processor.collate(samples, padding_side="right")
         if not batch.counts:

@@ -90,7 +90,12 @@ class BaseProcessor(ABC):
         """Samples as one batch, padded on the left (to generate) or on the right (to train)."""
 
     @abstractmethod
-    def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
+    def pack(
+        self,
+        samples: Sequence[dict[str, torch.Tensor]],
+        share_prefix: bool = True,
+        keys: Sequence[int] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Training samples as one row without padding, each blind to the others (see `mminstruct.models.packing`).
 
         Only for models without a `packing.hindrance`.
@@ -98,6 +103,8 @@ class BaseProcessor(ABC):
         Args:
             share_prefix: let neighbours that begin with the same picture stand behind one copy of what they begin with
                 alike.
+            keys: of each sample, where those of one key, and no others, are to share what they begin with, a picture
+                or none.
 
         Returns:
             `input_ids`, `labels`, `position_ids` `[1, L]`, `attention_mask` `[1, 1, S, 3]`, the pictures' tensors.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ class Run(NamedTuple):
     prefix: int
 
 
-def shared_runs(samples: Sequence[Sample], share: bool) -> list[Run]:
+def shared_runs(samples: Sequence[Sample], share: bool, keys: Sequence[int] | None = None) -> list[Run]:
     """Samples in their order, neighbours together where standing behind one prefix saves tokens.
 
     A prefix holds whole media, at least one, and ends in front of the token before the first supervised one: each
@@ -108,12 +109,14 @@ def shared_runs(samples: Sequence[Sample], share: bool) -> list[Run]:
     Args:
         samples: what `training_sample` makes. `places` `[n, 4]` says of each medium a number that stands for it, where
             it begins, how many tokens it takes, and of how many pictures it is.
+        keys: of each sample. Those of one key are known to begin alike (two answers to one prompt) and share what they
+            do, a medium or none; those of different keys share nothing.
     """
     runs: list[Run] = []
-    for sample in samples:
-        if share and runs:
+    for number, sample in enumerate(samples):
+        if share and runs and (keys is None or keys[number] == keys[number - 1]):
             members, prefix = runs[-1]
-            common = min(prefix or _limit(members[0]), _common(members[0], sample))
+            common = min(prefix or _limit(members[0]), _common(members[0], sample, with_medium=keys is None))
             if common * len(members) > prefix * (len(members) - 1):
                 runs[-1] = Run([*members, sample], common)
                 continue
@@ -127,15 +130,17 @@ def _limit(sample: dict[str, torch.Tensor]) -> int:
     return int(supervised[0]) if len(supervised) else 0
 
 
-def _common(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> int:
-    """How many tokens two samples may share: see `shared_runs`."""
-    if "places" not in one or "places" not in two:
-        return 0
+def _common(one: Sample, two: Sample, with_medium: bool) -> int:
+    """How many tokens two samples may share: see `shared_runs`.
+
+    Args:
+        with_medium: nothing, where they have no medium in common.
+    """
     length = min(_limit(one), _limit(two))
     differing = (one["input_ids"][:length] != two["input_ids"][:length]).nonzero()
     common = int(differing[0]) if len(differing) else length
-    held = False
-    for place, other in zip(one["places"].tolist(), two["places"].tolist(), strict=False):
+    held = not with_medium
+    for place, other in zip(_places(one), _places(two), strict=False):
         _, start, count, _ = place
         if place != other or start + count > common:
             common = min(common, start)  # no medium is cut, and other pixels are other tokens
@@ -144,14 +149,36 @@ def _common(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> int:
     return common if held else 0
 
 
+def _places(sample: Sample) -> list[list[int]]:
+    found: list[list[int]] = sample["places"].tolist() if "places" in sample else []
+    return found
+
+
+def owners(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Which sample each place of a batch belongs to, `[B, L]`, counted as they were given to `pack` or `collate`.
+
+    A place that several samples share belongs to none, -1; there is no loss on it.
+    """
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    if mask.ndim == 2:
+        return torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
+    segments = [Segment(*row) for row in mask[0, 0].tolist()]
+    parents = {segment.parent for segment in segments}
+    leaves = itertools.count()
+    numbers = [-1 if number in parents else next(leaves) for number in range(len(segments))]
+    lengths = torch.tensor([segment.length for segment in segments])
+    return torch.tensor(numbers).repeat_interleave(lengths).unsqueeze(0).to(ids.device)
+
+
 def in_a_row(
-    samples: Sequence[Sample], names: Iterable[str], share: bool
+    samples: Sequence[Sample], names: Iterable[str], share: bool, keys: Sequence[int] | None = None
 ) -> tuple[dict[str, torch.Tensor], list[tuple[Sample, int]]]:
     """Samples one behind the other, what neighbours share only once.
 
     Args:
         samples: what `training_sample` makes; with `position_ids` `[..., L]` where these are more than a count.
         names: of the tensors `[L]` with one number a token, `input_ids` and `labels` among them.
+        keys: see `shared_runs`.
 
     Returns:
         Those tensors and `position_ids` `[..., 1, L]`, `attention_mask` `[1, 1, S, 3]`; and each sample with the number
@@ -160,7 +187,7 @@ def in_a_row(
     segments: list[Segment] = []
     pieces: list[tuple[Sample, slice]] = []
     behind: list[tuple[Sample, int]] = []
-    for run in shared_runs(samples, share):
+    for run in shared_runs(samples, share, keys):
         parent = -1
         for number, sample in enumerate(run.samples):
             behind.append((sample, run.prefix if number else 0))

@@ -225,14 +225,20 @@ class Processor(BaseProcessor):
             batch |= _padded_instructions(asked, pad)
         return batch
 
-    def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
+    def pack(
+        self,
+        samples: Sequence[dict[str, torch.Tensor]],
+        share_prefix: bool = True,
+        keys: Sequence[int] | None = None,
+    ) -> dict[str, torch.Tensor]:
         # A connector that reads the instruction makes other tokens of a picture for each; then nothing is shared.
-        batch, behind = in_a_row(samples, ("input_ids", "labels"), share_prefix and not self.config.reads_instruction)
+        share = share_prefix and not self.config.reads_instruction
+        batch, behind = in_a_row(samples, ("input_ids", "labels"), share, keys)
         return batch | self._pictures([self._behind(sample, prefix) for sample, prefix in behind])
 
     def _behind(self, sample: dict[str, torch.Tensor], prefix: int) -> dict[str, torch.Tensor]:
         """What is left of a sample's pictures without those in its first `prefix` tokens."""
-        if not prefix:
+        if not prefix or "places" not in sample:
             return sample
         inside = sample["places"][:, 1] < prefix
         tiles = int(sample["places"][inside, 3].sum())

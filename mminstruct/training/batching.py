@@ -45,9 +45,9 @@ def batching(
     share = share_against is None and stage.share_prefix is not False and not stage.group_by_length
     keys = dataset.keys() if share else []
     share = any(key is not None for key in keys)
-    tokens, prefixes = dataset.token_counts() if stage.pack_tokens is not None else ((), ())
+    tokens, prefixes = dataset.token_counts(share) if stage.pack_tokens is not None else ((), ())
     plan = BatchPlan(
-        len(dataset),
+        dataset.units,
         seed,
         batch_size=stage.batch_size,
         pack_tokens=stage.pack_tokens,

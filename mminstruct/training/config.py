@@ -15,6 +15,7 @@ from mminstruct.config import Config
 from mminstruct.errors import did_you_mean
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.vlm import PARTS
+from mminstruct.training.objectives import OBJECTIVES, ObjectiveOptions, SftConfig
 
 
 class DataConfig(Config):
@@ -47,6 +48,7 @@ class StageConfig(Config):
         adapters: what learns beside the frozen weights of other parts; merged into them when the stage ends.
         learning_rate: the peak, one for all parts or one per part of `train`; an adapter may have its own.
         chat_template: for this stage only (LLaVA aligns with `plain`); the model keeps its own.
+        objective: what is minimised, a name or `{kind: NAME, ...}` with its options (`training/objectives`).
         loss: on which texts it is taken (`mminstruct.chat_template.Supervision`).
         batch_size: conversations per process and micro-batch; the optimiser's step sees `batch_size * accumulate *
             processes` of them and divides by their supervised tokens, however they are split.
@@ -64,7 +66,7 @@ class StageConfig(Config):
     adapters: list[AdapterConfig] = Field(default_factory=list)
     data: DataConfig | None = None
     chat_template: TemplateConfig | None = None
-    objective: str = "sft"
+    objective: ObjectiveOptions = Field(default=SftConfig(), discriminator="kind")
     loss: Loss = "response"
     epochs: float = Field(default=1.0, gt=0)
     steps: int | None = Field(default=None, gt=0)
@@ -86,6 +88,25 @@ class StageConfig(Config):
             if part not in PARTS:
                 raise ValueError(f"no part is called {part!r}.{did_you_mean(part, PARTS)}")
         return parts
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _named_objective(cls, objective: Any) -> Any:
+        if not isinstance(objective, str):
+            return objective
+        if objective not in OBJECTIVES:
+            raise ValueError(f"no objective is called {objective!r}.{did_you_mean(objective, OBJECTIVES)}")
+        return {"kind": objective}
+
+    @model_validator(mode="after")
+    def _what_only_tokens_have(self) -> StageConfig:
+        if self.objective.of_tokens:
+            return self
+        if self.loss != "response":
+            raise ValueError(f"loss: {self.loss} is for objectives of tokens; with {self.objective.kind} take it out")
+        if any(isinstance(one, MaskConfig) and one.gradient_dropout > 0 for one in self.adapters):
+            raise ValueError(f"{self.objective.kind} has no gradient_dropout; give the mask gradient_dropout: 0")
+        return self
 
     @model_validator(mode="after")
     def _a_rate_for_each_part(self) -> StageConfig:

@@ -14,16 +14,17 @@ from mminstruct.errors import ConfigError
 from mminstruct.models.adapters import Adapter, MaskConfig, attach
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.parts import freeze, parameter_counts
-from mminstruct.training import objectives
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.mask_tuning import choose_weights
+from mminstruct.training.objectives import Objective
 
 
 @dataclass
 class Prepared:
-    """A stage's adapters, attached; what `adapter.json` will say, None where the stage leaves no adapter folder; the
-    parts' sizes without adapters."""
+    """A stage's objective, made ready; its adapters, attached; what `adapter.json` will say, None where the stage
+    leaves no adapter folder; the parts' sizes without adapters."""
 
+    objective: Objective
     adapters: list[Adapter]
     description: adapter_folder.Description | None
     totals: dict[str, int]
@@ -41,11 +42,13 @@ def prepare(
     Raises:
         ConfigError: an adapter's part has nothing for it to go on.
     """
+    objective = stage.objective.build()
+    objective.start(model, dataset.processor, stage.train, settings)
     freeze(model, stage.train)
     totals = parameter_counts(model)
     # Under ZeRO-3 no process holds a part whole; `require_launch` has refused adapters there.
     if not stage.adapters and ("experts" not in stage.train or is_deepspeed_zero3_enabled()):
-        return Prepared([], None, totals)
+        return Prepared(objective, [], None, totals)
     description = adapter_folder.describe(model, recipe.model, stage.train, stage.adapters)
     set_seed(recipe.seed)  # an earlier stage has drawn numbers, or, when resumed, has not
     adapters = []
@@ -53,11 +56,12 @@ def prepare(
         names = None
         if isinstance(config, MaskConfig):
             model.to(settings.device)  # type: ignore[arg-type]
-            first = BatchPlan(len(dataset), recipe.seed, stage.batch_size).epoch(0)[: config.importance_batches]
+            first = BatchPlan(dataset.units, recipe.seed, stage.batch_size).epoch(0)[: config.importance_batches]
             batches = (dataset.processor.collate(dataset.samples(indices), "right") for indices in first)
-            names = choose_weights(model, config, objectives.get(stage.objective), batches)
+            names = choose_weights(model, config, objective, batches)
         adapters.append(attach(model, config, names, torch.bfloat16 if settings.bf16 else torch.float32))
-    return Prepared(adapters, description, totals)
+    objective.adapters = adapters
+    return Prepared(objective, adapters, description, totals)
 
 
 def require_launch(recipe: Recipe) -> None:

@@ -44,7 +44,6 @@ from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
-from mminstruct.training import objectives
 from mminstruct.training.batching import batching
 from mminstruct.training.config import DataConfig, Recipe, StageConfig
 from mminstruct.training.preparing import Prepared, prepare, require_launch
@@ -188,7 +187,7 @@ def _dataset(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out: 
                     f"conversation {conversation.id!r}: the {media.kind} {source} does not exist; "
                     "check data.media_root, or drop the conversation"
                 )
-    return ConversationDataset(conversations, root, processor, recipe.max_length, stage.loss)
+    return stage.objective.dataset(conversations, root, processor, recipe.max_length, stage.loss)
 
 
 def _built(data: DataConfig, out: Path) -> Path:
@@ -219,7 +218,7 @@ def _run_stage(
     trainer = VisionLanguageTrainer(
         model=model,
         args=settings,
-        objective=objectives.get(stage.objective),
+        objective=prepared.objective,
         stage=stage,
         batching=arranged,
         adapters=prepared.adapters,

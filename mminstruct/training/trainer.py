@@ -2,8 +2,8 @@
 
 Everything else (loop, distribution, DeepSpeed, checkpoints, resume) is transformers' own. What it adds:
 
-* the loss of a step is the sum over all its supervised tokens divided by their number, over micro-batches and processes
-  alike, so the result does not depend on how a batch is split;
+* the loss of a step is the sum over all its supervised tokens (or pairs) divided by their number, over micro-batches
+  and processes alike, so the result does not depend on how a batch is split;
 * one learning rate per part and adapter, no weight decay on biases, norms and masks;
 * the gradient dropout of masks;
 * `metrics.jsonl` and a progress bar.
@@ -87,7 +87,7 @@ class VisionLanguageTrainer(Trainer):
         return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
-        """Supervised tokens of the whole step: all its micro-batches on all processes."""
+        """Supervised tokens (or pairs) of the whole step: all its micro-batches on all processes."""
         count = sum((self.objective.count(batch) for batch in batch_samples), torch.tensor(0)).to(device)
         return self._sum_over_processes(count)
 
@@ -103,7 +103,7 @@ class VisionLanguageTrainer(Trainer):
         mask = inputs["attention_mask"]
         sums = {
             "loss_sum": output.loss_sum,
-            "tokens": output.count,
+            "count": output.count,
             "conversations": conversations,
             "places": torch.tensor(inputs["input_ids"].numel()),
             "filled": mask.sum() if mask.ndim == 2 else torch.tensor(inputs["input_ids"].numel()),
@@ -130,25 +130,23 @@ class VisionLanguageTrainer(Trainer):
         return self.accelerator.reduce(value, reduction="sum") if self.args.world_size > 1 else value
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Replace transformers' running mean of scaled losses by the exact mean over the supervised tokens."""
+        """Replace transformers' running mean of scaled losses by the exact mean, and add those of the metrics."""
         if "loss" in logs and self._sums:
             now = time.perf_counter()
             seconds, self._logged = now - self._logged, now
             names = sorted(self._sums)
             values = self._sum_over_processes(torch.stack([self._sums[name] for name in names]))
             sums = dict(zip(names, values.tolist(), strict=True))
-            tokens = max(sums["tokens"], 1.0)
-            logs["loss"] = sums["loss_sum"] / tokens
-            logs["supervised_tokens"] = sums["tokens"]
-            logs["supervised_tokens_per_second"] = sums["tokens"] / seconds
+            count = max(sums["count"], 1.0)
+            for name in names:
+                if name.endswith("_sum"):
+                    logs[name.removesuffix("_sum")] = sums[name] / count
+            logs[self.objective.unit] = sums["count"]
+            logs[f"{self.objective.unit}_per_second"] = sums["count"] / seconds
             logs["conversations_per_second"] = sums["conversations"] / seconds
             logs["padding_share"] = 1 - sums["filled"] / sums["places"]
             logs["data_wait_share"] = self._waited / seconds
             self._waited = 0.0
-            if "accuracy_sum" in sums:
-                logs["token_accuracy"] = sums["accuracy_sum"] / tokens
-            if "auxiliary_loss_sum" in sums:
-                logs["auxiliary_loss"] = sums["auxiliary_loss_sum"] / tokens
             self._sums = {}
         super().log(logs, start_time)
 

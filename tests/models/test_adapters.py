@@ -125,6 +125,21 @@ def test_unloaded_is_the_base_bit_for_bit(row, kind):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "mask"])
+@pytest.mark.parametrize("row", ["llava-1.5-7b", "open_clip"])
+def test_switched_off_is_the_base_and_on_again_learns(row, kind):
+    model, _ = build(row)
+    untuned = logits(model)
+    adapter = attach_random(model, config(kind, "language_model" if kind == "dora" else "vision_encoder"))
+    adapted = logits(model)
+    # peft adds LoRA to the weights of torch's attention and takes it off again in each pass, which rounds.
+    bound = 1e-5 * float((adapted - untuned).abs().max()) if (row, kind) == ("open_clip", "lora") else 0.0
+    with adapter.off():
+        assert (logits(model) - untuned).abs().max() <= bound
+    assert (logits(model) - adapted).abs().max() <= bound and not torch.equal(adapted, untuned)
+    assert all(parameter.requires_grad for parameter in adapter.parameters())
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "mask"])
 def test_training_starts_from_the_base(kind):
     model, _ = build("nano")
     untuned = logits(model)

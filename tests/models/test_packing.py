@@ -9,7 +9,7 @@ import mminstruct
 from mminstruct.chat_template import IGNORE, Supervision, TemplateConfig
 from mminstruct.models.config import ModelRow
 from mminstruct.models.factory import read_row
-from mminstruct.models.packing import hindrance, packed, position_function, shared_runs
+from mminstruct.models.packing import hindrance, owners, packed, position_function, shared_runs
 from mminstruct.models.parts import freeze
 from mminstruct.models.segments import Segment, positions, trees, visible
 from mminstruct.models.vlm import PARTS
@@ -151,6 +151,23 @@ def test_a_native_model_that_was_not_compared_is_not_packed():
     """Gemma 3 lets the tokens of a picture see each other."""
     reason = hindrance(mminstruct.create("gemma-3-4b-it", tiny=True)[0])
     assert reason is not None and "gemma3 have not been compared" in reason
+
+
+def test_samples_of_one_key_share_what_they_begin_with_and_no_others_do():
+    """A picture or none; three answers to one question, and the same question under another key."""
+    _, processor = mminstruct.create("nano", tiny=True)
+    told = [processor.training_sample(conversation("what is it?", answer), []) for answer in ("a", "b", "c", "a")]
+    assert [len(run.samples) for run in shared_runs(told, share=True)] == [1, 1, 1, 1]
+    runs = shared_runs(told, share=True, keys=[0, 0, 0, 1])
+    assert [len(run.samples) for run in runs] == [3, 1]
+    assert runs[0].prefix == int((told[0]["labels"] != IGNORE).nonzero()[0]) - 1
+    batch = processor.pack(told, keys=[0, 0, 0, 1])
+    found, padded = owners(batch), owners(processor.collate(told, padding_side="right"))
+    assert found[0, : runs[0].prefix].tolist() == [-1] * runs[0].prefix
+    for number in range(4):
+        mine = batch["labels"][found == number]
+        assert mine[mine != IGNORE].tolist() == told[number]["labels"][told[number]["labels"] != IGNORE].tolist()
+        assert (padded[number] == number).all()
 
 
 def test_a_window_reaches_back_by_position_and_not_by_place():

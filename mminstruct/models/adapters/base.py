@@ -6,6 +6,7 @@ the weights and leaves a plain model behind; `unload` leaves the plain model as 
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -43,6 +44,10 @@ class Adapter(ABC):
     @abstractmethod
     def unload(self) -> None:
         """Take the adapter off; the weights are what they were."""
+
+    @abstractmethod
+    def off(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block the model computes as it would without the adapter."""
 
     @abstractmethod
     def compute_exactly(self) -> None:

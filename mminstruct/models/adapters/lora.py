@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,14 @@ class Lora(Adapter):
     def unload(self) -> None:
         self._tuner.unload()
         restore_order(self._order)
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        self._tuner.disable_adapter_layers()
+        try:
+            yield
+        finally:
+            self._tuner.enable_adapter_layers()
 
     def compute_exactly(self) -> None:
         if self.config.bits is not None:

@@ -189,7 +189,12 @@ class NativeProcessor(BaseProcessor):
             batch[name] = _joined([sample.get(name) for sample in samples], self._nested)
         return batch
 
-    def pack(self, samples: Sequence[dict[str, torch.Tensor]], share_prefix: bool = True) -> dict[str, torch.Tensor]:
+    def pack(
+        self,
+        samples: Sequence[dict[str, torch.Tensor]],
+        share_prefix: bool = True,
+        keys: Sequence[int] | None = None,
+    ) -> dict[str, torch.Tensor]:
         samples = list(samples)
         if all(set(sample) <= self._rows | {"position_ids"} for sample in samples):
             blank = dict(self._blank)  # every rank has to run the encoder, see `collate`
@@ -198,8 +203,9 @@ class NativeProcessor(BaseProcessor):
                     *samples[0]["position_ids"].shape[:-1], len(blank["input_ids"])
                 )
             samples.append(blank)
-        batch, behind = in_a_row(samples, sorted(self._rows & set(samples[0])), share_prefix)
-        seen = [sample for sample, prefix in behind if not prefix and "places" in sample]
+            keys = None if keys is None else [*keys, -1]
+        batch, behind = in_a_row(samples, sorted(self._rows & set(samples[0])), share_prefix, keys)
+        seen = [sample for sample, prefix in behind if "places" in sample and sample["places"][0, 1] >= prefix]
         for name in sorted({name for sample in seen for name in sample} - self._rows - {"places", "position_ids"}):
             batch[name] = _joined([sample[name] for sample in seen], False)
             if self._nested:  # a row has all of its pictures in one row of theirs
