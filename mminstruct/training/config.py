@@ -138,6 +138,8 @@ class Recipe(Config):
         deepspeed: a DeepSpeed config of `train/deepspeed` by name, or a path; needs a `deepspeed` or `torchrun` launch.
         evaluate: benchmarks that `mminstruct quickstart` runs on the trained model.
         save_every: optimiser steps between checkpoints to resume from; the newest two are kept.
+        data_cache: the folder that keeps conversations and their token counts ready, for this run and later ones; the
+            default is one in the run's folder. What is in it is found by content, so runs can share it.
         workers: processes that read and prepare samples ahead of the step; 0 does it in between.
     """
 
@@ -146,6 +148,7 @@ class Recipe(Config):
     model: str
     pretrained: bool = False
     data: DataConfig
+    data_cache: Path | None = None
     stages: list[StageConfig] = Field(min_length=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     max_length: int = Field(default=2048, gt=0)

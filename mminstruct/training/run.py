@@ -1,6 +1,7 @@
 """Running a recipe: data and model made ready, the stages one after the other, everything needed to resume on disk.
 
     OUT/data/                 data sets that the recipe has builders for
+    OUT/cache/                conversations and their token counts, read at random; `data_cache` puts it elsewhere
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
     OUT/trainable.json        what trains in each stage, part by part
@@ -31,12 +32,13 @@ import transformers
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
-from mminstruct import __version__, catalog, formats
+from mminstruct import __version__, catalog
 from mminstruct.building.builder import builder_class
 from mminstruct.building.engine import run as run_builder
 from mminstruct.config import dump_yaml, validate
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.errors import DataError, MminstructError, RunError
+from mminstruct.data.source import Joined, open_source, require_media
+from mminstruct.errors import MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
 from mminstruct.models.adapters import folder as adapter_folder
@@ -178,17 +180,10 @@ def _dataset(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out: 
         processor = processor.with_template(stage.chat_template)
     path = data.path if data.path is not None else _built(data, out)
     options = data.options if data.builder is None else {}
-    conversations = list(formats.read(path, data.format, **options))
-    root = formats.media_root(path, data.media_root)
-    for conversation in conversations:
-        for media in conversation.media:
-            source = formats.media_source(media.path, root)
-            if isinstance(source, Path) and not source.is_file():
-                raise DataError(
-                    f"conversation {conversation.id!r}: the {media.kind} {source} does not exist; "
-                    "check data.media_root, or drop the conversation"
-                )
-    return ConversationDataset(conversations, root, processor, recipe.max_length)
+    cache = recipe.data_cache or out / "cache"
+    source = open_source(path, cache, data.format, options, data.media_root)
+    require_media(source)
+    return ConversationDataset(Joined([source]), source.media_root, processor, recipe.max_length, cache)
 
 
 def _built(data: DataConfig, out: Path) -> Path:
