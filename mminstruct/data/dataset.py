@@ -15,6 +15,7 @@ from mminstruct.chat_template import IGNORE
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
 from mminstruct.data.index import TokenIndex, token_index
+from mminstruct.data.mixture import Member, Mixture
 from mminstruct.data.plan import MicroBatch
 from mminstruct.data.source import Joined, Listed
 from mminstruct.errors import DataError, MminstructError
@@ -36,6 +37,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         max_length: tokens that a sample may have at most, images included.
         cache: the folder that keeps the token indices of sources; None: they are made of conversations in memory.
 
+    Attributes:
+        mixture: what an epoch draws; at first all conversations, each once.
+
     Raises:
         DataError: no conversations, or none of them has a token to learn from; later, a sample that is too long.
         MediaError: a picture that cannot be opened (when its sample is asked for).
@@ -53,6 +57,12 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             raise DataError("the data set is empty; check its path, format and filters")
         joined = conversations if isinstance(conversations, Joined) else Joined([Listed(conversations, media_root)])
         self.conversations = joined
+        self.mixture = Mixture(
+            [
+                Member(part.name, start + np.arange(len(part)))
+                for start, part in zip(joined.starts, joined.parts, strict=True)
+            ]
+        )
         self.media_root = media_root
         self.cache = cache
         self.processor = processor

@@ -89,12 +89,14 @@ def open_source(
     format: str | None = None,
     options: Mapping[str, Any] | None = None,
     media_root: Path | None = None,
+    name: str | None = None,
 ) -> Source:
     """The source of a data set; on first use its conversations are written to a spool in `cache`.
 
     Args:
         path, format, options: as `formats.read` takes them.
         media_root: default: the data set's own, see `formats.media_root`.
+        name: what tables and reports call the source; default: the path.
 
     Raises:
         DataError: the data set is empty or broken.
@@ -112,7 +114,7 @@ def open_source(
         write_json(folder / "source.json", {"digest": digest, "conversations": count, **content})
 
     folder = made_once(cache / f"source-{digest[:16]}", spool)
-    return Source(folder, path.name, formats.media_root(path, media_root))
+    return Source(folder, name or str(path), formats.media_root(path, media_root))
 
 
 def _write(folder: Path, conversations: Iterator[Conversation]) -> int:

@@ -57,6 +57,7 @@ def batching(
         prefixes=prefixes,
         lengths=tokens if stage.group_by_length else (),
         group=stage.batch_size * stage.accumulate,
+        mixture=dataset.mixture,
     )
     steps = StepPlan(plan, stage.epochs, stage.accumulate, processes, stage.steps)
     return Batching(MicroBatches(dataset, against is None, share), steps, packed=against is None)
