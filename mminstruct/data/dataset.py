@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from mminstruct.chat_template import IGNORE
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
-from mminstruct.data.index import TokenIndex, token_index
+from mminstruct.data.index import TokenIndex, cut, joined_index, token_index
 from mminstruct.data.mixture import Member, Mixture
 from mminstruct.data.plan import MicroBatch
 from mminstruct.data.source import Joined, Listed
@@ -36,6 +36,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         media_root: the folder that relative media paths start from.
         max_length: tokens that a sample may have at most, images included.
         cache: the folder that keeps the token indices of sources; None: they are made of conversations in memory.
+        cut_to: leave the last turns of conversations out that have more tokens than so many.
 
     Attributes:
         mixture: what an epoch draws; at first all conversations, each once.
@@ -52,6 +53,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         processor: BaseProcessor,
         max_length: int,
         cache: Path | None = None,
+        cut_to: int | None = None,
     ) -> None:
         if not len(conversations):
             raise DataError("the data set is empty; check its path, format and filters")
@@ -65,16 +67,19 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         )
         self.media_root = media_root
         self.cache = cache
+        self.cut_to = cut_to
         self.processor = processor
         self.max_length = max_length
         self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
-        self._encodings: dict[int, EncodedPrompt] = {}
+        self._encodings: dict[tuple[int, int], EncodedPrompt] = {}  # by index and number of turns
         self._room = KEEP_BYTES
         if cache is None:
             learns = any(self._encoded(index, self.conversations[index]).supervised for index in range(len(self)))
         else:
             learns = bool(self.index.supervised.any())
         if not learns:
+            for problem in self.index.problems.values():
+                raise DataError(problem)
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
                 "look at one with: mminstruct data mask"
@@ -82,29 +87,21 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
 
     @cached_property
     def index(self) -> TokenIndex:
-        """How many tokens each conversation has.
-
-        Raises:
-            DataError: the template does not take one of them.
-        """
+        """How many tokens each conversation has, by global index."""
         found = []
         for start, part in zip(self.conversations.starts, self.conversations.parts, strict=True):
 
             def encode(number: int, conversation: Conversation, start: int = start) -> EncodedPrompt:
                 return self._encoded(start + number, conversation)
 
-            found.append(token_index(part, self.processor, encode, self.cache))
-            for problem in found[-1].problems.values():
-                raise DataError(problem)
-        tokens, prefixes, supervised = (
-            np.concatenate([getattr(index, name) for index in found]) for name in ("tokens", "prefixes", "supervised")
-        )
-        return TokenIndex(tokens, prefixes, supervised, {})
+            found.append(token_index(part, self.processor, encode, self.cache, self.cut_to))
+        return joined_index(found)
 
     def _encoded(self, index: int, conversation: Conversation) -> EncodedPrompt:
         """A conversation's token ids, kept in memory as long as there is room."""
-        if index in self._encodings:
-            return self._encodings[index]
+        key = (index, len(conversation.messages))
+        if key in self._encodings:
+            return self._encodings[key]
         try:
             encoded = self.processor.template.encode(conversation.messages, self.processor.tokenizer)
         except DataError as error:
@@ -113,8 +110,15 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         if size <= self._room:
             self._room -= size
             ids, labels = array("i", encoded.input_ids), array("i", encoded.labels)
-            self._encodings[index] = EncodedPrompt(ids, labels, encoded.images)
+            self._encodings[key] = EncodedPrompt(ids, labels, encoded.images)
         return encoded
+
+    def conversation(self, index: int) -> Conversation:
+        """The conversation as it is trained on, without the turns that are left out of it."""
+        conversation = self.conversations[index]
+        if self.cut_to is None or self.index.turns[index] <= 0:
+            return conversation
+        return cut(conversation, int(self.index.turns[index]))
 
     def _pictures_fit(self) -> bool:
         """Whether all prepared pictures stay in memory, each once."""
@@ -133,7 +137,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         return self._sample(index, {})
 
     def _sample(self, index: int, opened: dict[str, Picture]) -> dict[str, torch.Tensor]:
-        conversation = self.conversations[index]
+        conversation = self.conversation(index)
         try:
             for media in conversation.media:
                 if media.path not in opened:

@@ -148,22 +148,6 @@ def _short(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def require_media(source: Source) -> None:
-    """Raises `DataError` where the file of a picture or video does not exist; it is not opened."""
-    missing = {
-        media.path
-        for media in source.media()
-        if isinstance(found := formats.media_source(media.path, source.media_root), Path) and not found.is_file()
-    }
-    for index in range(len(source) if missing else 0):
-        for media in source[index].media:
-            if media.path in missing:
-                raise DataError(
-                    f"conversation {source[index].id!r}: the {media.kind} {source.media_root / media.path} does not "
-                    "exist; check data.media_root, or drop the conversation"
-                )
-
-
 class Listed:
     """Conversations that are in memory, with what a `Source` knows of its own; nothing of it is kept on disk."""
 
@@ -201,12 +185,18 @@ class Joined:
         return sum(len(part) for part in self.parts)
 
     def __getitem__(self, index: int, /) -> Conversation:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         number = bisect.bisect_right(self.starts, index) - 1
         part = self.parts[number]
         conversation = part[index - self.starts[number]]
         if len(self.parts) == 1 or not conversation.media:
             return conversation
         return conversation.model_copy(update={"media": [absolute(one, part.media_root) for one in conversation.media]})
+
+    def part(self, index: int) -> Source | Listed:
+        """The source that a global index belongs to."""
+        return self.parts[bisect.bisect_right(self.starts, index) - 1]
 
     @property
     def first(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
 from mminstruct.data.mixture import Balance
+from mminstruct.data.rules import TooLong
 from mminstruct.errors import did_you_mean
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.vlm import PARTS
@@ -63,10 +64,19 @@ class DataConfig(SourceConfig):
     Attributes:
         balance: of a mixture: a source's share of an epoch is proportional to its size (`sizes`) or to the square root
             of it (`sqrt`), after cap and repeat and times its weight, or to its weight alone (`weights`).
+        too_long: what becomes of a conversation with more tokens than `max_length` or a pack: an `error`, `truncate`
+            (turns are left out from the end, whole ones, as few as it takes; without an answer left it is skipped), or
+            `skip`.
+        on_error: whether a conversation that cannot be used (a file of its media is missing or its header is broken,
+            the chat template does not take it) stops the run (`raise`) or is left out (`skip`).
+        max_errors: how many may be left out for that; one more stops the run.
     """
 
     mixture: list[MemberConfig] | None = Field(default=None, min_length=1)
     balance: Balance = "sizes"
+    too_long: TooLong = "error"
+    on_error: Literal["raise", "skip"] = "raise"
+    max_errors: int = Field(default=100, ge=0)
 
     def _require_one_source(self) -> None:
         if self.mixture is None:

@@ -5,6 +5,7 @@
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
     OUT/sources.json          what each stage's epochs are made of, and hashes of it, compared on resume
+    OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
     OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
@@ -45,7 +46,16 @@ from mminstruct.models.parts import require_parts
 from mminstruct.training import objectives
 from mminstruct.training.batching import batching
 from mminstruct.training.config import Recipe, StageConfig
-from mminstruct.training.data import SOURCES, announce_data, report, require_same_data, stage_data
+from mminstruct.training.data import (
+    SKIPPED,
+    SOURCES,
+    announce_data,
+    report,
+    require_equal_data,
+    require_same_data,
+    stage_data,
+    write_skipped,
+)
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
@@ -93,17 +103,19 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     try:
         started = time.monotonic()
         with arguments[0].main_process_first():  # one process builds the data, the others wait and read it
-            datasets = [stage_data(stage, processor, recipe, out) for stage in recipe.stages]
+            data = [stage_data(stage, processor, recipe, out) for stage in recipe.stages]
         seconds["data"] = round(time.monotonic() - started, 2)
-        reports = {
-            stage.name: report(dataset, recipe.seed) for stage, dataset in zip(recipe.stages, datasets, strict=True)
-        }
+        reports = {stage.name: report(one, recipe.seed) for stage, one in zip(recipe.stages, data, strict=True)}
+        require_equal_data(reports)
         if resume:
             require_same_data(out / SOURCES, reports)
         if _is_main() and not resume:
             write_text(out / _RESOLVED, resolved)
             write_json(out / "env.json", environment())
             write_json(out / SOURCES, reports)
+            for stage, one in zip(recipe.stages, data, strict=True):
+                write_skipped(out / SKIPPED, stage.name, one)
+        datasets = [one.dataset for one in data]
         for stage, dataset, folder, settings in zip(recipe.stages, datasets, folders, arguments, strict=True):
             finished = out / "model" if folder is folders[-1] else folder / "model"
             if resume and finished.is_dir():

@@ -10,7 +10,7 @@ import pytest
 
 from mminstruct import formats
 from mminstruct.conversation import Conversation
-from mminstruct.data.source import Joined, Listed, Source, open_source, require_media
+from mminstruct.data.source import Joined, Listed, open_source
 from mminstruct.errors import DataError, RunError
 from tests.training.conftest import write_dataset
 
@@ -95,12 +95,3 @@ def test_joined_sources_keep_their_media_apart(llava, tmp_path):
     assert first[:2] == [-1, -1] and len(set(first[2:])) == 12
     assert Joined([one]).first.tolist() == Listed(content(one), llava.parent).first.tolist()
     assert Joined([one])[4] == one[4]
-
-
-def test_a_missing_picture_is_named(llava, tmp_path):
-    source = open_source(llava, tmp_path / "cache")
-    require_media(source)
-    (llava.parent / "5.png").unlink()
-    with pytest.raises(DataError, match=r"conversation '5': the image .*5\.png does not exist; check data\.media_root"):
-        require_media(source)
-    assert isinstance(source, Source)

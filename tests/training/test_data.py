@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from mminstruct.errors import ConfigError, RunError
+from mminstruct.errors import ConfigError, DataError, MediaError, RunError
 from mminstruct.training.run import train
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
 from tests.training.test_exactness import metrics
@@ -61,6 +61,63 @@ def test_resuming_with_other_data_is_refused(workspace, two, tmp_path):
     (tmp_path / "b/data.json").write_text(before)
     train(recipe, tmp_path / "run", resume=True)
     assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def rows(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+
+
+def test_broken_conversations_are_left_out_and_reported(workspace, two, tmp_path):
+    """A missing file and a broken header are found before the first step; what is left trains as if alone."""
+    (tmp_path / "a/5.png").unlink()
+    (tmp_path / "b/3.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"conversation '5': the image .*5\.png does not exist; check media_root"):
+        train(make_recipe(workspace, [{"steps": 2}], data=two), tmp_path / "no")
+    few = {**two, "on_error": "skip", "max_errors": 1}
+    with pytest.raises(DataError, match=r"2 of 25 conversations cannot be used, more than max_errors 1 .* '5'"):
+        train(make_recipe(workspace, [{"steps": 2}], data=few), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+    recipe = make_recipe(workspace, [{"epochs": 2}], data={**two, "on_error": "skip"}, save_every=2)
+    train(recipe, tmp_path / "run")
+    found = rows(tmp_path / "run")
+    assert [(row["id"], row["cause"]) for row in found] == [("5", "media"), ("3", "media")]
+    assert "is not a JPEG" in found[1]["why"] and found[1]["source"].endswith("b/data.json")
+    sources = json.loads((tmp_path / "run/sources.json").read_text())["s0"]
+    assert [row["skipped"]["media"] for row in sources] == [1, 1]
+    assert sum(row["epoch"]["conversations"] for row in sources) == 23
+    shutil.rmtree(tmp_path / "run/model")
+    shutil.copy(tmp_path / "b/2.png", tmp_path / "b/3.png")
+    with pytest.raises(RunError, match=r"other data .*b/data\.json: .*'media': 1.* skipped then, .*'media': 0.* now"):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+def test_a_template_leaves_out_what_it_does_not_take(workspace, two, tmp_path):
+    stage = {"steps": 1, "chat_template": {"name": "plain"}}
+    with pytest.raises(DataError, match="the template 'plain'"):
+        train(make_recipe(workspace, [stage], data=two), tmp_path / "no")
+    train(make_recipe(workspace, [stage], data={**two, "on_error": "skip"}), tmp_path / "run")
+    assert {row["cause"] for row in rows(tmp_path / "run")} == {"template"}
+
+
+def test_a_picture_that_breaks_when_it_is_decoded_is_named(workspace, two, tmp_path):
+    file = tmp_path / "b/3.png"
+    file.write_bytes(file.read_bytes()[:60])  # the header is whole
+    recipe = make_recipe(workspace, [{}], data={**two, "on_error": "skip"}, workers=1)
+    with pytest.raises(MediaError, match=r"^conversation '3': .*broken or truncated PNG"):
+        train(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize("rule", ["truncate", "skip"])
+def test_too_long_conversations(workspace, two, tmp_path, rule):
+    settings = {"max_length": 60}
+    with pytest.raises(DataError, match=r"conversation '\d+' has \d+ tokens, more than 60; .* data.too_long"):
+        train(make_recipe(workspace, [{"steps": 1}], data=two, **settings), tmp_path / "no")
+    stage = {"epochs": 3, "pack_tokens": 60}
+    train(make_recipe(workspace, [stage], data={**two, "too_long": rule}, **settings), tmp_path / "run")
+    sources = json.loads((tmp_path / "run/sources.json").read_text())["s0"]
+    assert (sum(row["truncated"] for row in sources) > 0) == (rule == "truncate")
+    assert all(row["cause"] == "too_long" for row in (rows(tmp_path / "run") if rule == "skip" else []))
+    assert sum(row["skipped"]["too_long"] for row in sources) > 0 or rule == "truncate"
 
 
 @pytest.mark.parametrize(
