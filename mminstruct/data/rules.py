@@ -77,10 +77,13 @@ def _problem(media: Media, root: Path, headers: bool) -> str | None:
     return None
 
 
-def too_long(dataset: ConversationDataset, limit: int, rule: TooLong, known: Container[int] = ()) -> dict[int, Skipped]:
+def too_long(
+    dataset: ConversationDataset, limit: int, setting: str, rule: TooLong, known: Container[int] = ()
+) -> dict[int, Skipped]:
     """The conversations that are left out because they have more tokens than `limit`, and no cut makes them shorter.
 
     Args:
+        setting: the name of the one that says the limit.
         known: indices that are left out for another reason.
 
     Raises:
@@ -100,9 +103,9 @@ def too_long(dataset: ConversationDataset, limit: int, rule: TooLong, known: Con
                 place, "too_long", f"{name} has more than {limit} tokens before its first answer ends"
             )
             continue
-        why = f"{name} has {index.tokens[place]} tokens, more than {limit}"
+        why = f"{name} has {index.tokens[place]} tokens, more than {setting} {limit}"
         if rule == "skip":
             found[place] = Skipped(place, "too_long", why)
         elif exact and all(media.kind == "image" for media in conversation.media):
-            raise DataError(f"{why}; raise max_length (and pack_tokens), or set data.too_long to truncate or skip")
+            raise DataError(f"{why}; raise it, or set data.too_long to truncate or skip")
     return found

@@ -64,7 +64,9 @@ def stage_data(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out
     if stage.chat_template is not None:
         processor = processor.with_template(stage.chat_template)
     cache = recipe.data_cache or out / "cache"
-    limit = min(recipe.max_length, stage.pack_tokens or recipe.max_length)
+    limit, setting = recipe.max_length, "max_length"
+    if stage.pack_tokens is not None and stage.pack_tokens < limit:
+        limit, setting = stage.pack_tokens, "pack_tokens"
     joined = Joined([_open(source, out, cache) for source in data.sources])
     broken = unusable(joined, headers=data.on_error == "skip")
     if broken and data.on_error == "raise":
@@ -79,7 +81,7 @@ def stage_data(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out
             f"{len(broken)} of {len(joined)} conversations cannot be used, more than max_errors {data.max_errors} "
             f"allows; the first: {first_error(broken)}"
         )
-    skipped = broken | too_long(dataset, limit, data.too_long, known=broken)
+    skipped = broken | too_long(dataset, limit, setting, data.too_long, known=broken)
     left = np.setdiff1d(np.arange(len(joined)), list(skipped))
     ends = [*joined.starts[1:], len(joined)]
     dataset.mixture = Mixture(

@@ -49,6 +49,7 @@ def test_a_cache_is_shared_by_runs(workspace, two, tmp_path, monkeypatch):
 def test_resuming_with_other_data_is_refused(workspace, two, tmp_path):
     recipe = make_recipe(workspace, [{"steps": 4}], data=two, save_every=2)
     train(recipe, tmp_path / "run")
+    whole = weights(tmp_path / "run/model")
     shutil.rmtree(tmp_path / "run/model")
     shutil.rmtree(tmp_path / "run/stages/1-s0/checkpoint-4")
     before = (tmp_path / "b/data.json").read_text()
@@ -61,6 +62,7 @@ def test_resuming_with_other_data_is_refused(workspace, two, tmp_path):
     (tmp_path / "b/data.json").write_text(before)
     train(recipe, tmp_path / "run", resume=True)
     assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
+    assert largest_difference(whole, weights(tmp_path / "run/model")) == 0.0
 
 
 def rows(out) -> list[dict]:
@@ -110,7 +112,9 @@ def test_a_picture_that_breaks_when_it_is_decoded_is_named(workspace, two, tmp_p
 @pytest.mark.parametrize("rule", ["truncate", "skip"])
 def test_too_long_conversations(workspace, two, tmp_path, rule):
     settings = {"max_length": 60}
-    with pytest.raises(DataError, match=r"conversation '\d+' has \d+ tokens, more than 60; .* data.too_long"):
+    with pytest.raises(
+        DataError, match=r"conversation '\d+' has \d+ tokens, more than max_length 60; .* data.too_long"
+    ):
         train(make_recipe(workspace, [{"steps": 1}], data=two, **settings), tmp_path / "no")
     stage = {"epochs": 3, "pack_tokens": 60}
     train(make_recipe(workspace, [stage], data={**two, "too_long": rule}, **settings), tmp_path / "run")
