@@ -8,11 +8,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mminstruct.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextlib.contextmanager
@@ -40,6 +43,16 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """A NumPy array as `.npy`, to be read with `numpy.load`."""
+    import numpy as np
+
+    with path.open("wb") as stream:
+        np.save(stream, values, allow_pickle=False)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read_json(path: Path) -> Any:
@@ -92,6 +105,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder of a cache: `make` fills it on first use, under a temporary name; later it is found.
+
+    Raises `RunError` where it cannot be written.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        with new_folder(folder) as temporary:
+            make(temporary)
+    except OSError as error:
+        if not folder.is_dir():  # otherwise another process was faster and has made the same
+            raise RunError(
+                f"{folder} cannot be written ({error.strerror}); make room, or let data_cache name another folder"
+            ) from None
+    return folder
 
 
 def require_new(path: Path) -> None:

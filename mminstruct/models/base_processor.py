@@ -115,6 +115,11 @@ class BaseProcessor(ABC):
     def places(self, media: Media) -> int:
         """How many tokens a medium takes, as far as its record says its size; no file is opened for it."""
 
+    @property
+    @abstractmethod
+    def sized(self) -> bool:
+        """Whether how many tokens a picture takes depends on its size."""
+
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What a report says of how pictures and text are prepared."""

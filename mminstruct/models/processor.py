@@ -255,6 +255,10 @@ class Processor(BaseProcessor):
         tile, frames = self.layout.tile, self.frame_sampling.limit if media.kind == "video" else 0
         return self.layout.tokens(Medium(frames, media.height or tile, media.width or tile))
 
+    @property
+    def sized(self) -> bool:
+        return self.layout.tiling is not None
+
     def facts(self) -> dict[str, Any]:
         return {
             "chat_template": self.config.chat_template.name,
