@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -30,6 +31,8 @@ from mminstruct.media import image_size
 from mminstruct.models.base_processor import BaseProcessor
 
 VERSION = 1  # of the files; others are made anew
+# Keys of a tokenizer's config that say how it was loaded, not what it does.
+_LOADING = ("local_files_only", "is_local", "name_or_path")
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,15 @@ def fingerprint(processor: BaseProcessor) -> str:
         folder = Path(name)
         processor.save(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        content = json.dumps([[path.relative_to(folder).as_posix(), sha256(path)] for path in files])
+        content = json.dumps([[path.relative_to(folder).as_posix(), _content(path)] for path in files])
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _content(path: Path) -> Any:
+    if path.name != "tokenizer_config.json":
+        return sha256(path)
+    # transformers notes there how a tokenizer was loaded, too.
+    return {name: value for name, value in read_json(path).items() if name not in _LOADING}
 
 
 def _count(part: Source | Listed, processor: BaseProcessor, encode: Encode, cut_to: int | None) -> TokenIndex:
