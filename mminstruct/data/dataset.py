@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mminstruct.chat_template import IGNORE
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
+from mminstruct.data.feature_cache import CachedMedia
 from mminstruct.data.index import TokenIndex, cut, joined_index, token_index
 from mminstruct.data.mixture import Member, Mixture
 from mminstruct.data.plan import MicroBatch
@@ -73,6 +74,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
         self._encodings: dict[tuple[int, int], EncodedPrompt] = {}  # by index and number of turns
         self._room = KEEP_BYTES
+        self.cached: CachedMedia | None = None
         if cache is None:
             learns = any(self._encoded(index, self.conversations[index]).supervised for index in range(len(self)))
         else:
@@ -96,6 +98,10 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
 
             found.append(token_index(part, self.processor, encode, self.cache, self.cut_to))
         return joined_index(found)
+
+    def use(self, cached: CachedMedia) -> None:
+        """Give what the model's encoder makes of pictures and videos from now on, and open none of them."""
+        self.cached, self._kept = cached, None
 
     def _encoded(self, index: int, conversation: Conversation) -> EncodedPrompt:
         """A conversation's token ids, kept in memory as long as there is room."""
@@ -154,7 +160,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         return sample
 
     def _prepared(self, media: Media) -> Picture:
-        """The picture or video, as far as it can be prepared alone."""
+        """The picture or video, as far as it can be prepared alone, or seen."""
+        if self.cached is not None:
+            return self.cached.read(media.path)
         if self._kept is not None and media.path in self._kept:
             return self._kept[media.path]
         source = media_source(media.path, self.media_root)
@@ -186,7 +194,8 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
 class MicroBatches(Dataset[dict[str, torch.Tensor]]):
     """What the model is given, micro-batch by micro-batch, made where the data loader's processes run.
 
-    Beside the model's inputs a batch holds `conversations`, their number.
+    Beside the model's inputs a batch holds `conversations`, their number. Where features are cached, every batch holds
+    `features`, a batch of text those of no picture.
 
     Args:
         packed: rows without padding (`Processor.pack`); otherwise a row for each conversation.
@@ -214,6 +223,8 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
             made = self.dataset.processor.pack(samples, self.share_prefix)
         else:
             made = self.dataset.processor.collate(samples, padding_side="right")
+        if self.dataset.cached is not None and "features" not in made:
+            made["features"] = self.dataset.cached.none()
         if not batch.counts:
             made["labels"] = torch.full_like(made["labels"], IGNORE)
         return made | {"conversations": torch.tensor(len(samples) if batch.counts else 0)}

@@ -21,13 +21,13 @@ from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.chat_template.template import ChatTemplate
 from mminstruct.conversation import Conversation, Media
 from mminstruct.media import FrameSampling, Video
-from mminstruct.models.image import Prepared
+from mminstruct.models.image import Features, Prepared
 
 # The processor's own file in a checkpoint folder.
 FILE = "mminstruct.json"
 
-# A picture or a video as it was opened, or as `prepare` has made it ready.
-Picture = Image.Image | Video | Prepared
+# A picture or a video as it was opened, as `prepare` has made it ready, or as the model's own encoder has seen it.
+Picture = Image.Image | Video | Prepared | Features
 
 
 class SavedConfig(Protocol):

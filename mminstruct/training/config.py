@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import Config
+from mminstruct.data.feature_cache import FeatureCacheConfig
 from mminstruct.data.mixture import Balance
 from mminstruct.data.rules import TooLong
 from mminstruct.errors import did_you_mean
@@ -111,6 +112,7 @@ class StageConfig(Config):
         share_prefix: let conversations about one picture stay together and stand behind one copy of its tokens; the
             default is to do so wherever several are about the same picture and the model allows it.
         group_by_length: make batches of conversations of like length, for models that need padding.
+        feature_cache: keep on disk what the vision encoder makes of each picture, for stages in which it is frozen.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -131,6 +133,7 @@ class StageConfig(Config):
     group_by_length: bool = False
     pack_tokens: int | None = Field(default=None, gt=0)
     share_prefix: bool | None = None
+    feature_cache: FeatureCacheConfig | None = None
 
     @field_validator("train")
     @classmethod
@@ -168,6 +171,19 @@ class StageConfig(Config):
             if adapter.learning_rate is None and isinstance(self.learning_rate, dict):
                 raise ValueError(f"give the adapter of the {adapter.part} a learning_rate of its own")
         return self
+
+    @model_validator(mode="after")
+    def _only_a_frozen_encoder_is_cached(self) -> StageConfig:
+        if self.feature_cache is not None and self.changes("vision_encoder"):
+            raise ValueError(
+                f"stage {self.name!r} has feature_cache, but its vision_encoder learns, so what it makes of a picture "
+                "changes with every step; take feature_cache out, or freeze the vision_encoder"
+            )
+        return self
+
+    def changes(self, part: str) -> bool:
+        """Whether a part learns, whole or by an adapter."""
+        return part in self.train or any(adapter.part == part for adapter in self.adapters)
 
     def rate(self, part: str) -> float:
         return self.learning_rate[part] if isinstance(self.learning_rate, dict) else self.learning_rate

@@ -45,6 +45,7 @@ from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
 from mminstruct.training import objectives
 from mminstruct.training.batching import batching
+from mminstruct.training.caching import attach_caches, require_cacheable
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import (
     SKIPPED,
@@ -98,6 +99,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
     require_launch(recipe)
+    require_cacheable(recipe, model)
     seconds: dict[str, float] = {}
     trainable: dict[str, dict[str, int]] = {}
     try:
@@ -116,12 +118,15 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
             for stage, one in zip(recipe.stages, data, strict=True):
                 write_skipped(out / SKIPPED, stage.name, one)
         datasets = [one.dataset for one in data]
-        for stage, dataset, folder, settings in zip(recipe.stages, datasets, folders, arguments, strict=True):
+        for number, (stage, dataset, folder, settings) in enumerate(
+            zip(recipe.stages, datasets, folders, arguments, strict=True)
+        ):
             finished = out / "model" if folder is folders[-1] else folder / "model"
             if resume and finished.is_dir():
                 model, processor = checkpoint.load(finished, dtype=torch.float32)
                 continue
             started = time.monotonic()
+            attach_caches(recipe, number, datasets, model, settings)
             prepared = prepare(stage, recipe, settings, model, dataset)
             rows = trainable_table(model, prepared.totals, prepared.adapters)
             if _is_main():
