@@ -110,7 +110,7 @@ def test_cached_equals_uncached_and_a_second_run_computes_nothing(
 
 @pytest.mark.parametrize(("dtype", "closeness"), [("bfloat16", 1e-3), ("float8_e4m3fn", 1e-2)])
 def test_smaller_numbers_are_close(models, data, tmp_path, dtype, closeness):
-    """After twelve steps, of losses of about 6; a weight has moved by 1e-2."""
+    """Losses and weights, after twelve steps at a rate of 1e-3."""
     settings = {"model": str(models / "nano"), "data": data}
     stage = {**FROZEN, "batch_size": 5, "steps": 12}
     train(make_recipe(tmp_path, [stage], **settings), tmp_path / "plain")
