@@ -8,23 +8,35 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mminstruct.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TEMPORARY = ".tmp"  # how names of files end that are not whole
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[TextIO]:
     """A text file that appears at `path` only when the block ends without an error."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The name of an empty file to write to, which appears at `path` only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+    os.close(handle)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            yield stream
-            stream.flush()
+        yield temporary
+        with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -40,6 +52,16 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """A NumPy array as `.npy`, to be read with `numpy.load`."""
+    import numpy as np
+
+    with path.open("wb") as stream:
+        np.save(stream, values, allow_pickle=False)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read_json(path: Path) -> Any:
@@ -83,7 +105,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     require_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -92,6 +114,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder of a cache: `make` fills it on first use, under a temporary name; later it is found.
+
+    Raises `RunError` where it cannot be written.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        with new_folder(folder) as temporary:
+            make(temporary)
+    except OSError as error:
+        if not folder.is_dir():  # otherwise another process was faster and has made the same
+            raise RunError(
+                f"{folder} cannot be written ({error.strerror}); make room, or let data_cache name another folder"
+            ) from None
+    return folder
 
 
 def require_new(path: Path) -> None:

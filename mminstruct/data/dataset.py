@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mminstruct.chat_template import IGNORE, IMAGE, Loss, Supervision
+from mminstruct.chat_template import IGNORE, Loss, Supervision
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
+from mminstruct.data.feature_cache import CachedMedia
+from mminstruct.data.index import TokenIndex, cut, joined_index, token_index
+from mminstruct.data.mixture import Member, Mixture
 from mminstruct.data.plan import MicroBatch
+from mminstruct.data.source import Joined, Listed
 from mminstruct.errors import DataError, MminstructError
 from mminstruct.formats import media_source
 from mminstruct.media import open_medium
@@ -32,41 +38,82 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         media_root: the folder that relative media paths start from.
         max_length: tokens that a sample may have at most, images included.
         loss: which texts a loss is taken on (`Supervision`).
+        cache: the folder that keeps the token indices of sources; None: they are made of conversations in memory.
+        cut_to: leave the last turns of conversations out that have more tokens than so many.
+
+    Attributes:
+        mixture: what an epoch draws; at first all conversations, each once.
 
     Raises:
         DataError: no conversations, or none of them has a token to learn from; later, a sample that is too long.
         MediaError: a picture that cannot be opened (when its sample is asked for).
     """
 
+    paired: ClassVar[bool] = False  # whether a unit is two branches of one conversation
+
     def __init__(
         self,
-        conversations: Sequence[Conversation],
+        conversations: Joined | Sequence[Conversation],
         media_root: Path,
         processor: BaseProcessor,
         max_length: int,
+        cache: Path | None = None,
+        cut_to: int | None = None,
         loss: Loss = "response",
     ) -> None:
-        if not conversations:
+        if not len(conversations):
             raise DataError("the data set is empty; check its path, format and filters")
-        self.conversations = conversations
+        joined = conversations if isinstance(conversations, Joined) else Joined([Listed(conversations, media_root)])
+        self.conversations = joined
+        self.mixture = Mixture(
+            [
+                Member(part.name, start + np.arange(len(part)))
+                for start, part in zip(joined.starts, joined.parts, strict=True)
+            ]
+        )
         self.media_root = media_root
+        self.cache = cache
+        self.cut_to = cut_to
         self.processor = processor
         self.max_length = max_length
         self.loss = loss
         self._kept: dict[str, Picture] | None = {} if self._pictures_fit() else None
-        self._encodings: dict[int, EncodedPrompt] = {}
+        self._encodings: dict[tuple[int, int], EncodedPrompt] = {}  # by index and number of turns
         self._room = KEEP_BYTES
-        if not any(self._encoded(index).supervised for index in range(len(conversations))):
+        self.cached: CachedMedia | None = None
+        if cache is None:
+            learns = any(self._encoded(index, self.conversations[index]).supervised for index in range(len(self)))
+        else:
+            learns = bool(self.index.supervised.any())
+        if not learns:
+            for problem in self.index.problems.values():
+                raise DataError(problem)
             raise DataError(
                 f"none of the {len(conversations)} conversations has a supervised token, so there is nothing to learn; "
                 "look at one with: mminstruct data mask"
             )
 
-    def _encoded(self, index: int) -> EncodedPrompt:
+    @cached_property
+    def index(self) -> TokenIndex:
+        """How many tokens each conversation has, by global index."""
+        found = []
+        for start, part in zip(self.conversations.starts, self.conversations.parts, strict=True):
+
+            def encode(number: int, conversation: Conversation, start: int = start) -> EncodedPrompt:
+                return self._encoded(start + number, conversation)
+
+            found.append(token_index(part, self.processor, encode, self.cache, self.cut_to, self.loss))
+        return joined_index(found)
+
+    def use(self, cached: CachedMedia) -> None:
+        """Give what the model's encoder makes of pictures and videos from now on, and open none of them."""
+        self.cached, self._kept = cached, None
+
+    def _encoded(self, index: int, conversation: Conversation) -> EncodedPrompt:
         """A conversation's token ids, kept in memory as long as there is room."""
-        if index in self._encodings:
-            return self._encodings[index]
-        conversation = self.conversations[index]
+        key = (index, len(conversation.messages))
+        if key in self._encodings:
+            return self._encodings[key]
         try:
             encoded = self.processor.template.encode(
                 conversation.messages, self.processor.tokenizer, supervision=self._supervision(index)
@@ -77,8 +124,15 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         if size <= self._room:
             self._room -= size
             ids, labels = array("i", encoded.input_ids), array("i", encoded.labels)
-            self._encodings[index] = EncodedPrompt(ids, labels, encoded.images)
+            self._encodings[key] = EncodedPrompt(ids, labels, encoded.images)
         return encoded
+
+    def conversation(self, index: int) -> Conversation:
+        """The conversation as it is trained on, without the turns that are left out of it."""
+        conversation = self.conversations[index]
+        if self.cut_to is None or self.index.turns[index] <= 0:
+            return conversation
+        return cut(conversation, int(self.index.turns[index]))
 
     def _supervision(self, index: int) -> Supervision:
         """What of a conversation a loss is taken on."""
@@ -86,9 +140,13 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
 
     def _pictures_fit(self) -> bool:
         """Whether all prepared pictures stay in memory, each once."""
-        distinct = {media.path: media for conversation in self.conversations for media in conversation.media}
-        sizes = [self.processor.prepared_bytes(media) for media in distinct.values()]
-        return None not in sizes and sum(size for size in sizes if size is not None) <= KEEP_BYTES
+        room = KEEP_BYTES
+        for media in self.conversations.media():
+            size = self.processor.prepared_bytes(media)
+            if size is None or size > room:
+                return False
+            room -= size
+        return True
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -98,11 +156,15 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         """How many indices `samples` takes: what the plan of a stage orders and cuts into micro-batches."""
         return len(self)
 
+    def members(self, units: np.ndarray) -> np.ndarray:
+        """The conversations that units are made of."""
+        return units
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self._sample(index, {})
 
     def _sample(self, index: int, opened: dict[str, Picture]) -> dict[str, torch.Tensor]:
-        conversation = self.conversations[index]
+        conversation = self.conversation(index)
         try:
             for media in conversation.media:
                 if media.path not in opened:
@@ -110,7 +172,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             prepared = [opened[media.path] for media in conversation.media]
         except MminstructError as error:
             raise type(error)(f"conversation {conversation.id!r}: {error}") from None
-        sample = self.processor.training_sample(conversation, prepared, self._encoded(index), self._supervision(index))
+        sample = self.processor.training_sample(
+            conversation, prepared, self._encoded(index, conversation), self._supervision(index)
+        )
         if len(sample["input_ids"]) > self.max_length:
             raise DataError(
                 f"conversation {conversation.id!r} has {len(sample['input_ids'])} tokens, more than max_length "
@@ -119,7 +183,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         return sample
 
     def _prepared(self, media: Media) -> Picture:
-        """The picture or video, as far as it can be prepared alone."""
+        """The picture or video, as far as it can be prepared alone, or seen."""
+        if self.cached is not None:
+            return self.cached.read(media.path)
         if self._kept is not None and media.path in self._kept:
             return self._kept[media.path]
         source = media_source(media.path, self.media_root)
@@ -140,13 +206,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     def keys(self) -> list[int | None]:
         """Of each conversation a number that says which picture or video it is about first; None where no other one is
         about the same, or it has none."""
-        first = [
-            (conversation.media[0].sha256 or conversation.media[0].path) if conversation.media else None
-            for conversation in self.conversations
-        ]
-        several = [name for name, count in Counter(first).items() if name is not None and count > 1]
-        numbers = {name: number for number, name in enumerate(several)}
-        return [None if name is None else numbers.get(name) for name in first]
+        first = self.conversations.first
+        counts = np.bincount(first[first >= 0], minlength=1)
+        return [int(number) if number >= 0 and counts[number] > 1 else None for number in first]
 
     def token_counts(self, share: bool) -> tuple[array[int], array[int]]:
         """Of each conversation all its tokens, images included, and those up to the end of its first picture.
@@ -156,30 +218,14 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         Args:
             share: whether what conversations begin with alike stands only once; subclasses count with it.
         """
-        tokens, prefixes = array("i"), array("i")
-        for index, conversation in enumerate(self.conversations):
-            encoded = self._encoded(index)
-            places = [self.processor.places(conversation.media[index]) for index in encoded.images]
-            tokens.append(len(encoded.input_ids) - len(places) + sum(places))
-            supervised = [number for number, label in enumerate(encoded.labels) if label != IGNORE]
-            first = encoded.input_ids.index(IMAGE) if places else 0
-            shared = bool(places) and bool(supervised) and first + 1 < supervised[0]
-            prefixes.append(first + places[0] if shared else 0)
-        return tokens, prefixes
-
-    def lengths(self) -> list[int]:
-        """Characters of each conversation plus the places of its media: enough to put like lengths together."""
-        return [
-            sum(len(message.text) for message in conversation.messages)
-            + sum(self.processor.places(media) for media in conversation.media)
-            for conversation in self.conversations
-        ]
+        return array("i", self.index.tokens.tobytes()), array("i", self.index.prefixes.tobytes())
 
 
 class MicroBatches(Dataset[dict[str, torch.Tensor]]):
     """What the model is given, micro-batch by micro-batch, made where the data loader's processes run.
 
-    Beside the model's inputs a batch holds `conversations`, their number.
+    Beside the model's inputs a batch holds `conversations`, their number. Where features are cached, every batch holds
+    `features`, a batch of text those of no picture.
 
     Args:
         packed: rows without padding (`Processor.pack`); otherwise a row for each conversation.
@@ -207,6 +253,8 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
             made = self.dataset.processor.pack(samples, self.share_prefix, self.dataset.pack_keys(len(samples)))
         else:
             made = self.dataset.processor.collate(samples, padding_side="right")
+        if self.dataset.cached is not None and "features" not in made:
+            made["features"] = self.dataset.cached.none()
         if not batch.counts:
             made["labels"] = torch.full_like(made["labels"], IGNORE)
         return made | {"conversations": torch.tensor(len(samples) if batch.counts else 0)}

@@ -12,11 +12,14 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mminstruct.chat_template import IGNORE, IMAGE, Loss, Supervision
 from mminstruct.conversation import Conversation, Message, TextPart
 from mminstruct.data.dataset import ConversationDataset
+from mminstruct.data.mixture import Member, Mixture
+from mminstruct.data.source import Joined
 from mminstruct.errors import DataError
 from mminstruct.models.base_processor import BaseProcessor
 
@@ -28,17 +31,24 @@ class PairDataset(ConversationDataset):
         DataError: a conversation without a preference; later, a branch that is too long or has nothing to learn.
     """
 
+    paired = True
+
     def __init__(
         self,
-        conversations: Sequence[Conversation],
+        conversations: Joined | Sequence[Conversation],
         media_root: Path,
         processor: BaseProcessor,
         max_length: int,
+        cache: Path | None = None,
+        cut_to: int | None = None,
         loss: Loss = "response",
     ) -> None:
+        if cut_to is not None:
+            raise DataError("pairs are never cut; leave too_long at error")
         self._continued: list[int] = []
         branches = []
-        for conversation in conversations:
+        for index in range(len(conversations)):
+            conversation = conversations[index]
             if conversation.preference is None:
                 raise DataError(
                     f"conversation {conversation.id!r} has no preference (chosen, rejected), so there is nothing to "
@@ -50,11 +60,16 @@ class PairDataset(ConversationDataset):
             ):
                 branches.append(branch(conversation, name, messages))
                 self._continued.append(len(messages))
-        super().__init__(branches, media_root, processor, max_length, loss)
+        # In memory: what the index on disk knows are whole conversations, not their branches.
+        super().__init__(branches, media_root, processor, max_length, loss=loss)
+        self.mixture = Mixture([Member("pairs", np.arange(self.units))])
 
     @property
     def units(self) -> int:
         return len(self.conversations) // 2
+
+    def members(self, units: np.ndarray) -> np.ndarray:
+        return np.stack([2 * units, 2 * units + 1], axis=1).reshape(-1)
 
     def _supervision(self, index: int) -> Supervision:
         return Supervision(self.loss, last=self._continued[index])
@@ -85,7 +100,7 @@ class PairDataset(ConversationDataset):
 
     def _shared(self, chosen: int, rejected: int) -> int:
         """Tokens of the prefix that `shared_runs` finds: what both begin with, up to what predicts the first answer."""
-        one, two = self._encoded(chosen), self._encoded(rejected)
+        one, two = (self._encoded(number, self.conversations[number]) for number in (chosen, rejected))
         first = min(
             next((number for number, label in enumerate(encoded.labels) if label != IGNORE), 1)
             for encoded in (one, two)
@@ -94,10 +109,6 @@ class PairDataset(ConversationDataset):
         common = [token for token, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
         media = [self.conversations[chosen].media[index] for index in one.images[: common.count(IMAGE)]]
         return len(common) - len(media) + sum(map(self.processor.places, media))
-
-    def lengths(self) -> list[int]:
-        branches = super().lengths()
-        return [chosen + rejected for chosen, rejected in zip(branches[::2], branches[1::2], strict=True)]
 
 
 def branch(conversation: Conversation, name: str, continuation: Sequence[Message]) -> Conversation:

@@ -1,6 +1,6 @@
 """Which conversations each step of a stage is made of: a function of the data, the seed and the step alone.
 
-    conversations ──shuffled by (seed, epoch)──▶ units ──cut by number, or packed by tokens──▶ micro-batches
+    conversations ──drawn and shuffled by (seed, epoch)──▶ units ──cut by number, or packed by tokens──▶ micro-batches
     micro-batches of all epochs, one behind the other ──▶ steps of `accumulate * processes` micro-batches
 
 A unit is what stays together: the conversations about one picture where they share it, otherwise one conversation.
@@ -11,6 +11,7 @@ processes without a micro-batch of their own repeat the first one with weight ze
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from mminstruct.data.mixture import Mixture
 from mminstruct.errors import DataError
 
 
@@ -34,6 +36,7 @@ class BatchPlan:
         tokens, prefixes: of each conversation, and how many of the first ones it shares with others of its key.
         lengths: when given, conversations of like length become neighbours; only with `batch_size`.
         group: conversations of one step, which become neighbours by length together.
+        mixture: draws the conversations of an epoch; otherwise it has each of them once.
     """
 
     count: int
@@ -45,15 +48,19 @@ class BatchPlan:
     prefixes: Sequence[int] = ()
     lengths: Sequence[int] = ()
     group: int = 1
+    mixture: Mixture | None = None
 
     def epoch(self, number: int) -> list[list[int]]:
         """The micro-batches of an epoch."""
         generator = torch.Generator()
         generator.manual_seed(self.seed * 1_000_003 + number)
+        drawn = range(self.count) if self.mixture is None else self.mixture.epoch(self.seed, number)
         if self.lengths:
-            order = get_length_grouped_indices(self.lengths, self.group, generator=generator)
+            lengths = [self.lengths[index] for index in drawn]
+            order = get_length_grouped_indices(lengths, self.group, generator=generator)
         else:
-            order = torch.randperm(self.count, generator=generator).tolist()
+            order = torch.randperm(len(drawn), generator=generator).tolist()
+        order = [drawn[place] for place in order]
         units = together(order, self.keys) if self.keys else [[index] for index in order]
         if self.pack_tokens is None:
             flat = [index for unit in units for index in unit]
@@ -64,17 +71,25 @@ class BatchPlan:
 
 
 def together(order: Sequence[int], keys: Sequence[int | None]) -> list[list[int]]:
-    """Conversations in their order, but those of one key right behind the first of them."""
+    """Conversations in their order, but those of one key right behind the first of them.
+
+    One that comes again stands in another unit, with the others of its key that come again.
+    """
     units: list[list[int]] = []
-    known: dict[int, list[int]] = {}
+    known: dict[tuple[int, int], list[int]] = {}
+    times: Counter[int] = Counter()
     for index in order:
         key = keys[index]
-        if key is not None and key in known:
-            known[key].append(index)
+        if key is None:
+            units.append([index])
             continue
-        units.append([index])
-        if key is not None:
-            known[key] = units[-1]
+        place = (key, times[index])
+        times[index] += 1
+        if place in known:
+            known[place].append(index)
+        else:
+            known[place] = [index]
+            units.append(known[place])
     return units
 
 

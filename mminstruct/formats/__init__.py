@@ -19,7 +19,7 @@ from mminstruct.formats import llava, messages, native
 from mminstruct.formats.items import read_items
 from mminstruct.formats.paths import media_root, media_source, relocate
 
-__all__ = ["FORMATS", "Format", "detect", "media_root", "media_source", "named", "read", "relocate", "write"]
+__all__ = ["FORMATS", "Format", "detect", "files", "media_root", "media_source", "named", "read", "relocate", "write"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,16 @@ def read(path: Path, format: str | None = None, **options: Any) -> Iterator[Conv
         if value not in chosen.options[option]:
             raise ConfigError(f"the option {option} is {value!r}; give {' or '.join(chosen.options[option])}")
     return _not_empty(chosen.read(path, **options), path)
+
+
+def files(path: Path, format: str) -> list[Path]:
+    """The files that hold a data set's conversations, without media. Raises `DataError` where one is missing."""
+    chosen = named(format)
+    found = native.files(path) if chosen.is_folder else [path]
+    for file in found:
+        if not file.is_file():
+            raise DataError(f"{file} does not exist; check the path, or copy the data set again")
+    return found
 
 
 def _not_empty(conversations: Iterator[Conversation], path: Path) -> Iterator[Conversation]:

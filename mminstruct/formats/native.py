@@ -127,6 +127,11 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def files(path: Path) -> list[Path]:
+    """The manifest and the shards of a data set folder."""
+    return [path / MANIFEST, *(path / shard.file for shard in read_manifest(path).shards)]
+
+
 def read(path: Path) -> Iterator[Conversation]:
     """The conversations of a data set folder, in order.
 

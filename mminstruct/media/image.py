@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
 import re
 import stat
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -74,6 +77,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # width and height change places
 
 
 def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
@@ -92,6 +96,29 @@ def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS)
     else:
         where, data = str(source), _read_file(Path(source), limits)
     return _decode(where, data, limits)
+
+
+def image_size(source: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """Width and height that `open_image` would give, by the header alone: a file's pixels are not read.
+
+    An EXIF block that a PNG has behind its pixels is not seen.
+
+    Raises:
+        MediaError: as `open_image`, but for what is wrong with the pixels.
+    """
+    if isinstance(source, str) and source.startswith("data:"):
+        where = "the image in the data URI"
+        return _upright_size(_header(where, io.BytesIO(_read_data_uri(source, limits)), limits))
+    path = Path(source)
+    with _opened(path, limits) as stream:
+        return _upright_size(_header(str(path), stream, limits))
+
+
+def _upright_size(picture: ImageFile.ImageFile) -> tuple[int, int]:
+    width, height = picture.size
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return width, height  # Pillow would decode all of it to see whether a block stands behind the pixels
+    return (height, width) if _orientation(picture) in _SIDEWAYS else (width, height)
 
 
 def decode_base64(text: str) -> bytes:
@@ -132,6 +159,15 @@ def _read_data_uri(uri: str, limits: ImageLimits) -> bytes:
 
 
 def _read_file(path: Path, limits: ImageLimits) -> bytes:
+    with _opened(path, limits) as stream:
+        data = stream.read(limits.max_bytes + 1)
+    _check_size(str(path), len(data), limits)  # the file may have grown since it was measured
+    return data
+
+
+@contextlib.contextmanager
+def _opened(path: Path, limits: ImageLimits) -> Iterator[BinaryIO]:
+    """The file, open, if it is a regular one of a size within the limits."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -139,15 +175,13 @@ def _read_file(path: Path, limits: ImageLimits) -> bytes:
             raise MediaError(f"{path} is {kind}; give the path of an image file")
         _check_size(str(path), status.st_size, limits)
         with path.open("rb") as stream:
-            data = stream.read(limits.max_bytes + 1)
+            yield stream
     except FileNotFoundError:
         raise MediaError(f"the image {path} does not exist; check the path and the folder it is relative to") from None
     except OSError as error:
         raise MediaError(f"the image {path} cannot be read ({error.strerror}); check the path and its rights") from None
     except ValueError:
         raise MediaError(f"{str(path)!r} is no valid path; give the path of an image file") from None
-    _check_size(str(path), len(data), limits)  # the file may have grown since it was measured
-    return data
 
 
 def _check_size(where: str, size: int, limits: ImageLimits, least: int = 1) -> None:
@@ -160,15 +194,18 @@ def _check_size(where: str, size: int, limits: ImageLimits, least: int = 1) -> N
         )
 
 
-def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
-    name = next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
+def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.ImageFile:
+    """The picture as far as its header says what it is; no pixel is decoded."""
+    beginning = stream.read(16)
+    stream.seek(0)
+    name = next((name for name, magic in _MAGIC.items() if magic.match(beginning)), None)
     if name is None:
         raise MediaError(
             f"{where} is not a {_ACCEPTED} image (its first bytes say so, whatever its name); "
             f"convert it to one of them, or remove it"
         )
     try:
-        picture = Image.open(io.BytesIO(data), formats=[name])
+        picture = Image.open(stream, formats=[name])
         width, height = picture.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise MediaError(
@@ -184,24 +221,36 @@ def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
         )
     if width < 1 or height < 1:
         raise MediaError(f"{where} is a {name} image of {width} x {height} pixels; fetch or write the file again")
+    return picture
+
+
+def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
+    picture = _header(where, io.BytesIO(data), limits)
+    width, height = picture.size
     try:
         picture.load()
     except _DECODER_ERRORS:
         raise MediaError(
-            f"{where} is a broken or truncated {name} image of {width} x {height} pixels; fetch or write the file again"
+            f"{where} is a broken or truncated {picture.format} image of {width} x {height} pixels; "
+            f"fetch or write the file again"
         ) from None
     return _rgb(_upright(picture), where)
 
 
 def _upright(picture: ImageFile.ImageFile) -> Image.Image:
     """The picture turned as its EXIF orientation says."""
+    turn = _UPRIGHT.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: ImageFile.ImageFile) -> int:
+    """As EXIF numbers it; 1, upright, where nothing is said."""
     try:
         orientation = picture.getexif().get(_ORIENTATION_TAG)
     except _DECODER_ERRORS:
         # The pixels are whole; a metadata block that nobody can read says nothing of how they stand.
-        return picture
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if turn is None else picture.transpose(turn)
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _rgb(picture: Image.Image, where: str) -> Image.Image:

@@ -21,13 +21,13 @@ from mminstruct.chat_template.encode import RESPONSE, EncodedPrompt, Supervision
 from mminstruct.chat_template.template import ChatTemplate
 from mminstruct.conversation import Conversation, Media
 from mminstruct.media import FrameSampling, Video
-from mminstruct.models.image import Prepared
+from mminstruct.models.image import Features, Prepared
 
 # The processor's own file in a checkpoint folder.
 FILE = "mminstruct.json"
 
-# A picture or a video as it was opened, or as `prepare` has made it ready.
-Picture = Image.Image | Video | Prepared
+# A picture or a video as it was opened, as `prepare` has made it ready, or as the model's own encoder has seen it.
+Picture = Image.Image | Video | Prepared | Features
 
 
 class SavedConfig(Protocol):
@@ -126,6 +126,11 @@ class BaseProcessor(ABC):
     @abstractmethod
     def places(self, media: Media) -> int:
         """How many tokens a medium takes, as far as its record says its size; no file is opened for it."""
+
+    @property
+    @abstractmethod
+    def sized(self) -> bool:
+        """Whether how many tokens a picture takes depends on its size."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:

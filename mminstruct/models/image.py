@@ -34,6 +34,24 @@ class Prepared:
     pixels: torch.Tensor
     medium: Medium
 
+    @property
+    def inputs(self) -> tuple[str, torch.Tensor]:
+        """The model's name for what it takes of the medium, and that: one row for each tile or frame."""
+        return "pixel_values", self.pixels
+
+
+@dataclass(frozen=True)
+class Features:
+    """A medium that the encoder has seen already: `features` `[t, P, D]`, and what they are of."""
+
+    features: torch.Tensor
+    medium: Medium
+
+    @property
+    def inputs(self) -> tuple[str, torch.Tensor]:
+        """As `Prepared.inputs`."""
+        return "features", self.features
+
 
 def prepare(picture: Image.Image | Video, config: ImageConfig, layout: Layout) -> Prepared:
     """A picture with its tiles, where the model wants any, or the frames of a video."""

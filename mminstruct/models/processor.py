@@ -1,7 +1,8 @@
 """From conversations and pictures to a model's inputs, and from ids back to text. The same object trains and answers.
 
 Conversation + pictures ─template, tokenizer─▶ ids with one mark per medium ─Layout─▶ as many ids as it has tokens
-samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [T, 3, S, S], pictures or tiles and frames;
+samples ─collate─▶ input_ids, attention_mask, labels [B, L]; pixel_values [T, 3, S, S], pictures or tiles and frames,
+                   or features [T, P, D], where the encoder has seen them already;
                    media [n, 3] where there are tiles or frames (`Medium`);
                    instruction_ids, instruction_mask [T, L'] where the connector reads them
 """
@@ -27,11 +28,12 @@ from mminstruct.files import read_json, write_json
 from mminstruct.media import FrameSampling
 from mminstruct.models.base_processor import FILE, BaseProcessor, Picture
 from mminstruct.models.config import ImageConfig, TilingConfig, VideoConfig
-from mminstruct.models.image import Prepared, prepare
+from mminstruct.models.image import Features, Prepared, prepare
 from mminstruct.models.layout import Layout, Medium
 from mminstruct.models.packing import in_a_row, medium_number
 
 INSTRUCTION_TOKENIZER = "instruction_tokenizer"  # a folder in a checkpoint's
+_SEEN = ("pixel_values", "features")  # what a model takes of pictures; a sample has at most one of them
 
 
 class ProcessorConfig(Config):
@@ -100,12 +102,13 @@ class Processor(BaseProcessor):
         encoded: EncodedPrompt | None = None,
         supervision: Supervision = RESPONSE,
     ) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` (see the module) and
-        `places` `[n, 4]`: which medium (a number made of its hash or path), where it begins, how many places it takes,
-        of how many tiles and frames.
+        """`input_ids`, `labels` `[L]` and, where there are pictures, `pixel_values` `[T, 3, S, S]` or `features`
+        `[T, P, D]` (see the module) and `places` `[n, 4]`: which medium (a number made of its hash or path), where it
+        begins, how many places it takes, of how many tiles and frames.
 
         Args:
-            pictures: the opened files of `conversation.media` in their order, or what `prepare` made of them.
+            pictures: the opened files of `conversation.media` in their order, or what `prepare` made of them, or the
+                features of all of them.
 
         Raises:
             DataError: the conversation does not fit the template, or pictures are missing.
@@ -138,15 +141,16 @@ class Processor(BaseProcessor):
         prepared = [self.prepare(pictures[index]) for index in encoded.images]
         keys = [medium_number(conversation.media[index]) for index in encoded.images]
         counts = [self.layout.tokens(one.medium) for one in prepared]
+        seen = [one.inputs[1] for one in prepared]
         ids: list[int] = []
         labels: list[int] = []
         places = []
-        following = iter(zip(keys, counts, prepared, strict=True))
+        following = iter(zip(keys, counts, seen, strict=True))
         for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
             count = 1
             if token == IMAGE:
                 key, count, one = next(following)
-                places.append((key, len(ids), count, len(one.pixels)))
+                places.append((key, len(ids), count, len(one)))
             ids += [self.config.image_token_id if token == IMAGE else token] * count
             labels += [label] * count
         if ids.count(self.config.image_token_id) != sum(counts):
@@ -155,12 +159,12 @@ class Processor(BaseProcessor):
             )
         sample = {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
         if prepared:
-            sample["pixel_values"] = torch.cat([one.pixels for one in prepared])
+            sample[prepared[0].inputs[0]] = torch.cat(seen)
             sample["places"] = torch.tensor(places)
             if self.layout.tiling is not None or any(one.medium.frames for one in prepared):
                 sample["media"] = torch.tensor([one.medium for one in prepared])
             if self.config.reads_instruction:
-                sample |= self._instructions(conversation, [len(one.pixels) for one in prepared])
+                sample |= self._instructions(conversation, [len(one) for one in seen])
         return sample
 
     def _instructions(self, conversation: Conversation, tiles: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -180,9 +184,11 @@ class Processor(BaseProcessor):
         repeated = [one for one, count in zip(ids, tiles, strict=True) for _ in range(count)]
         return _padded_instructions(repeated, tokenizer.pad_token_id)
 
-    def prepare(self, picture: Picture) -> Prepared:
-        """Pixels for the encoder; what is prepared already stays as it is."""
-        return picture if isinstance(picture, Prepared) else prepare(picture, self.config.image, self.layout)
+    def prepare(self, picture: Picture) -> Prepared | Features:
+        """Pixels for the encoder; what is prepared or seen already stays as it is."""
+        if isinstance(picture, Prepared | Features):
+            return picture
+        return prepare(picture, self.config.image, self.layout)
 
     # ---- batches ---------------------------------------------------------------------------------------------------
 
@@ -208,9 +214,11 @@ class Processor(BaseProcessor):
     def _pictures(self, samples: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The tensors of all pictures, in order."""
         batch = {}
-        seen = [sample for sample in samples if "pixel_values" in sample]
-        if seen:
-            batch["pixel_values"] = torch.cat([sample["pixel_values"] for sample in seen])
+        seen = [sample for sample in samples if _seen(sample) is not None]
+        for name in _SEEN:
+            found = [sample[name] for sample in samples if name in sample]
+            if found:
+                batch[name] = torch.cat(found)
         if any("media" in sample for sample in seen):
             batch["media"] = torch.cat([sample.get("media", self._single(sample)) for sample in seen])
         asked = [
@@ -242,15 +250,17 @@ class Processor(BaseProcessor):
             return sample
         inside = sample["places"][:, 1] < prefix
         tiles = int(sample["places"][inside, 3].sum())
-        left = {"pixel_values": sample["pixel_values"][tiles:]}
+        left = {name: sample[name][tiles:] for name in _SEEN if name in sample}
         if "media" in sample:
             left["media"] = sample["media"][~inside]
-        return left if len(left["pixel_values"]) else {}
+        return {} if bool(inside.all()) else left
 
     def _single(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
         """`media` of a sample of pictures that are one tile each, whose sizes nothing depends on."""
         size = self.layout.tile
-        return torch.tensor([Medium(0, size, size)] * len(sample["pixel_values"]))
+        seen = _seen(sample)
+        assert seen is not None  # asked only of samples with pictures
+        return torch.tensor([Medium(0, size, size)] * len(seen))
 
     # ---- what is asked of every processor ---------------------------------------------------------------------------
 
@@ -265,6 +275,10 @@ class Processor(BaseProcessor):
     def places(self, media: Media) -> int:
         tile, frames = self.layout.tile, self.frame_sampling.limit if media.kind == "video" else 0
         return self.layout.tokens(Medium(frames, media.height or tile, media.width or tile))
+
+    @property
+    def sized(self) -> bool:
+        return self.layout.tiling is not None
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -305,6 +319,11 @@ class Processor(BaseProcessor):
                 raise CheckpointError(f"{folder} holds no {INSTRUCTION_TOKENIZER}; the checkpoint is incomplete")
             instruction = AutoTokenizer.from_pretrained(folder / INSTRUCTION_TOKENIZER, local_files_only=True)
         return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config, instruction)
+
+
+def _seen(sample: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """What a sample holds of its pictures, one row for each tile or frame."""
+    return next((sample[name] for name in _SEEN if name in sample), None)
 
 
 def _padded_instructions(ids: Sequence[torch.Tensor], pad: int) -> dict[str, torch.Tensor]:

@@ -6,7 +6,8 @@
 
 A connector that reads the instruction gets what is asked about each picture as well (`instruction_ids [images, T]`).
 Pictures that are cut into tiles, and videos, take as many places as `Layout` says; then `pixel_values` holds tiles and
-frames and `media [n, 3]` says of what (`Medium`). A connector that stands beside the prompt (gated cross-attention)
+frames and `media [n, 3]` says of what (`Medium`). Where the encoder has seen them before, `features [T, P, D]` stand
+in the place of `pixel_values`, and it does not run. A connector that stands beside the prompt (gated cross-attention)
 leaves each medium one place, and its vectors reach the decoder layers by another way (`cross_attention`).
 
 The language model is reached only through `inputs_embeds` and its public methods, so there is no subclass per LLM.
@@ -224,9 +225,15 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         return self._see(pixel_values, instruction, media)[0]
 
     def _see(
-        self, pixel_values: torch.Tensor, instruction: Instruction | None, media: Sequence[Medium] | None
+        self,
+        pixel_values: torch.Tensor | None,
+        instruction: Instruction | None,
+        media: Sequence[Medium] | None,
+        features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The image embeddings, and what the connector adds to the loss."""
+        """The image embeddings, and what the connector adds to the loss; of pixels, or of the encoder's features."""
+        given = pixel_values if features is None else features
+        assert given is not None  # the callers have one of them
         reads = self.connector.reads
         if (instruction is None) == (reads != "nothing"):
             raise DataError(
@@ -237,13 +244,15 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         if media is None:
             if self.layout.tiling is not None:
                 raise DataError("this model cuts pictures into tiles; give media, as its own processor makes them")
-            media = [Medium(0, *pixel_values.shape[-2:])] * len(pixel_values)
-        if sum(self.layout.tiles(medium) for medium in media) != len(pixel_values):
+            media = [Medium(0, self.layout.tile, self.layout.tile)] * len(given)
+        if sum(self.layout.tiles(medium) for medium in media) != len(given):
             raise DataError(
-                f"media are {sum(self.layout.tiles(medium) for medium in media)} tiles and frames, pixel_values holds "
-                f"{len(pixel_values)}; make the inputs with this model's own processor"
+                f"media are {sum(self.layout.tiles(medium) for medium in media)} tiles and frames, "
+                f"{'pixel_values holds' if features is None else 'features are of'} {len(given)}; "
+                "make the inputs with this model's own processor"
             )
-        features = self.vision_encoder(pixel_values)
+        if features is None:
+            features = self.vision_encoder(pixel_values)
         if isinstance(self.connector, GatedCrossAttention):
             return self.connector.look(features, [max(1, medium.frames) for medium in media]), None
         if instruction is not None and reads == "embeddings":
@@ -257,23 +266,29 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None,
         instruction: Instruction | None = None,
         media: Sequence[Medium] | None = None,
+        features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, Sights | None]:
         """Token embeddings `[B, L, H]`, each image's vectors at its places; what the connector adds to the loss; and
-        what is seen beside the prompt.
+        what is seen beside the prompt. Give `pixel_values`, or `features`, or neither.
 
         Raises:
-            DataError: the number of places and of image vectors differ.
+            DataError: the number of places and of image vectors differ, or features are not this encoder's.
         """
         auxiliary_loss = seen = None
         embeddings: torch.Tensor = self.get_input_embeddings()(input_ids)
         places = input_ids == self.config.image_token_id
-        if pixel_values is not None:
+        if features is not None:
+            self._require_own(features, pixel_values)
+            if len(features):
+                seen, auxiliary_loss = self._see(None, instruction, media, features.to(embeddings.dtype))
+        elif pixel_values is not None:
             seen, auxiliary_loss = self._see(pixel_values.to(embeddings.dtype), instruction, media)
+        cached = features is not None
         if not self.connector.in_prompt:
-            blank = self._blank(input_ids, embeddings.dtype) if seen is None and self.training else None
+            blank = self._blank(input_ids, embeddings.dtype, cached) if seen is None and self.training else None
             return embeddings, auxiliary_loss, sights(seen, places, blank)
         if seen is None and self.training:
-            embeddings = embeddings + 0.0 * self._blank(input_ids, embeddings.dtype).sum()
+            embeddings = embeddings + 0.0 * self._blank(input_ids, embeddings.dtype, cached).sum()
         found, wanted = (0 if seen is None else len(seen)), int(places.sum())
         if wanted != found:
             raise DataError(
@@ -284,19 +299,32 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             embeddings = embeddings.masked_scatter(places.unsqueeze(-1), seen.to(embeddings.dtype))
         return embeddings, auxiliary_loss, None
 
-    def _blank(self, input_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def _blank(self, input_ids: torch.Tensor, dtype: torch.dtype, cached: bool) -> torch.Tensor:
         """The image embeddings of a blank picture, for a training batch that holds text only.
 
-        Every rank runs encoder and connector once per micro-batch, or ZeRO-3 and DDP wait for ever for one that does
-        not.
+        Every rank runs connector and, unless features are `cached`, encoder once per micro-batch, or ZeRO-3 and DDP
+        wait for ever for one that does not.
         """
         size = self.layout.tile
         media = [Medium(0, size, size)]
-        pixels = torch.zeros(self.layout.tiles(media[0]), 3, size, size, dtype=dtype, device=input_ids.device)
+        one = self.feature_shape if cached else (3, size, size)
+        blank = torch.zeros(self.layout.tiles(media[0]), *one, dtype=dtype, device=input_ids.device)
         instruction = None
         if self.connector.reads != "nothing":
-            instruction = Instruction(input_ids.new_zeros(len(pixels), 1), input_ids.new_ones(len(pixels), 1))
-        return self.image_embeddings(pixels, instruction, media)
+            instruction = Instruction(input_ids.new_zeros(len(blank), 1), input_ids.new_ones(len(blank), 1))
+        if cached:
+            return self._see(None, instruction, media, blank)[0]
+        return self._see(blank, instruction, media)[0]
+
+    def _require_own(self, features: torch.Tensor, pixel_values: torch.Tensor | None) -> None:
+        """Raises `DataError` for features that this model's encoder does not make, or that came beside pixels."""
+        if pixel_values is not None:
+            raise DataError("pixel_values and features were given; the model takes one of them")
+        if features.shape[1:] != self.feature_shape:
+            raise DataError(
+                f"features are {list(features.shape)}, this model's encoder makes [T, {self.feature_shape[0]}, "
+                f"{self.feature_shape[1]}]; make them with it"
+            )
 
     def forward(
         self,
@@ -304,6 +332,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         media: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
         instruction_ids: torch.Tensor | None = None,
         instruction_mask: torch.Tensor | None = None,
         sights: Sights | None = None,
@@ -319,6 +348,8 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             attention_mask: `[B, L]`, 1 for real tokens.
             pixel_values: `[T, 3, H, W]`, all pictures, tiles and frames of the batch in the order of their places.
             media: `[n, 3]`, a `Medium` each, where pictures are tiled or videos among them.
+            features: `[T, P, D]`, what the encoder makes of pixels, instead of them; of no picture, `[0, P, D]`, it
+                says that the encoder need not run for a batch of text either.
             instruction_ids, instruction_mask: `[T, L']`, what is asked about each (`Instruction`), for connectors that
                 read it.
             sights: of the tokens before these, where they are in the cache.
@@ -339,7 +370,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
                 if instruction_ids is not None and instruction_mask is not None:
                     instruction = Instruction(instruction_ids, instruction_mask)
                 seen = None if media is None else [Medium(*row) for row in media.tolist()]
-                inputs_embeds, auxiliary_loss, sights = self.embed(input_ids, pixel_values, instruction, seen)
+                inputs_embeds, auxiliary_loss, sights = self.embed(input_ids, pixel_values, instruction, seen, features)
             if self.experts is not None:
                 kwargs[PLACES] = input_ids == self.config.image_token_id
         if sights is not None:
@@ -361,6 +392,12 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         return VisionLanguageOutput(**output, auxiliary_loss=auxiliary_loss, sights=sights)
 
     # ---- parts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """P and D of what the encoder makes of one tile or frame."""
+        size = self.layout.tile
+        return self.vision_encoder.num_patches(size, size), self.vision_encoder.hidden_size
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ def batching(
     share = share_against is None and stage.share_prefix is not False and not stage.group_by_length
     keys = dataset.keys() if share else []
     share = any(key is not None for key in keys)
-    tokens, prefixes = dataset.token_counts(share) if stage.pack_tokens is not None else ((), ())
+    counted = stage.pack_tokens is not None or stage.group_by_length
+    tokens, prefixes = dataset.token_counts(share) if counted else ((), ())
     plan = BatchPlan(
         dataset.units,
         seed,
@@ -54,8 +55,9 @@ def batching(
         keys=keys if share else (),
         tokens=tokens,
         prefixes=prefixes,
-        lengths=dataset.lengths() if stage.group_by_length else (),
+        lengths=tokens if stage.group_by_length else (),
         group=stage.batch_size * stage.accumulate,
+        mixture=dataset.mixture,
     )
     steps = StepPlan(plan, stage.epochs, stage.accumulate, processes, stage.steps)
     batches = MicroBatches(dataset, against is None, share, position_function(model))

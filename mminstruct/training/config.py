@@ -12,14 +12,17 @@ from pydantic import Field, field_validator, model_validator
 
 from mminstruct.chat_template import Loss, TemplateConfig
 from mminstruct.config import Config
+from mminstruct.data.feature_cache import FeatureCacheConfig
+from mminstruct.data.mixture import Balance
+from mminstruct.data.rules import TooLong
 from mminstruct.errors import did_you_mean
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.vlm import PARTS
 from mminstruct.training.objectives import OBJECTIVES, ObjectiveOptions, SftConfig
 
 
-class DataConfig(Config):
-    """Where the conversations come from: files that are there (`path`), or a builder that makes them for the run.
+class SourceConfig(Config):
+    """Where conversations come from: files that are there (`path`), or a builder that makes them for the run.
 
     `format` is found from the files when left out; media paths start from `media_root` (default: where the data is).
     `options` are the builder's, or those of reading the format. A built data set stays in the run's folder.
@@ -32,12 +35,65 @@ class DataConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_source(self) -> DataConfig:
+    def _is_whole(self) -> SourceConfig:
+        self._require_one_source()
+        return self
+
+    def _require_one_source(self) -> None:
         if (self.path is None) == (self.builder is None):
             raise ValueError("give data either a path or a builder")
         if self.builder is not None and (self.format or self.media_root):
             raise ValueError("a builder's data set knows its format and its media; leave format and media_root out")
-        return self
+
+
+class MemberConfig(SourceConfig):
+    """One source of a mixture.
+
+    Attributes:
+        weight: what its share is multiplied by.
+        cap: conversations of it in an epoch at most, others in each epoch.
+        repeat: it counts as so many times its size; 0.5 takes half of it in each epoch.
+    """
+
+    weight: float = Field(default=1.0, gt=0)
+    cap: int | None = Field(default=None, gt=0)
+    repeat: float = Field(default=1.0, gt=0)
+
+
+class DataConfig(SourceConfig):
+    """One source, or a mixture of several.
+
+    Attributes:
+        balance: of a mixture: a source's share of an epoch is proportional to its size (`sizes`) or to the square root
+            of it (`sqrt`), after cap and repeat and times its weight, or to its weight alone (`weights`).
+        too_long: what becomes of a conversation with more tokens than `max_length` or a pack: an `error`, `truncate`
+            (turns are left out from the end, whole ones, as few as it takes; without an answer left it is skipped), or
+            `skip`.
+        on_error: whether a conversation that cannot be used (a file of its media is missing or its header is broken,
+            the chat template does not take it) stops the run (`raise`) or is left out (`skip`).
+        max_errors: how many may be left out for that; one more stops the run.
+    """
+
+    mixture: list[MemberConfig] | None = Field(default=None, min_length=1)
+    balance: Balance = "sizes"
+    too_long: TooLong = "error"
+    on_error: Literal["raise", "skip"] = "raise"
+    max_errors: int = Field(default=100, ge=0)
+
+    def _require_one_source(self) -> None:
+        if self.mixture is None:
+            super()._require_one_source()
+            if self.balance != "sizes":
+                raise ValueError("balance is for a mixture; take it out")
+        elif self.path or self.builder or self.format or self.media_root or self.options:
+            raise ValueError("give data either a mixture or one source; what describes a source stands in the mixture")
+
+    @property
+    def sources(self) -> list[MemberConfig]:
+        """The mixture; a single source is one of one member."""
+        if self.mixture is not None:
+            return self.mixture
+        return [MemberConfig(**{name: getattr(self, name) for name in SourceConfig.model_fields})]
 
 
 class StageConfig(Config):
@@ -59,6 +115,7 @@ class StageConfig(Config):
         share_prefix: let conversations about one picture stay together and stand behind one copy of its tokens; the
             default is to do so wherever several are about the same picture and the model allows it.
         group_by_length: make batches of conversations of like length, for models that need padding.
+        feature_cache: keep on disk what the vision encoder makes of each picture, for stages in which it is frozen.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -80,6 +137,7 @@ class StageConfig(Config):
     group_by_length: bool = False
     pack_tokens: int | None = Field(default=None, gt=0)
     share_prefix: bool | None = None
+    feature_cache: FeatureCacheConfig | None = None
 
     @field_validator("train")
     @classmethod
@@ -137,6 +195,19 @@ class StageConfig(Config):
                 raise ValueError(f"give the adapter of the {adapter.part} a learning_rate of its own")
         return self
 
+    @model_validator(mode="after")
+    def _only_a_frozen_encoder_is_cached(self) -> StageConfig:
+        if self.feature_cache is not None and self.changes("vision_encoder"):
+            raise ValueError(
+                f"stage {self.name!r} has feature_cache, but its vision_encoder learns, so what it makes of a picture "
+                "changes with every step; take feature_cache out, or freeze the vision_encoder"
+            )
+        return self
+
+    def changes(self, part: str) -> bool:
+        """Whether a part learns, whole or by an adapter."""
+        return part in self.train or any(adapter.part == part for adapter in self.adapters)
+
     def rate(self, part: str) -> float:
         return self.learning_rate[part] if isinstance(self.learning_rate, dict) else self.learning_rate
 
@@ -161,6 +232,8 @@ class Recipe(Config):
         deepspeed: a DeepSpeed config of `train/deepspeed` by name, or a path; needs a `deepspeed` or `torchrun` launch.
         evaluate: benchmarks that `mminstruct quickstart` runs on the trained model.
         save_every: optimiser steps between checkpoints to resume from; the newest two are kept.
+        data_cache: the folder that keeps conversations and their token counts ready, for this run and later ones; the
+            default is one in the run's folder. What is in it is found by content, so runs can share it.
         workers: processes that read and prepare samples ahead of the step; 0 does it in between.
     """
 
@@ -169,6 +242,7 @@ class Recipe(Config):
     model: str
     pretrained: bool = False
     data: DataConfig
+    data_cache: Path | None = None
     stages: list[StageConfig] = Field(min_length=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     max_length: int = Field(default=2048, gt=0)

@@ -56,7 +56,8 @@ def prepare(
         names = None
         if isinstance(config, MaskConfig):
             model.to(settings.device)  # type: ignore[arg-type]
-            first = BatchPlan(dataset.units, recipe.seed, stage.batch_size).epoch(0)[: config.importance_batches]
+            plan = BatchPlan(dataset.units, recipe.seed, stage.batch_size, mixture=dataset.mixture)
+            first = plan.epoch(0)[: config.importance_batches]
             batches = (dataset.processor.collate(dataset.samples(indices), "right") for indices in first)
             names = choose_weights(model, config, objective, batches)
         adapters.append(attach(model, config, names, torch.bfloat16 if settings.bf16 else torch.float32))

@@ -1,8 +1,11 @@
 """Running a recipe: data and model made ready, the stages one after the other, everything needed to resume on disk.
 
     OUT/data/                 data sets that the recipe has builders for
+    OUT/cache/                conversations and their token counts, read at random; `data_cache` puts it elsewhere
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
+    OUT/sources.json          what each stage's epochs are made of, and hashes of it, compared on resume
+    OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
     OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
@@ -14,8 +17,6 @@ Nothing is written before data and model are known to be good.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import platform
@@ -31,12 +32,10 @@ import transformers
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
-from mminstruct import __version__, catalog, formats
-from mminstruct.building.builder import builder_class
-from mminstruct.building.engine import run as run_builder
-from mminstruct.config import dump_yaml, validate
+from mminstruct import __version__, catalog
+from mminstruct.config import dump_yaml
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.errors import DataError, MminstructError, RunError
+from mminstruct.errors import MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
 from mminstruct.models.adapters import folder as adapter_folder
@@ -45,7 +44,18 @@ from mminstruct.models.factory import create
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
 from mminstruct.training.batching import batching
-from mminstruct.training.config import DataConfig, Recipe, StageConfig
+from mminstruct.training.caching import attach_caches, require_cacheable
+from mminstruct.training.config import Recipe, StageConfig
+from mminstruct.training.data import (
+    SKIPPED,
+    SOURCES,
+    announce_data,
+    report,
+    require_equal_data,
+    require_same_data,
+    stage_data,
+    write_skipped,
+)
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
@@ -88,25 +98,38 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
     require_launch(recipe)
+    require_cacheable(recipe, model)
     seconds: dict[str, float] = {}
     trainable: dict[str, dict[str, int]] = {}
     try:
         started = time.monotonic()
         with arguments[0].main_process_first():  # one process builds the data, the others wait and read it
-            datasets = [_dataset(stage, processor, recipe, out) for stage in recipe.stages]
+            data = [stage_data(stage, processor, recipe, out) for stage in recipe.stages]
         seconds["data"] = round(time.monotonic() - started, 2)
+        reports = {stage.name: report(one, recipe.seed) for stage, one in zip(recipe.stages, data, strict=True)}
+        require_equal_data(reports)
+        if resume:
+            require_same_data(out / SOURCES, reports)
         if _is_main() and not resume:
             write_text(out / _RESOLVED, resolved)
             write_json(out / "env.json", environment())
-        for stage, dataset, folder, settings in zip(recipe.stages, datasets, folders, arguments, strict=True):
+            write_json(out / SOURCES, reports)
+            for stage, one in zip(recipe.stages, data, strict=True):
+                write_skipped(out / SKIPPED, stage.name, one)
+        datasets = [one.dataset for one in data]
+        for number, (stage, dataset, folder, settings) in enumerate(
+            zip(recipe.stages, datasets, folders, arguments, strict=True)
+        ):
             finished = out / "model" if folder is folders[-1] else folder / "model"
             if resume and finished.is_dir():
                 model, processor = checkpoint.load(finished, dtype=torch.float32)
                 continue
             started = time.monotonic()
+            attach_caches(recipe, number, datasets, model, settings)
             prepared = prepare(stage, recipe, settings, model, dataset)
             rows = trainable_table(model, prepared.totals, prepared.adapters)
             if _is_main():
+                announce_data(stage.name, reports[stage.name])
                 announce(stage.name, rows)
                 record(out / "trainable.json", stage.name, rows)
             trainable[stage.name] = {row.part: row.trainable for row in rows}
@@ -169,37 +192,6 @@ def _start_model(model: str, pretrained: bool) -> tuple[PreTrainedModel, BasePro
     if Path(model).is_dir():
         return checkpoint.load(model, dtype=torch.float32)
     return create(model, pretrained=pretrained)
-
-
-def _dataset(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out: Path) -> ConversationDataset:
-    data = stage.data or recipe.data
-    if stage.chat_template is not None:
-        processor = processor.with_template(stage.chat_template)
-    path = data.path if data.path is not None else _built(data, out)
-    options = data.options if data.builder is None else {}
-    conversations = list(formats.read(path, data.format, **options))
-    root = formats.media_root(path, data.media_root)
-    for conversation in conversations:
-        for media in conversation.media:
-            source = formats.media_source(media.path, root)
-            if isinstance(source, Path) and not source.is_file():
-                raise DataError(
-                    f"conversation {conversation.id!r}: the {media.kind} {source} does not exist; "
-                    "check data.media_root, or drop the conversation"
-                )
-    return stage.objective.dataset(conversations, root, processor, recipe.max_length, stage.loss)
-
-
-def _built(data: DataConfig, out: Path) -> Path:
-    """The folder of a builder's data set below the run's; the same builder and options are built once."""
-    found = builder_class(str(data.builder))
-    builder = found(validate(found.Options, data.options, where=f"data.options of {found.name}"))
-    options = json.dumps(builder.options.model_dump(mode="json"), sort_keys=True)
-    digest = hashlib.sha256(f"{builder.name} {builder.version} {options}".encode()).hexdigest()[:8]
-    folder = out / "data" / f"{builder.name}-{digest}"
-    if not folder.is_dir():
-        run_builder(builder, folder)
-    return folder
 
 
 def _run_stage(

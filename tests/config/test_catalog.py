@@ -27,8 +27,9 @@ def test_every_recipe_is_valid(name):
     assert recipe.name == name
     catalog.find(catalog.MODEL, recipe.model)
     for data in [recipe.data, *(stage.data for stage in recipe.stages if stage.data)]:
-        if data.builder:
-            catalog.find(catalog.BUILDER, data.builder)
+        for source in data.sources:
+            if source.builder:
+                catalog.find(catalog.BUILDER, source.builder)
     for benchmark in recipe.evaluate:
         catalog.find(catalog.BENCHMARK, benchmark)
 

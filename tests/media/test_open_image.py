@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from mminstruct.errors import MediaError
-from mminstruct.media import ImageLimits, decode_base64, image, open_image
+from mminstruct.media import ImageLimits, decode_base64, image, image_size, open_image
 
 # Pillow warns of damaged metadata and of large pictures; here they are damaged and large on purpose.
 pytestmark = [
@@ -347,3 +347,21 @@ def test_importing_the_package_loads_no_pillow_and_media_loads_no_torch() -> Non
         "import mminstruct.media; assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif", "bmp", "tiff"])
+def test_the_size_is_known_by_the_header(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    Image.new("RGB", (70, 31)).save(path)
+    assert image_size(path) == open_image(path).size == (70, 31)
+    path.write_bytes(path.read_bytes()[:3])
+    with pytest.raises(MediaError, match=r"a\.\w+ is (not a|a broken)"):
+        image_size(path)
+
+
+def test_the_size_is_that_of_the_upright_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for ending in ("jpg", "png"):
+        Image.new("RGB", (70, 31)).save(tmp_path / f"a.{ending}", exif=exif)
+        assert image_size(tmp_path / f"a.{ending}") == open_image(tmp_path / f"a.{ending}").size == (31, 70)

@@ -103,7 +103,7 @@ def test_a_connector_that_reads_the_question_shares_nothing(workspace, questions
 
 
 def test_a_conversation_larger_than_a_pack_is_named(workspace, questions, tmp_path):
-    with pytest.raises(DataError, match=r"has \d+ tokens, more than the 12 of a pack"):
+    with pytest.raises(DataError, match=r"conversation '\d+' has \d+ tokens, more than pack_tokens 12; raise it"):
         run(workspace, questions, tmp_path / "no", pack_tokens=12)
     assert not (tmp_path / "no").exists()
 

@@ -239,6 +239,10 @@ class NativeProcessor(BaseProcessor):
             self._places[size] = output["input_ids"].shape[1]
         return self._places[size]
 
+    @property
+    def sized(self) -> bool:
+        return True
+
     def facts(self) -> dict[str, Any]:
         return {"chat_template": self._config.chat_template.name, "processor": type(self.native).__name__}
 
