@@ -90,7 +90,7 @@ def test_accumulation_equals_one_batch(workspace, tmp_path, row):
 
 def launch(arguments: list[str], tmp_path: Path) -> None:
     result = subprocess.run(
-        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
 

@@ -231,8 +231,7 @@ def test_the_log_says_what_is_computed_and_when_it_does_not_pay(models, data, tm
     assert "does not pay" not in caplog.text
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
-def test_two_processes_equal_one_and_the_first_fills(models, data, tmp_path, launcher):
+def test_two_processes_equal_one_and_the_first_fills(models, data, tmp_path):
     """Batches of text stand beside batches with pictures, which the other process has."""
     one, two = (
         make_recipe(
@@ -244,7 +243,7 @@ def test_two_processes_equal_one_and_the_first_fills(models, data, tmp_path, lau
         for size in (4, 2)
     )
     train(one, tmp_path / "one")
-    train_on_two(two, launcher, tmp_path)
+    train_on_two(two, "torchrun", tmp_path)
     assert len(list((tmp_path / "cache2").rglob("*.safetensors"))) == 1
     assert largest_difference(weights(tmp_path / "one/model"), weights(tmp_path / "two/model")) < 1e-5
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
