@@ -101,12 +101,13 @@ class VisionLanguageTrainer(Trainer):
         conversations = inputs.pop("conversations")
         output = self.objective(model, inputs)
         mask = inputs["attention_mask"]
+        places = torch.tensor(inputs["input_ids"].numel(), device=mask.device)  # all sums on one device, see `log`
         sums = {
             "loss_sum": output.loss_sum,
             "count": output.count,
             "conversations": conversations,
-            "places": torch.tensor(inputs["input_ids"].numel()),
-            "filled": mask.sum() if mask.ndim == 2 else torch.tensor(inputs["input_ids"].numel()),
+            "places": places,
+            "filled": mask.sum() if mask.ndim == 2 else places,
             **output.metrics,
         }
         for name, value in sums.items():
