@@ -10,6 +10,9 @@ With `style=captions` a picture has one turn instead, for the stage that aligns 
 rectangle") made of what its shape and color questions and their answers say. Pictures that none of them describes are
 left out.
 
+With `style=preferences` each question is a conversation of its own, with its answer as the better of two continuations
+and another answer of the same task as the worse one.
+
 The package's files are located and never imported: this file has the package's name, so where it is run in place
 `import easy_vqa` would find this file.
 """
@@ -29,7 +32,7 @@ from pydantic import Field, field_validator
 
 from mminstruct.building import Builder
 from mminstruct.config import Config
-from mminstruct.conversation import Conversation, Media, Message, image, text
+from mminstruct.conversation import Conversation, Media, Message, Preference, image, text
 from mminstruct.errors import DataError
 from mminstruct.files import read_json, sha256
 from mminstruct.media import open_image
@@ -71,7 +74,7 @@ class EasyVqa(Builder):
         """What is built.
 
         Args:
-            style: the questions as they are, or a caption made of them.
+            style: the questions as they are, a caption made of them, or each with a right and a wrong answer.
             split: the pictures to train on, or the others to test with.
             turns: `all` questions of a picture in one conversation, a `single` one, or so many at most.
             shuffle_seed: shuffles each picture's questions; without it they keep their order.
@@ -81,7 +84,7 @@ class EasyVqa(Builder):
             instruction_share: the share of conversations that have it; below 1 a model learns to do without, too.
         """
 
-        style: Literal["questions", "captions"] = "questions"
+        style: Literal["questions", "captions", "preferences"] = "questions"
         split: Split = "train"
         turns: int | Literal["all", "single"] = "all"
         shuffle_seed: int | None = None
@@ -114,10 +117,11 @@ class EasyVqa(Builder):
                 path=f"images/{self.options.split}/{number}.png", sha256=sha256(picture), width=width, height=height
             )
             shutil.copyfile(picture, folder / media.path)
-            for name, tasks, messages in conversations:
+            for name, tasks, messages, preference in conversations:
                 yield Conversation(
                     id=name,
                     messages=messages,
+                    preference=preference,
                     media=[media],
                     task=tasks[0] if len(tasks) == 1 else None,
                     extra=None if len(tasks) == 1 else {"tasks": tasks},
@@ -149,8 +153,10 @@ class EasyVqa(Builder):
             (f"{prefix}/c{number}", asked[start : start + self.options.turns]) for number, start in enumerate(starts)
         ]
 
-    def _conversations(self, number: int, asked: list[Question]) -> Iterator[tuple[str, list[str], list[Message]]]:
-        """(id, tasks, messages) of each conversation about one image."""
+    def _conversations(
+        self, number: int, asked: list[Question]
+    ) -> Iterator[tuple[str, list[str], list[Message], Preference | None]]:
+        """(id, tasks, messages, preference) of each conversation about one image."""
         prefix = f"{self.name}/{self.options.split}/{number}"
         if self.options.style == "captions":
             if described := caption(asked):
@@ -158,10 +164,15 @@ class EasyVqa(Builder):
                     Message(role="user", content=[image(), text(CAPTION_INSTRUCTION)]),
                     Message(role="assistant", content=[text(described)]),
                 ]
-                yield f"{prefix}/caption", [f"{self.name}+caption"], messages
+                yield f"{prefix}/caption", [f"{self.name}+caption"], messages, None
+        elif self.options.style == "preferences":
+            for question in asked:
+                name = f"{prefix}/p{question.index}"
+                asking, answer = self._messages(name, [question])
+                yield name, [question.task], [asking], preference(answer, question)
         else:
             for name, group in self._groups(prefix, asked):
-                yield name, [question.task for question in group], self._messages(name, group)
+                yield name, [question.task for question in group], self._messages(name, group), None
 
     def _messages(self, name: str, group: Sequence[Question]) -> list[Message]:
         instructed = random.Random(f"instruction/{name}").random() < self.options.instruction_share
@@ -187,6 +198,13 @@ def caption(asked: Sequence[Question]) -> str:
     words = {word for question in told for word in [*question.text.rstrip("?").split(), question.answer]}
     colors, shapes = sorted(words & COLORS), sorted(words & SHAPES)
     return " ".join(["a", *colors, *(shapes or ["shape"])]) if colors or shapes else ""
+
+
+def preference(answer: Message, question: Question) -> Preference:
+    """The answer, and as the worse continuation another one of the same task, drawn by the question's place."""
+    others = sorted(TASKS[question.task] - {question.answer})
+    wrong = random.Random(f"wrong/{question.image}/{question.index}").choice(others)
+    return Preference(chosen=[answer], rejected=[Message(role="assistant", content=[text(wrong)])])
 
 
 def data_folder() -> Path:

@@ -43,6 +43,7 @@ from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
+from mminstruct.training.allocator import keep_freed_memory
 from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
 from mminstruct.training.config import Recipe, StageConfig
@@ -90,6 +91,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     elif _is_main():
         require_new(out)
     transformers.utils.logging.disable_progress_bar()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     set_seed(recipe.seed)
     model, processor = _start_model(recipe.model, recipe.pretrained)
     for stage in recipe.stages:

@@ -223,3 +223,14 @@ def test_the_package_is_found_where_this_file_shadows_it() -> None:
         [sys.executable, "-c", code, str(file.parent), str(file)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_preferences_hold_a_right_and_a_wrong_answer_of_one_task(tmp_path: Path) -> None:
+    singles = build(tmp_path / "single", limit=3, turns="single")
+    pairs = build(tmp_path / "pairs", limit=3, style="preferences")
+    assert len(pairs) == len(singles)
+    for pair, single in zip(pairs, singles, strict=True):
+        assert pair.messages == single.messages[:1] and pair.task == single.task
+        assert pair.preference is not None and pair.preference.chosen == single.messages[1:]
+        (wrong,) = pair.preference.rejected
+        assert wrong.text in MODULE.TASKS[single.task] and wrong.text != single.messages[1].text
