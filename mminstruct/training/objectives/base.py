@@ -20,8 +20,8 @@ from mminstruct.models.base_processor import BaseProcessor
 
 @dataclass
 class ObjectiveOutput:
-    """`loss_sum` is summed over `count` tokens, conversations or pairs, not averaged: the trainer divides by the count of
-    the whole step.
+    """`loss_sum` is summed over `count` tokens, conversations or pairs, not averaged: the trainer divides by the whole
+    step's count.
 
     `metrics` named `NAME_sum` are sums over the same count and are logged as their mean `NAME`. `logits` `[count, V]`
     are those that the loss was taken of, in its graph; only where `count` is of tokens.

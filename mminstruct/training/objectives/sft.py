@@ -1,7 +1,7 @@
 """Supervised fine-tuning: the negative log-likelihood of the supervised tokens.
 
-    average: token          loss = sum over tokens of -log p(token | everything before it) / number of tokens
-    average: conversation   loss = sum over conversations of the mean of that over their tokens / number of conversations
+    average: token          loss = the mean over tokens of -log p(token | everything before it)
+    average: conversation   loss = the mean over conversations of the mean of that over each one's tokens
 
 The second lets a short answer count as much as a long one, as the loss weights of LongAlign do (arXiv 2401.18058,
 section 3.3; in its code, THUDM/LongAlign, each token's weight is one by the number of its sequence's targets).
