@@ -117,7 +117,8 @@ def test_without_doubles_it_is_clips_loss(made):
     """That of open_clip, and the accuracies of its matrix."""
     model, dataset = made
     with torch.no_grad():
-        images, texts = (torch.nn.functional.normalize(torch.stack(one[:3])) for one in zip(*embedded(model, dataset)))
+        three = embedded(model, dataset)[:3]
+        images, texts = (torch.nn.functional.normalize(torch.stack(one)) for one in zip(*three, strict=True))
         output = objectives.get("contrastive", temperature=0.1)(model, batch_of(dataset, False, [0, 1, 2]))
     expected = ClipLoss()(images, texts, logit_scale=10.0)
     assert (output.loss_sum / output.count).item() == pytest.approx(expected.item(), rel=1e-5)
@@ -171,14 +172,24 @@ def test_training_brings_each_picture_to_its_text(workspace, data, tmp_path):
     """In packs, which hold both sides of all pairs; nothing is logged that counts tokens."""
     objective = {"kind": "contrastive", "temperature": 0.05}
     stage = {"objective": objective, "pack_tokens": 400, "steps": 45}
-    train(
-        make_recipe(workspace, [stage], data={"path": str(data / "pairs"), "media_root": str(data)}), tmp_path / "out"
-    )
+    source = {"path": str(data / "pairs"), "media_root": str(data)}
+    train(make_recipe(workspace, [stage], data=source), tmp_path / "out")
     lines = metrics(tmp_path / "out")
     assert all(line["pairs"] == 5 and line["padding_share"] == 0 for line in lines)
     assert lines[-1]["loss"] < 0.2 * lines[0]["loss"]
     assert lines[-1]["image_to_text_accuracy"] == lines[-1]["text_to_image_accuracy"] == 1.0
     assert lines[0]["image_to_text_accuracy"] < 1.0 and "supervised_tokens" not in lines[0]
+
+
+def test_features_of_a_frozen_encoder_come_from_the_cache(workspace, data, tmp_path):
+    stage = {"objective": "contrastive", "train": ["connector", "language_model"], "batch_size": 5, "steps": 3}
+    source = {"path": str(data / "pairs"), "media_root": str(data)}
+    cache = {"feature_cache": {"folder": str(tmp_path / "features"), "dtype": "float32"}}
+    for name, extra in (("without", {}), ("with", cache)):
+        train(make_recipe(workspace, [stage | extra], data=source), tmp_path / name)
+    assert list((tmp_path / "features").rglob("*.safetensors"))
+    without, cached = (weights(tmp_path / name / "model") for name in ("without", "with"))
+    assert largest_difference(without, cached) < 1e-5 < 1e-3 < largest_difference(without, weights(workspace / "model"))
 
 
 def test_two_processes_equal_one(workspace, data, tmp_path):
@@ -195,8 +206,10 @@ def test_two_processes_equal_one(workspace, data, tmp_path):
     )
     train(one, tmp_path / "one")
     train_on_two(two, "torchrun", tmp_path)
-    assert largest_difference(weights(workspace / "model"), weights(tmp_path / "one/model")) > 1e-3
-    assert largest_difference(weights(tmp_path / "one/model"), weights(tmp_path / "two/model")) < 1e-5
+    before = weights(workspace / "model")
+    for model in ("stages/1-s0/model", "model"):
+        assert largest_difference(before, weights(tmp_path / "one" / model)) > 1e-3
+        assert largest_difference(weights(tmp_path / "one" / model), weights(tmp_path / "two" / model)) < 1e-5
     first, second = (metrics(tmp_path / name) for name in ("one", "two"))
     for lines in (first, second):
         assert [line["pairs"] for line in lines[:5]] == [8, 8, 8, 8, 2]

@@ -1,7 +1,7 @@
 """Preference tuning of text: TRL's `DPOTrainer` finds the same loss and the same gradients on the same tokens.
 
-Its `ipo` takes the mean over an answer's tokens, ours the sum as the paper does, so that is not compared. Label smoothing
-is in TRL a part of `aot`, which sorts the margins of a batch and so is that of our `sigmoid` on a batch of one pair.
+Its `ipo` takes the mean over an answer's tokens, ours the sum as the paper does, so that is not compared. TRL has label
+smoothing in `aot`, which sorts the ratios of a batch first: with one pair in it that is our smoothed `sigmoid`.
 """
 
 from __future__ import annotations
@@ -64,10 +64,8 @@ def test_loss_and_gradients_equal_trls(tmp_path, options, theirs, indices):
     dataset = PairDataset(PAIRS, tmp_path, processor, max_length=512)
     plain, plain_reference = (copy.deepcopy(one.language_model) for one in (model, reference))
 
-    config = DPOConfig(
-        output_dir=str(tmp_path / "trl"), beta=0.5, use_cpu=True, bf16=False, report_to=[], gradient_checkpointing=False,
-        **theirs,
-    )  # fmt: skip
+    own = {"output_dir": str(tmp_path / "trl"), "use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+    config = DPOConfig(**own, **theirs, beta=0.5, report_to=[])
     unused = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
     trainer = DPOTrainer(plain, plain_reference, config, train_dataset=unused, processing_class=processor.tokenizer)
     batch = trainer.data_collator(in_trls_words(dataset.samples(indices)))
