@@ -50,6 +50,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     paired: ClassVar[bool] = False  # whether a unit is two branches of one conversation
+    view: ClassVar[str] = "conversation"  # a name of what `_encoded` makes of one, for the index on disk
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             def encode(number: int, conversation: Conversation, start: int = start) -> EncodedPrompt:
                 return self._encoded(start + number, conversation)
 
-            found.append(token_index(part, self.processor, encode, self.cache, self.cut_to, self.loss))
+            found.append(token_index(part, self.processor, encode, self.cache, self.cut_to, self.loss, self.view))
         return joined_index(found)
 
     def use(self, cached: CachedMedia) -> None:

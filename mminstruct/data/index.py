@@ -64,6 +64,7 @@ def token_index(
     cache: Path | None,
     cut_to: int | None = None,
     loss: Loss = "response",
+    view: str = "conversation",
 ) -> TokenIndex:
     """The index of one source, from `cache` where it is there.
 
@@ -73,10 +74,11 @@ def token_index(
             `processor.template.encode`, but it may keep what it made.
         cache: None: nothing is kept on disk.
         loss: which texts are supervised.
+        view: a name of what `encode` makes of a conversation, where it is something else than the whole of it.
     """
     if cache is None or part.digest is None:
         return _count(part, processor, encode, cut_to, loss)
-    key = json.dumps([VERSION, part.digest, fingerprint(processor), cut_to, loss])
+    key = json.dumps([VERSION, part.digest, fingerprint(processor), cut_to, loss, view])
     made: list[TokenIndex] = []
 
     def make(folder: Path) -> None:

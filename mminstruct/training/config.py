@@ -158,12 +158,14 @@ class StageConfig(Config):
 
     @model_validator(mode="after")
     def _what_only_tokens_have(self) -> StageConfig:
-        if self.objective.of_tokens:
-            return self
-        if self.loss != "response":
+        if not self.objective.of_tokens and self.loss != "response":
             raise ValueError(f"loss: {self.loss} is for objectives of tokens; with {self.objective.kind} take it out")
-        if any(isinstance(one, MaskConfig) and one.gradient_dropout > 0 for one in self.adapters):
-            raise ValueError(f"{self.objective.kind} has no gradient_dropout; give the mask gradient_dropout: 0")
+        dropping = any(isinstance(one, MaskConfig) and one.gradient_dropout > 0 for one in self.adapters)
+        if dropping and not self.objective.token_mean:
+            raise ValueError(
+                f"gradient_dropout is for losses that are means over tokens, and this {self.objective.kind} is none; "
+                "give the mask gradient_dropout: 0"
+            )
         return self
 
     @model_validator(mode="after")

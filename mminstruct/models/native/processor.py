@@ -205,7 +205,9 @@ class NativeProcessor(BaseProcessor):
             samples.append(blank)
             keys = None if keys is None else [*keys, -1]
         batch, behind = in_a_row(samples, sorted(self._rows & set(samples[0])), share_prefix, keys)
-        seen = [sample for sample, prefix in behind if "places" in sample and sample["places"][0, 1] >= prefix]
+        pictured = [(sample, prefix) for sample, prefix in behind if not set(sample) <= self._rows | {"position_ids"}]
+        # A prompt has no `places`, and shares nothing.
+        seen = [sample for sample, prefix in pictured if not prefix or sample["places"][0, 1] >= prefix]
         for name in sorted({name for sample in seen for name in sample} - self._rows - {"places", "position_ids"}):
             batch[name] = _joined([sample[name] for sample in seen], False)
             if self._nested:  # a row has all of its pictures in one row of theirs

@@ -7,11 +7,12 @@ from typing import Any, get_args
 from mminstruct.config import validate
 from mminstruct.errors import ConfigError, did_you_mean
 from mminstruct.training.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput
+from mminstruct.training.objectives.contrastive import ContrastiveConfig
 from mminstruct.training.objectives.distill import DistillConfig
 from mminstruct.training.objectives.dpo import DpoConfig
 from mminstruct.training.objectives.sft import SftConfig
 
-ObjectiveOptions = SftConfig | DpoConfig | DistillConfig
+ObjectiveOptions = SftConfig | DpoConfig | DistillConfig | ContrastiveConfig
 
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     found.model_fields["kind"].default: found for found in get_args(ObjectiveOptions)

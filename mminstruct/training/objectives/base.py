@@ -20,7 +20,8 @@ from mminstruct.models.base_processor import BaseProcessor
 
 @dataclass
 class ObjectiveOutput:
-    """`loss_sum` is summed over `count` tokens or pairs, not averaged: the trainer divides by the whole step's count.
+    """`loss_sum` is summed over `count` tokens, conversations or pairs, not averaged: the trainer divides by the whole
+    step's count.
 
     `metrics` named `NAME_sum` are sums over the same count and are logged as their mean `NAME`. `logits` `[count, V]`
     are those that the loss was taken of, in its graph; only where `count` is of tokens.
@@ -57,7 +58,7 @@ class Objective(ABC):
 
     @abstractmethod
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """How many tokens or pairs the loss of this batch is summed over, known before the model runs.
+        """How many tokens, conversations or pairs the loss of this batch is summed over, known before the model runs.
 
         0 where no place has a label: such a batch only keeps a process in step.
         """
@@ -78,11 +79,16 @@ class ObjectiveConfig(Config, ABC):
 
     Attributes:
         dataset: what makes samples of the stage's conversations.
-        of_tokens: whether the loss is a sum over tokens, of which masks of the loss may choose others.
+        of_tokens: whether the loss is taken on tokens, of which masks of the loss may choose others.
     """
 
     dataset: ClassVar[type[ConversationDataset]] = ConversationDataset
     of_tokens: ClassVar[bool] = True
+
+    @property
+    def token_mean(self) -> bool:
+        """Whether a step's loss is the mean over tokens, so that its output has their `logits`."""
+        return self.of_tokens
 
     @abstractmethod
     def build(self) -> Objective:
