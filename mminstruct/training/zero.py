@@ -75,7 +75,7 @@ def load_whole(folder: Path, settings: TrainingArguments) -> tuple[PreTrainedMod
     """A checkpoint with all its weights on each process, whatever ZeRO does with them afterwards."""
     if settings.deepspeed is None:
         return checkpoint.load(folder, dtype=torch.float32)
-    unset_hf_deepspeed_config()  # or transformers would divide a native model's weights while it loads them
+    unset_hf_deepspeed_config()  # or transformers would divide the weights as it makes the model
     try:
         return checkpoint.load(folder, dtype=torch.float32)
     finally:
