@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mminstruct import catalog
+
+if TYPE_CHECKING:
+    from mminstruct.training.config import Recipe
 
 
 def train(
@@ -32,16 +35,23 @@ def train(
     run_recipe(recipe, overrides or [], out, resume, show, as_json)
 
 
+def read_recipe(name: str, overrides: list[str]) -> Recipe:
+    """A recipe of the list or a file, with what the command line changes."""
+    path = catalog.find(catalog.RECIPE, name)
+    from mminstruct.config import apply_overrides, load_yaml, validate
+    from mminstruct.training.config import Recipe
+
+    return validate(Recipe, apply_overrides(load_yaml(path), overrides), where=str(path))
+
+
 def run_recipe(
     name: str, overrides: list[str], out: Path | None, resume: bool = False, show: bool = False, as_json: bool = False
 ) -> None:
-    """What `mminstruct train` and `train/finetune.py` both do."""
-    path = catalog.find(catalog.RECIPE, name)
-    from mminstruct.config import apply_overrides, dump_yaml, load_yaml, validate
-    from mminstruct.training.config import Recipe
-
-    recipe = validate(Recipe, apply_overrides(load_yaml(path), overrides), where=str(path))
+    """What `mminstruct train` and the scripts of `train/` do."""
+    recipe = read_recipe(name, overrides)
     if show:
+        from mminstruct.config import dump_yaml
+
         typer.echo(dump_yaml(recipe), nl=False)
         return
     from mminstruct.training.run import train as run

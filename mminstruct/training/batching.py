@@ -56,7 +56,7 @@ def batching(
         tokens=tokens,
         prefixes=prefixes,
         lengths=tokens if stage.group_by_length else (),
-        group=stage.batch_size * stage.accumulate,
+        group=stage.batch_size * stage.accumulate * processes,
         mixture=dataset.mixture,
     )
     steps = StepPlan(plan, stage.epochs, stage.accumulate, processes, stage.steps)

@@ -116,6 +116,8 @@ class StageConfig(Config):
             default is to do so wherever several are about the same picture and the model allows it.
         group_by_length: make batches of conversations of like length, for models that need padding.
         feature_cache: keep on disk what the vision encoder makes of each picture, for stages in which it is frozen.
+        activation_checkpointing: of these parts keep only what goes into each layer, and compute the layer again for
+            its gradients: the same numbers in less memory and more time.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -138,6 +140,7 @@ class StageConfig(Config):
     pack_tokens: int | None = Field(default=None, gt=0)
     share_prefix: bool | None = None
     feature_cache: FeatureCacheConfig | None = None
+    activation_checkpointing: list[Literal["vision_encoder", "language_model"]] = Field(default_factory=list)
 
     @field_validator("train")
     @classmethod
@@ -203,6 +206,15 @@ class StageConfig(Config):
             raise ValueError(
                 f"stage {self.name!r} has feature_cache, but its vision_encoder learns, so what it makes of a picture "
                 "changes with every step; take feature_cache out, or freeze the vision_encoder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_what_is_kept_is_computed_again(self) -> StageConfig:
+        if "vision_encoder" in self.activation_checkpointing and not self.changes("vision_encoder"):
+            raise ValueError(
+                f"stage {self.name!r} has activation_checkpointing of the vision_encoder, which is frozen and comes "
+                "first, so nothing of it is kept for gradients; take it out"
             )
         return self
 

@@ -31,8 +31,9 @@ import torch
 import transformers
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
 
-from mminstruct import __version__, catalog
+from mminstruct import __version__
 from mminstruct.config import dump_yaml
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import MminstructError, RunError
@@ -43,6 +44,7 @@ from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
+from mminstruct.training.activation_checkpointing import activation_checkpointing
 from mminstruct.training.allocator import keep_freed_memory
 from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
@@ -58,8 +60,10 @@ from mminstruct.training.data import (
     write_skipped,
 )
 from mminstruct.training.preparing import Prepared, prepare, require_launch
+from mminstruct.training.resume import as_started, fit_to_processes
 from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
+from mminstruct.training.zero import deepspeed_config, load_whole, release, require_agreement
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +91,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     """
     resolved = dump_yaml(recipe)
     if resume:
-        _require_same_run(out, resolved)
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        _require_same_run(out, dump_yaml(as_started(recipe, out / _RESOLVED, out / "env.json", processes)))
     elif _is_main():
         require_new(out)
     transformers.utils.logging.disable_progress_bar()
@@ -100,6 +105,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
     pairs = zip(recipe.stages, folders, strict=True)
     arguments = [training_arguments(recipe, stage, folder) for stage, folder in pairs]
+    for stage, settings in zip(recipe.stages, arguments, strict=True):
+        require_agreement(settings, recipe.name, stage.name)
     require_launch(recipe)
     require_cacheable(recipe, model)
     seconds: dict[str, float] = {}
@@ -125,7 +132,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
         ):
             finished = out / "model" if folder is folders[-1] else folder / "model"
             if resume and finished.is_dir():
-                model, processor = checkpoint.load(finished, dtype=torch.float32)
+                model, processor = load_whole(finished, settings)
                 continue
             started = time.monotonic()
             attach_caches(recipe, number, datasets, model, settings)
@@ -138,6 +145,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
             trainable[stage.name] = {row.part: row.trainable for row in rows}
             _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out / "metrics.jsonl")
             seconds[stage.name] = round(time.monotonic() - started, 2)
+            if is_deepspeed_zero3_enabled() and folder is not folders[-1]:
+                model, processor = load_whole(finished, settings)  # of this one no process has the whole
     except MminstructError as error:
         if _is_main() and not resume and not list(out.glob("stages/*/*/trainer_state.json")):
             shutil.rmtree(out, ignore_errors=True)  # nothing was saved that a resume could use
@@ -210,6 +219,8 @@ def _run_stage(
 ) -> None:
     arranged = batching(stage, model, dataset, settings.seed, settings.world_size)
     settings.max_steps = arranged.plan.steps
+    newest = _newest_checkpoint(folder)
+    fit_to_processes(newest, settings)
     trainer = VisionLanguageTrainer(
         model=model,
         args=settings,
@@ -223,8 +234,11 @@ def _run_stage(
     trainer.remove_callback(transformers.PrinterCallback)
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBar(stage.name))
-    with packed(model) if arranged.packed else contextlib.nullcontext():
-        trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
+    with (
+        packed(model) if arranged.packed else contextlib.nullcontext(),
+        activation_checkpointing(model, stage.activation_checkpointing),
+    ):
+        trainer.train(resume_from_checkpoint=newest)
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
@@ -241,6 +255,7 @@ def _run_stage(
     if trainer.is_world_process_zero():
         checkpoint.save(finished, model, processor, state_dict)
     trainer.accelerator.wait_for_everyone()
+    release(trainer)
     AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
 
 
@@ -272,7 +287,7 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         use_cpu=on_cpu,
         ddp_backend="gloo" if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         ddp_find_unused_parameters=False,
-        deepspeed=str(catalog.find(catalog.DEEPSPEED, recipe.deepspeed)) if recipe.deepspeed else None,
+        deepspeed=deepspeed_config(recipe.deepspeed) if recipe.deepspeed else None,
     )
 
 

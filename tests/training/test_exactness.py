@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import mminstruct
 from mminstruct import formats
 from mminstruct.chat_template import IGNORE
-from mminstruct.config import dump_yaml
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.models import checkpoint
 from mminstruct.models.parts import freeze
 from mminstruct.models.vlm import PARTS
 from mminstruct.training import objectives
-from mminstruct.training.config import Recipe
 from mminstruct.training.run import train
-from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.training.conftest import largest_difference, make_recipe, weights
 
 
 def metrics(out: Path) -> list[dict]:
@@ -86,65 +78,6 @@ def test_accumulation_equals_one_batch(workspace, tmp_path, row):
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "four"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
-
-
-def launch(arguments: list[str], tmp_path: Path) -> None:
-    result = subprocess.run(
-        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-
-
-def train_on_two(recipe: Recipe, launcher: str, tmp_path: Path) -> None:
-    """A recipe on two gloo processes into `tmp_path/two`, by DDP or DeepSpeed ZeRO-2."""
-    if launcher == "deepspeed" and shutil.which("g++") is None and not os.environ.get("CI"):
-        pytest.skip("DeepSpeed builds its CPU communication with g++, which is missing; run: apt-get install g++")
-    (tmp_path / "two.yaml").write_text(dump_yaml(recipe))
-    script = [str(REPOSITORY / "train/finetune.py"), "two.yaml", "--out", "two"]
-    if launcher == "torchrun":
-        launch([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *script], tmp_path)
-    else:
-        port = f"--master_port={29600 + hash(str(tmp_path)) % 300}"
-        launch([str(Path(sys.executable).parent / "deepspeed"), "--num_gpus=2", port, *script], tmp_path)
-
-
-LORA = {"kind": "lora", "rank": 4, "alpha": 8, "learning_rate": 1e-2}
-LORA_ON_BOTH = [{**LORA, "part": "language_model"}, {**LORA, "part": "vision_encoder"}]
-
-
-STAGES = [{}, {"train": ["connector"], "adapters": [{**LORA, "part": "language_model"}]}]
-
-
-@pytest.mark.parametrize(
-    ("launcher", "row", "stages"),
-    [
-        ("torchrun", "nano", STAGES),
-        ("deepspeed", "nano", STAGES),
-        ("deepspeed", "qwen2.5-vl-3b", [{"train": ["connector"], "adapters": LORA_ON_BOTH}]),
-    ],
-)
-def test_two_processes_equal_one(tmp_path, launcher, row, stages):
-    """Whole parts and LoRA, with a batch of text beside batches with pictures; the adapter folder alike."""
-    torch.manual_seed(0)
-    checkpoint.save(tmp_path / "model", *mminstruct.create(row, tiny=True))
-    write_dataset(tmp_path / "data", 16, text_only=5)
-    data = {"path": str(tmp_path / "data/data.json")}
-    one, two = (
-        make_recipe(tmp_path, [{"batch_size": size, "steps": 5, **stage} for stage in stages], data=data)
-        for size in (4, 2)
-    )
-    train(one, tmp_path / "one")
-    train_on_two(two, launcher, tmp_path)
-    assert largest_difference(weights(tmp_path / "model"), weights(tmp_path / "one/model")) > 1e-3
-    assert largest_difference(weights(tmp_path / "one/model"), weights(tmp_path / "two/model")) < 1e-5
-    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
-        assert a["supervised_tokens"] == b["supervised_tokens"]
-    kept = sorted((tmp_path / "one/adapter").rglob("*.safetensors"))
-    assert len(kept) == 1 + len(stages[-1]["adapters"])
-    for path in kept:
-        other = tmp_path / "two" / path.relative_to(tmp_path / "one")
-        assert largest_difference(load_file(path), load_file(other)) < 1e-5
 
 
 @pytest.mark.parametrize("group_by_length", [False, True])

@@ -19,7 +19,8 @@ from mminstruct.models.encoders import Tower
 from mminstruct.training.run import train
 from tests.conftest import picture
 from tests.training.conftest import WORDS, largest_difference, make_recipe, weights
-from tests.training.test_exactness import metrics, train_on_two
+from tests.training.launching import train_on_two
+from tests.training.test_exactness import metrics
 
 FROZEN = {"train": ["connector", "language_model"]}
 
@@ -243,7 +244,7 @@ def test_two_processes_equal_one_and_the_first_fills(models, data, tmp_path):
         for size in (4, 2)
     )
     train(one, tmp_path / "one")
-    train_on_two(two, "torchrun", tmp_path)
+    train_on_two(two, tmp_path)
     assert len(list((tmp_path / "cache2").rglob("*.safetensors"))) == 1
     assert largest_difference(weights(tmp_path / "one/model"), weights(tmp_path / "two/model")) < 1e-5
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):

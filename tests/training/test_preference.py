@@ -26,7 +26,8 @@ from mminstruct.training.run import train, training_arguments
 from tests.conftest import picture, turns
 from tests.models.native import lively
 from tests.training.conftest import largest_difference, make_recipe, weights
-from tests.training.test_exactness import metrics, train_on_two
+from tests.training.launching import train_on_two
+from tests.training.test_exactness import metrics
 
 ALL = ["vision_encoder", "connector", "language_model"]
 
@@ -276,7 +277,7 @@ def test_two_processes_equal_one(workspace, data, tmp_path):
     source = {"data": {"path": str(data / "pairs"), "media_root": str(data)}}
     one, two = (make_recipe(workspace, [{**lora, "batch_size": 1, "accumulate": n}], **source) for n in (2, 1))
     train(one, tmp_path / "one")
-    train_on_two(two, "torchrun", tmp_path)
+    train_on_two(two, tmp_path)
     assert largest_difference(weights(workspace / "model"), weights(tmp_path / "one/model")) > 1e-3
     assert largest_difference(weights(tmp_path / "one/model"), weights(tmp_path / "two/model")) < 1e-5
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):

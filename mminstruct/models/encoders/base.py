@@ -33,6 +33,14 @@ class VisionEncoder(nn.Module, ABC):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`[n, 3, H, W] -> [n, P, D]`."""
 
+    @abstractmethod
+    def checkpoint_activations(self, enable: bool) -> None:
+        """Keep only what goes into each layer, and compute the layer again in the backward pass; or no longer.
+
+        Raises:
+            ConfigError: the encoder's layers cannot be computed again.
+        """
+
 
 class Tower(VisionEncoder):
     """One encoder of one library.

@@ -74,6 +74,10 @@ class FusedEncoder(VisionEncoder):
             return torch.cat(features, dim=2)
         return torch.stack(features, dim=2).flatten(1, 2)
 
+    def checkpoint_activations(self, enable: bool) -> None:
+        for tower in self._each_tower():
+            tower.checkpoint_activations(enable)
+
     def _each_tower(self) -> list[Tower]:
         return cast(list[Tower], list(self.towers))  # a ModuleList has forgotten what it holds
 

@@ -59,6 +59,9 @@ class OpenClipEncoder(Tower):
         found = zip(output["image_intermediates_prefix"], output["image_intermediates"], strict=True)
         return in_chosen_order([torch.cat(both, dim=1) for both in found], self._layers)
 
+    def checkpoint_activations(self, enable: bool) -> None:
+        self.visual.set_grad_checkpointing(enable)
+
     def grid(self, height: int, width: int) -> int:
         return (height // self._patch[0]) * (width // self._patch[1])
 

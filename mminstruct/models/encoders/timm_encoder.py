@@ -67,6 +67,15 @@ class TimmEncoder(Tower):
             found = [torch.cat([prefix, patches], dim=1) for patches, prefix in found]
         return in_chosen_order(found, self._layers)
 
+    def checkpoint_activations(self, enable: bool) -> None:
+        try:
+            self.model.set_grad_checkpointing(enable)
+        except (AttributeError, AssertionError):  # the two ways in which timm's models say that they cannot
+            raise ConfigError(
+                f"timm's {self.config.name!r} cannot compute its layers again; take the vision_encoder out of "
+                "activation_checkpointing"
+            ) from None
+
     def grid(self, height: int, width: int) -> int:
         if self._whole_patches_only:
             return (height // self._reduction) * (width // self._reduction)

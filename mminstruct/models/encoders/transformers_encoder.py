@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, InstructBlipVisionModel, PreTrai
 from mminstruct.errors import ConfigError
 from mminstruct.models.config import TransformersConfig
 from mminstruct.models.encoders.base import Tower
+from mminstruct.models.recompute import recompute_layers
 
 # Modules that no hidden state passes through (a pooled output is made of them); they are not kept, so that every
 # parameter that is left is read and can be trained.
@@ -73,6 +74,9 @@ class TransformersEncoder(Tower):
             return [self.model(pixel_values).last_hidden_state]
         states = self.model(pixel_values, output_hidden_states=True).hidden_states
         return [states[layer] for layer in self._layers]
+
+    def checkpoint_activations(self, enable: bool) -> None:
+        recompute_layers(self.model, enable)
 
     def grid(self, height: int, width: int) -> int:
         grid: int = (height // self._patch) * (width // self._patch)

@@ -22,15 +22,9 @@ _MAY_DIFFER = {"version", "chat_template", "origins"}
 
 
 class FrozenModel:
-    """A whole model on this process's device, called like the one that learns and in the same precision.
-
-    Raises:
-        ConfigError: under ZeRO-3, which would leave this process a share of it.
-    """
+    """A whole model on this process's device, called like the one that learns and in the same precision."""
 
     def __init__(self, model: PreTrainedModel, settings: TrainingArguments) -> None:
-        if is_deepspeed_zero3_enabled():
-            raise ConfigError("under ZeRO-3 no process holds a model whole, not even a frozen one; use deepspeed=zero2")
         self.model = model.requires_grad_(False).eval().to(settings.device)  # type: ignore[arg-type]
         self._bf16 = settings.bf16
         self._packs = hindrance(model) is None
@@ -38,6 +32,7 @@ class FrozenModel:
     @classmethod
     def copy_of(cls, model: PreTrainedModel, settings: TrainingArguments) -> FrozenModel:
         """The model as it is now. Built anew, since hooks of a deep copy would lead back to the original's layers."""
+        _require_whole_models()
         with no_init_weights():
             copied = type(model)(copy.deepcopy(model.config))
         copied.to(dtype=model.dtype).load_state_dict(model.state_dict())  # type: ignore[call-arg]
@@ -55,6 +50,7 @@ class FrozenModel:
             ConfigError: its processor makes other token ids or other pictures.
             CheckpointError: the folder holds no whole checkpoint.
         """
+        _require_whole_models()
         model, own = checkpoint.load(Path(folder), dtype=torch.float32)
         if own.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
             raise ConfigError(f"{where}: the model in {folder} has another tokenizer; give one with the same token ids")
@@ -79,3 +75,9 @@ def _prepares(processor: BaseProcessor) -> dict[str, object]:
     return {"kind": type(config).__name__} | {
         name: getattr(config, name) for name in type(config).model_fields if name not in _MAY_DIFFER
     }
+
+
+def _require_whole_models() -> None:
+    """Raises `ConfigError` under ZeRO-3, where each process would have but a share of a model that is made."""
+    if is_deepspeed_zero3_enabled():
+        raise ConfigError("under ZeRO-3 no process holds a model whole, not even a frozen one; use deepspeed=zero2")
