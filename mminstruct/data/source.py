@@ -6,6 +6,7 @@ A spool is a folder of a cache, named after the content of the data set:
 
     source.json          format, options and hash of what was read; how many conversations
     conversations.jsonl  one Conversation a line, as native shards have them
+    images/              pictures that stood within the data set's files; then media paths start from the spool
     offsets.npy          [n + 1], where each line begins
     first.npy            [n], a number for the first medium of each, equal for equal ones; -1 where it has none
     media.jsonl          the different media of all conversations, each once
@@ -27,7 +28,8 @@ import numpy as np
 
 from mminstruct import formats
 from mminstruct.conversation import Conversation, Media
-from mminstruct.errors import DataError
+from mminstruct.data.seen import hashes
+from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import atomic_file, made_once, read_json, sha256, write_array, write_json
 from mminstruct.formats.items import dumps
 
@@ -100,21 +102,32 @@ def open_source(
 
     Raises:
         DataError: the data set is empty or broken.
-        ConfigError: the format or an option does not exist.
+        ConfigError: the format or an option does not exist, or `media_root` is given and the pictures stand within the
+            data set's files.
         RunError: the cache cannot be written.
     """
     chosen = formats.detect(path) if format is None else format
     options = dict(options or {})
-    files = [[file.name, sha256(file)] for file in formats.files(path, chosen)]
-    content = {"version": VERSION, "format": chosen, "options": options, "files": files}
+    files = formats.files(path, chosen, options)
+    unpacks = formats.embeds(path, chosen, options)
+    if unpacks and media_root is not None:
+        raise ConfigError(f"the pictures of {path} stand within its files; leave media_root out")
+    found = hashes(files, cache) if unpacks else [sha256(file) for file in files]
+    content = {
+        "version": VERSION,
+        "format": chosen,
+        "options": options,
+        "files": [[file.name, digest] for file, digest in zip(files, found, strict=True)],
+    }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def spool(folder: Path) -> None:
-        count = _write(folder, formats.read(path, chosen, **options))
+        conversations = formats.read(path, chosen, unpack=folder if unpacks else None, **options)
+        count = _write(folder, conversations)
         write_json(folder / "source.json", {"digest": digest, "conversations": count, **content})
 
     folder = made_once(cache / f"source-{digest[:16]}", spool)
-    return Source(folder, name or str(path), formats.media_root(path, media_root))
+    return Source(folder, name or str(path), folder if unpacks else formats.media_root(path, media_root))
 
 
 def _write(folder: Path, conversations: Iterator[Conversation]) -> int:

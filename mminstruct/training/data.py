@@ -68,7 +68,7 @@ def stage_data(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out
     if stage.pack_tokens is not None and stage.pack_tokens < limit:
         limit, setting = stage.pack_tokens, "pack_tokens"
     joined = Joined([_open(source, out, cache) for source in data.sources])
-    broken = unusable(joined, headers=data.on_error == "skip")
+    broken = unusable(joined, headers=data.on_error == "skip", cache=cache)
     if broken and data.on_error == "raise":
         raise first_error(broken)
     cut_to = limit if data.too_long == "truncate" else None
