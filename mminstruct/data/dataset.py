@@ -210,6 +210,11 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         counts = np.bincount(first[first >= 0], minlength=1)
         return [int(number) if number >= 0 and counts[number] > 1 else None for number in first]
 
+    def pictured(self) -> list[bool]:
+        """Of each unit whether it has pictures or videos."""
+        found: list[bool] = (self.conversations.first >= 0).tolist()
+        return found
+
     def token_counts(self, share: bool) -> tuple[array[int], array[int]]:
         """Of each conversation all its tokens, images included, and those up to the end of its first picture.
 
