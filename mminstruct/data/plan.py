@@ -35,8 +35,8 @@ class BatchPlan:
         keys: of each conversation; those with the same key, if it is not None, stay together.
         tokens, prefixes: of each conversation, and how many of the first ones it shares with others of its key.
         lengths: when given, conversations of like length become neighbours; only with `batch_size`.
-        pictured: of each conversation, whether it has pictures or videos; with `lengths`, those that have some and those
-            that have none stand in micro-batches of their own, all but one of an epoch.
+        pictured: of each conversation, whether it has pictures or videos; with `lengths`, those with and those without
+            stand in micro-batches of their own, all but one of an epoch.
         group: conversations of one step, which become neighbours by length together.
         mixture: draws the conversations of an epoch; otherwise it has each of them once.
     """

@@ -90,7 +90,8 @@ def _problem(media: Media, source: str | Path, headers: bool) -> str | None:
 def too_long(
     dataset: ConversationDataset, limit: int, setting: str, rule: TooLong, known: Container[int] = ()
 ) -> dict[int, Skipped]:
-    """The conversations that are left out because they have more tokens than `limit`, and no cut makes them shorter.
+    """The conversations that are left out because they have more tokens than `limit`, and no cut makes them shorter;
+    pairs, because one of their branches has.
 
     Args:
         setting: the name of the one that says the limit.
@@ -103,17 +104,18 @@ def too_long(
     index = dataset.index
     exact = isinstance(dataset.processor, Processor)
     found: dict[int, Skipped] = {}
-    for place in np.flatnonzero((index.tokens > limit) | (index.turns == 0)).tolist():
-        if place in known:
+    for sample in np.flatnonzero((index.tokens > limit) | (index.turns == 0)).tolist():
+        place = sample // dataset.branches
+        if place in known or place in found:
             continue
-        conversation = dataset.conversations[place]
+        conversation = dataset.conversations[sample]
         name = f"conversation {conversation.id!r}"
         if rule == "truncate":
             found[place] = Skipped(
                 place, "too_long", f"{name} has more than {limit} tokens before its first answer ends"
             )
             continue
-        why = f"{name} has {index.tokens[place]} tokens, more than {setting} {limit}"
+        why = f"{name} has {index.tokens[sample]} tokens, more than {setting} {limit}"
         if rule == "skip":
             found[place] = Skipped(place, "too_long", why)
         elif exact and all(media.kind == "image" for media in conversation.media):

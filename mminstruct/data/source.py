@@ -22,7 +22,7 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Source:
 
     def __init__(self, folder: Path, name: str, media_root: Path) -> None:
         self.folder, self.name, self.media_root = folder, name, media_root
-        self.digest: str = read_json(folder / "source.json")["digest"]
+        self.digest: str | None = read_json(folder / "source.json")["digest"]
         self._offsets = np.load(folder / "offsets.npy")
         self.first: np.ndarray = np.load(folder / "first.npy")
         self._stream: BinaryIO | None = None
@@ -164,7 +164,7 @@ def _short(text: str) -> bytes:
 class Listed:
     """Conversations that are in memory, with what a `Source` knows of its own; nothing of it is kept on disk."""
 
-    digest = None
+    digest: str | None = None
 
     def __init__(self, conversations: Sequence[Conversation], media_root: Path, name: str = "list") -> None:
         self.conversations, self.media_root, self.name = conversations, media_root, name
@@ -181,6 +181,21 @@ class Listed:
         return iter({media.path: media for one in self.conversations for media in one.media}.values())
 
 
+class Part(Protocol):
+    """What a source is to those who read it; see `Source`."""
+
+    name: str
+    media_root: Path
+    digest: str | None
+    first: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Conversation: ...
+
+    def media(self) -> Iterator[Media]: ...
+
+
 class Joined:
     """Several sources as one, with global indices. Where they are more than one, media paths are made absolute.
 
@@ -189,7 +204,7 @@ class Joined:
         media_root: what the conversations' media paths start from.
     """
 
-    def __init__(self, parts: Sequence[Source | Listed]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
         self.starts = [0, *itertools.accumulate(len(part) for part in parts)][:-1]
         self.media_root = self.parts[0].media_root
@@ -207,9 +222,13 @@ class Joined:
             return conversation
         return conversation.model_copy(update={"media": [absolute(one, part.media_root) for one in conversation.media]})
 
-    def part(self, index: int) -> Source | Listed:
+    def part(self, index: int) -> Part:
         """The source that a global index belongs to."""
         return self.parts[bisect.bisect_right(self.starts, index) - 1]
+
+    def start(self, index: int) -> int:
+        """The global index that this source begins with."""
+        return self.starts[bisect.bisect_right(self.starts, index) - 1]
 
     @property
     def first(self) -> np.ndarray:
