@@ -19,7 +19,7 @@ from mminstruct.chat_template import IGNORE, IMAGE, Supervision
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media, Message, Preference, TextPart
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.data.source import Joined, Listed, Source
+from mminstruct.data.source import Joined, Part
 from mminstruct.errors import DataError
 
 
@@ -30,7 +30,7 @@ class Branches:
         digest: of the branches, since they have other tokens than the conversations they are made of.
     """
 
-    def __init__(self, part: Source | Listed) -> None:
+    def __init__(self, part: Part) -> None:
         self.pairs = part
         self.name, self.media_root = part.name, part.media_root
         self.digest = None if part.digest is None else hashlib.sha256(f"branches {part.digest}".encode()).hexdigest()

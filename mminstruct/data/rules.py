@@ -119,5 +119,5 @@ def too_long(
         if rule == "skip":
             found[place] = Skipped(place, "too_long", why)
         elif exact and all(media.kind == "image" for media in conversation.media):
-            raise DataError(f"{why}; raise it, or set data.too_long to truncate or skip")
+            raise DataError(f"{why}; raise it, or set data.too_long")
     return found

@@ -241,7 +241,8 @@ class Joined:
 
     def media(self) -> Iterator[Media]:
         for part in self.parts:
-            yield from part.media()
+            for one in part.media():
+                yield one if len(self.parts) == 1 else absolute(one, part.media_root)
 
 
 def absolute(media: Media, root: Path) -> Media:

@@ -91,6 +91,7 @@ def test_joined_sources_keep_their_media_apart(llava, tmp_path):
     assert [joined[index].id for index in (8, 9, 13)] == ["8", "0", "4"]
     assert joined[4].media[0].path == str(llava.parent / "4.png")
     assert joined[13].media[0].path == str(tmp_path / "other/4.png")
+    assert {one.path for one in joined.media()} == {one.path for index in range(14) for one in joined[index].media}
     first = joined.first.tolist()
     assert first[:2] == [-1, -1] and len(set(first[2:])) == 12
     assert Joined([one]).first.tolist() == Listed(content(one), llava.parent).first.tolist()
