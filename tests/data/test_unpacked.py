@@ -75,6 +75,9 @@ def test_samples_are_those_of_the_files(llava: Path, kind: str, tmp_path: Path) 
         one, other = (ConversationDataset(part, part.media_root, processor, 512, cache) for part in (ours, theirs))
         for index in (8, 0, 3, len(ours) - 1):
             a, b = one[index], other[index]
+            for sample in (a, b):
+                if "places" in sample:
+                    sample["places"] = sample["places"][:, 1:]  # in front stands the picture's path, hashed
             assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     with ProcessPoolExecutor(2) as pool:
         assert [each.id for each in pool.map(source.__getitem__, [*range(9)] * 5)] == [str(i) for i in range(9)] * 5
