@@ -154,9 +154,16 @@ def labels_of(ids: Sequence[int], offsets: Sequence[tuple[int, int]], spans: Seq
         offsets: the characters of each token, as a fast tokenizer gives them.
         spans: supervised stretches of the same text, in characters.
     """
+    covered = _coverage(offsets)
+    marks = bytearray(max((end for _, end in covered), default=0))  # of each character, whether it is supervised
+    for start, end in spans:
+        marks[start:end] = b"\1" * (min(end, len(marks)) - start)
+    # A token without characters lies within a span or does not.
     return [
-        token if any(start < span_end and end > span_start for span_start, span_end in spans) else IGNORE
-        for token, (start, end) in zip(ids, _coverage(offsets), strict=True)
+        token
+        if (marks.find(1, start, end) >= 0 if start < end else any(first < start < last for first, last in spans))
+        else IGNORE
+        for token, (start, end) in zip(ids, covered, strict=True)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,14 @@ from mminstruct.cli.mask import mask
 app = typer.Typer(help="Convert and look at data sets.", no_args_is_help=True)
 app.command()(mask)
 
-Source = Annotated[Path, typer.Argument(help="A data set: a folder that mminstruct built, or a JSON or JSONL file.")]
+Source = Annotated[Path, typer.Argument(help="A data set: a folder or a file of a format of docs/formats.md.")]
 FormatOption = Annotated[str | None, typer.Option("--from", help="The format of the source. Default: seen by content.")]
 MediaRoot = Annotated[
     Path | None,
     typer.Option("--media-root", help="The folder that the source's media paths start from. Default: the source's."),
 ]
+
+Split = Annotated[str | None, typer.Option("--split", help="table: the split, where there are several.")]
 
 
 @app.command()
@@ -29,6 +31,13 @@ def convert(
     out: Annotated[Path, typer.Option("--out", help="The new file, or folder for native.")],
     from_: FormatOption = None,
     media_root: MediaRoot = None,
+    split: Split = None,
+    unpack: Annotated[
+        Path | None,
+        typer.Option(
+            "--unpack", help="table, webdataset: the new folder for the pictures that stand within the files."
+        ),
+    ] = None,
     keep_paths: Annotated[
         bool, typer.Option("--keep-paths", help="Leave media paths as they are. Default: they lead on to their files.")
     ] = False,
@@ -44,15 +53,33 @@ def convert(
     Example: `mminstruct data convert runs/easy-vqa --to llava --out runs/easy-vqa.json`
     """
     from mminstruct import formats
+    from mminstruct.errors import ConfigError
+    from mminstruct.files import new_folder
 
-    given = {"image_position": image_position, "duplicate_ids": duplicate_ids}
-    options = {name: value for name, value in given.items() if value is not None}
+    given = {"image_position": image_position, "duplicate_ids": duplicate_ids, "split": split}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     target = formats.named(to)
-    conversations = formats.read(source, from_, **options)
-    if not keep_paths:
-        new_root = out if target.is_folder else out.parent
-        conversations = formats.relocate(conversations, formats.media_root(source, media_root), new_root)
-    count = formats.write(conversations, out, to)
+    from_ = from_ or formats.detect(source)
+    within = formats.embeds(source, from_, options)
+    if within and (unpack is None or media_root is not None):
+        raise ConfigError(
+            f"the pictures of {source} stand within its files; say where to write them with --unpack alone"
+        )
+    if unpack is not None and not within:
+        raise ConfigError(f"the pictures of {source} are files already; leave --unpack out")
+
+    def write(folder: Path | None) -> int:
+        conversations = formats.read(source, from_, unpack=folder, **options)
+        if not keep_paths:
+            new_root = out if target.is_folder else out.parent
+            conversations = formats.relocate(conversations, unpack or formats.media_root(source, media_root), new_root)
+        return formats.write(conversations, out, to)
+
+    if unpack is None:
+        count = write(None)
+    else:
+        with new_folder(unpack) as folder:
+            count = write(folder)
     typer.echo(f"{out}: {count:,} conversations")
 
 
@@ -61,6 +88,7 @@ def stats(
     source: Source,
     from_: FormatOption = None,
     media_root: MediaRoot = None,
+    split: Split = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count conversations, turns and images, and say how long the texts are.
@@ -70,7 +98,9 @@ def stats(
     from mminstruct import formats
     from mminstruct.formats.stats import statistics
 
-    found = dataclasses.asdict(statistics(formats.read(source, from_), formats.media_root(source, media_root)))
+    options: dict[str, Any] = {} if split is None else {"split": split}
+    conversations = formats.read(source, from_, **options)
+    found = dataclasses.asdict(statistics(conversations, formats.media_root(source, media_root)))
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return

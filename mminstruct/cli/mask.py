@@ -43,7 +43,7 @@ def mask(
     except (OSError, ValueError) as error:
         raise ConfigError(f"{tokenizer} holds no tokenizer that can be read: {error}") from None
     chosen = get(TemplateConfig(name=template, system=system), loaded)
-    options = {} if image_position is None else {"image_position": image_position}
+    options: dict[str, Any] = {} if image_position is None else {"image_position": image_position}
     for conversation in itertools.islice(formats.read(source, from_, **options), limit):
         try:
             encoded = chosen.encode(conversation.messages, loaded, supervision=supervision)

@@ -16,7 +16,7 @@ from mminstruct.chat_template import IGNORE, Loss, Supervision
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media
 from mminstruct.data.feature_cache import CachedMedia
-from mminstruct.data.index import TokenIndex, cut, joined_index, token_index
+from mminstruct.data.index import TokenIndex, cut, joined_index, seen_prefix, token_index
 from mminstruct.data.mixture import Member, Mixture
 from mminstruct.data.plan import MicroBatch
 from mminstruct.data.source import Joined, Listed
@@ -49,7 +49,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         MediaError: a picture that cannot be opened (when its sample is asked for).
     """
 
-    paired: ClassVar[bool] = False  # whether a unit is two branches of one conversation
+    branches: ClassVar[int] = 1  # samples that a unit is made of, which stand behind one another
     view: ClassVar[str] = "conversation"  # a name of what `_encoded` makes of one, for the index on disk
 
     def __init__(
@@ -65,13 +65,9 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         if not len(conversations):
             raise DataError("the data set is empty; check its path, format and filters")
         joined = conversations if isinstance(conversations, Joined) else Joined([Listed(conversations, media_root)])
-        self.conversations = joined
-        self.mixture = Mixture(
-            [
-                Member(part.name, start + np.arange(len(part)))
-                for start, part in zip(joined.starts, joined.parts, strict=True)
-            ]
-        )
+        self.conversations = self._arranged(joined)
+        parts = zip(joined.starts, joined.parts, strict=True)
+        self.mixture = Mixture([Member(part.name, start + np.arange(len(part))) for start, part in parts])
         self.media_root = media_root
         self.cache = cache
         self.cut_to = cut_to
@@ -103,7 +99,12 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             def encode(number: int, conversation: Conversation, start: int = start) -> EncodedPrompt:
                 return self._encoded(start + number, conversation)
 
-            found.append(token_index(part, self.processor, encode, self.cache, self.cut_to, self.loss, self.view))
+            def prefix(number: int, encoded: EncodedPrompt, places: Sequence[int], start: int = start) -> int:
+                return self._prefix(start + number, encoded, places)
+
+            found.append(
+                token_index(part, self.processor, encode, prefix, self.cache, self.cut_to, self.loss, self.view)
+            )
         return joined_index(found)
 
     def use(self, cached: CachedMedia) -> None:
@@ -135,6 +136,14 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
             return conversation
         return cut(conversation, int(self.index.turns[index]))
 
+    def _arranged(self, conversations: Joined) -> Joined:
+        """What samples are made of."""
+        return conversations
+
+    def _prefix(self, index: int, encoded: EncodedPrompt, places: Sequence[int]) -> int:
+        """The tokens that the index knows as shared."""
+        return seen_prefix(encoded, places)
+
     def _supervision(self, index: int) -> Supervision:
         """What of a conversation a loss is taken on."""
         return Supervision(self.loss)
@@ -155,11 +164,11 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     @property
     def units(self) -> int:
         """How many indices `samples` takes: what the plan of a stage orders and cuts into micro-batches."""
-        return len(self)
+        return len(self) // self.branches
 
     def members(self, units: np.ndarray) -> np.ndarray:
-        """The conversations that units are made of."""
-        return units
+        """The samples that units are made of."""
+        return (units[:, None] * self.branches + np.arange(self.branches)).reshape(-1)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return self._sample(index, {})
@@ -210,6 +219,11 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
         first = self.conversations.first
         counts = np.bincount(first[first >= 0], minlength=1)
         return [int(number) if number >= 0 and counts[number] > 1 else None for number in first]
+
+    def pictured(self) -> list[bool]:
+        """Of each unit whether it has pictures or videos."""
+        found: list[bool] = (self.conversations.first[:: self.branches] >= 0).tolist()
+        return found
 
     def token_counts(self, share: bool) -> tuple[array[int], array[int]]:
         """Of each conversation all its tokens, images included, and those up to the end of its first picture.

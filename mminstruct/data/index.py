@@ -24,7 +24,7 @@ from mminstruct import formats
 from mminstruct.chat_template import IGNORE, IMAGE, Loss, Supervision
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Media, TextPart
-from mminstruct.data.source import Listed, Source
+from mminstruct.data.source import Part
 from mminstruct.errors import DataError, MediaError
 from mminstruct.files import made_once, read_json, sha256, write_array, write_json
 from mminstruct.media import image_size
@@ -41,7 +41,8 @@ class TokenIndex:
 
     Attributes:
         tokens: all its tokens, media included; 0 where the template does not take it.
-        prefixes: those up to the end of its first picture; 0 where no loss is left to take behind it.
+        prefixes: the first ones, which it shares with others: those up to the end of its first picture (`seen_prefix`),
+            or what the two branches of a pair begin with.
         supervised: those that a loss is taken on.
         turns: messages that are kept of it, where longer ones are cut; -1 for all of them, 0 where no cut is enough.
         problems: by number of the conversation, why the template does not take it.
@@ -55,12 +56,14 @@ class TokenIndex:
 
 
 Encode = Callable[[int, Conversation], EncodedPrompt]
+Prefix = Callable[[int, EncodedPrompt, Sequence[int]], int]
 
 
 def token_index(
-    part: Source | Listed,
+    part: Part,
     processor: BaseProcessor,
     encode: Encode,
+    prefix: Prefix,
     cache: Path | None,
     cut_to: int | None = None,
     loss: Loss = "response",
@@ -72,17 +75,19 @@ def token_index(
         cut_to: count longer conversations without the turns behind so many tokens, see `cut`.
         encode: what the template makes of a conversation, given its number in the source; the same as
             `processor.template.encode`, but it may keep what it made.
+        prefix: how many of its first tokens a conversation shares with others, given its number, what it is encoded as
+            and how many tokens each of its media takes.
         cache: None: nothing is kept on disk.
         loss: which texts are supervised.
         view: a name of what `encode` makes of a conversation, where it is something else than the whole of it.
     """
     if cache is None or part.digest is None:
-        return _count(part, processor, encode, cut_to, loss)
+        return _count(part, processor, encode, prefix, cut_to, loss)
     key = json.dumps([VERSION, part.digest, fingerprint(processor), cut_to, loss, view])
     made: list[TokenIndex] = []
 
     def make(folder: Path) -> None:
-        made.append(_count(part, processor, encode, cut_to, loss))
+        made.append(_count(part, processor, encode, prefix, cut_to, loss))
         _save(folder, made[0])
 
     folder = made_once(cache / f"tokens-{hashlib.sha256(key.encode()).hexdigest()[:16]}", make)
@@ -108,7 +113,7 @@ def _content(path: Path) -> Any:
 
 
 def _count(
-    part: Source | Listed, processor: BaseProcessor, encode: Encode, cut_to: int | None, loss: Loss
+    part: Part, processor: BaseProcessor, encode: Encode, prefix: Prefix, cut_to: int | None, loss: Loss
 ) -> TokenIndex:
     rows = np.zeros((4, len(part)), np.int32)
     rows[3] = -1
@@ -131,7 +136,8 @@ def _count(
             processor.places(_with_size(media, part.media_root, sizes) if processor.sized else media)
             for media in conversation.media
         ]
-        rows[:3, number] = measure(encoded, places)
+        tokens, supervised = measure(encoded, places)
+        rows[:3, number] = tokens, prefix(number, encoded, places), supervised
         if cut_to is not None and rows[0, number] > cut_to:
             rows[:, number] = _cut_to(conversation, places, processor, cut_to, loss)
     return TokenIndex(rows[0], rows[1], rows[2], rows[3], problems)
@@ -163,9 +169,9 @@ def _cut_to(
             )
         except DataError:
             continue  # the template wants more than these turns
-        tokens, prefix, supervised = measure(encoded, places)
+        tokens, supervised = measure(encoded, places)
         if tokens <= limit and supervised:
-            return [tokens, prefix, supervised, turns]
+            return [tokens, seen_prefix(encoded, places), supervised, turns]
     return [0, 0, 0, 0]
 
 
@@ -188,21 +194,21 @@ def cut(conversation: Conversation, turns: int) -> Conversation:
     return conversation.model_copy(update={"messages": renumbered, "media": media})
 
 
-def measure(encoded: EncodedPrompt, takes: Sequence[int]) -> tuple[int, int, int]:
-    """(tokens, prefix, supervised) of one prompt; see `TokenIndex`.
+def measure(encoded: EncodedPrompt, takes: Sequence[int]) -> tuple[int, int]:
+    """(tokens, supervised) of one prompt; see `TokenIndex`.
 
     Args:
         takes: how many tokens each medium of the conversation takes.
     """
     places = [takes[index] for index in encoded.images]
-    tokens = len(encoded.input_ids) - len(places) + sum(places)
-    supervised = [number for number, label in enumerate(encoded.labels) if label != IGNORE]
-    prefix = 0
-    if places and supervised:
-        first = encoded.input_ids.index(IMAGE)
-        if first + 1 < supervised[0]:
-            prefix = first + places[0]
-    return tokens, prefix, len(supervised)
+    return len(encoded.input_ids) - len(places) + sum(places), encoded.supervised
+
+
+def seen_prefix(encoded: EncodedPrompt, takes: Sequence[int]) -> int:
+    """The tokens of a prompt up to the end of its first picture; 0 where no loss is left to take behind it."""
+    learnt = next((number for number, label in enumerate(encoded.labels) if label != IGNORE), 0)
+    first = encoded.input_ids.index(IMAGE) if encoded.images else learnt
+    return first + takes[encoded.images[0]] if first + 1 < learnt else 0
 
 
 def joined_index(parts: Sequence[TokenIndex]) -> TokenIndex:

@@ -7,21 +7,64 @@ Supervised is what the model must write in the continuation; answers among the t
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from array import array
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from mminstruct.chat_template import IGNORE, IMAGE, Loss, Supervision
-from mminstruct.conversation import Conversation, Message, TextPart
+from mminstruct.chat_template import IGNORE, IMAGE, Supervision
+from mminstruct.chat_template.encode import EncodedPrompt
+from mminstruct.conversation import Conversation, Media, Message, Preference, TextPart
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.data.mixture import Member, Mixture
-from mminstruct.data.source import Joined
+from mminstruct.data.source import Joined, Part
 from mminstruct.errors import DataError
-from mminstruct.models.base_processor import BaseProcessor
+
+
+class Branches:
+    """A source of pairs as one of their branches, chosen before rejected; nothing of it is kept but the last pair.
+
+    Attributes:
+        digest: of the branches, since they have other tokens than the conversations they are made of.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.pairs = part
+        self.name, self.media_root = part.name, part.media_root
+        self.digest = None if part.digest is None else hashlib.sha256(f"branches {part.digest}".encode()).hexdigest()
+        self.first: np.ndarray = np.repeat(part.first, 2)
+        self._last: tuple[int, Conversation] | None = None
+
+    def __len__(self) -> int:
+        return 2 * len(self.pairs)
+
+    def __getitem__(self, index: int, /) -> Conversation:
+        name = ("chosen", "rejected")[index % 2]
+        return branch(self._pair(index // 2), name, self.continuation(index))
+
+    def continuation(self, index: int) -> list[Message]:
+        """The messages of a branch that stand behind those of its pair."""
+        preference = self._preference(index // 2)
+        return preference.rejected if index % 2 else preference.chosen
+
+    def media(self) -> Iterator[Media]:
+        return self.pairs.media()
+
+    def _pair(self, number: int) -> Conversation:
+        if self._last is None or self._last[0] != number:
+            self._last = number, self.pairs[number]
+        return self._last[1]
+
+    def _preference(self, number: int) -> Preference:
+        pair = self._pair(number)
+        if pair.preference is None:
+            raise DataError(
+                f"conversation {pair.id!r} has no preference (chosen, rejected), so there is nothing to "
+                "compare; give preference data, or another objective"
+            )
+        return pair.preference
 
 
 class PairDataset(ConversationDataset):
@@ -31,51 +74,18 @@ class PairDataset(ConversationDataset):
         DataError: a conversation without a preference; later, a branch that is too long or has nothing to learn.
     """
 
-    paired = True
+    branches = 2
 
-    def __init__(
-        self,
-        conversations: Joined | Sequence[Conversation],
-        media_root: Path,
-        processor: BaseProcessor,
-        max_length: int,
-        cache: Path | None = None,
-        cut_to: int | None = None,
-        loss: Loss = "response",
-    ) -> None:
-        if cut_to is not None:
-            raise DataError("pairs are never cut; leave too_long at error")
-        self._continued: list[int] = []
-        branches = []
-        for index in range(len(conversations)):
-            conversation = conversations[index]
-            if conversation.preference is None:
-                raise DataError(
-                    f"conversation {conversation.id!r} has no preference (chosen, rejected), so there is nothing to "
-                    "compare; give preference data, or another objective"
-                )
-            for name, messages in (
-                ("chosen", conversation.preference.chosen),
-                ("rejected", conversation.preference.rejected),
-            ):
-                branches.append(branch(conversation, name, messages))
-                self._continued.append(len(messages))
-        # In memory: what the index on disk knows are whole conversations, not their branches.
-        super().__init__(branches, media_root, processor, max_length, loss=loss)
-        self.mixture = Mixture([Member("pairs", np.arange(self.units))])
-
-    @property
-    def units(self) -> int:
-        return len(self.conversations) // 2
-
-    def members(self, units: np.ndarray) -> np.ndarray:
-        return np.stack([2 * units, 2 * units + 1], axis=1).reshape(-1)
+    def _arranged(self, conversations: Joined) -> Joined:
+        return Joined([Branches(part) for part in conversations.parts])
 
     def _supervision(self, index: int) -> Supervision:
-        return Supervision(self.loss, last=self._continued[index])
+        part, start = self.conversations.part(index), self.conversations.start(index)
+        assert isinstance(part, Branches)
+        return Supervision(self.loss, last=len(part.continuation(index - start)))
 
     def samples(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
-        found = super().samples([branch for index in indices for branch in (2 * index, 2 * index + 1)])
+        found = super().samples(self.members(np.asarray(indices)).tolist())
         for number, sample in enumerate(found):
             if not (sample["labels"][1:] != IGNORE).any():
                 conversation = self.conversations[2 * indices[number // 2] + number % 2]
@@ -91,24 +101,23 @@ class PairDataset(ConversationDataset):
 
     def token_counts(self, share: bool) -> tuple[array[int], array[int]]:
         """Of each pair all its tokens, a shared prompt counted once; pairs share nothing with each other."""
-        tokens, _ = super().token_counts(share)
-        pairs = array("i")
-        for chosen in range(0, len(tokens), 2):
-            shared = self._shared(chosen, chosen + 1) if share else 0
-            pairs.append(tokens[chosen] + tokens[chosen + 1] - shared)
-        return pairs, array("i", [0] * len(pairs))
+        tokens, shared = self.index.tokens, self.index.prefixes
+        pairs = tokens[0::2] + tokens[1::2] - (shared[0::2] if share else 0)
+        return array("i", pairs.tolist()), array("i", [0] * len(pairs))
 
-    def _shared(self, chosen: int, rejected: int) -> int:
-        """Tokens of the prefix that `shared_runs` finds: what both begin with, up to what predicts the first answer."""
-        one, two = (self._encoded(number, self.conversations[number]) for number in (chosen, rejected))
+    def _prefix(self, index: int, encoded: EncodedPrompt, places: Sequence[int]) -> int:
+        """Of a chosen branch the tokens that it shares with the rejected one, as `shared_runs` finds them: what both
+        begin with, up to what predicts the first answer."""
+        if index % 2:
+            return 0
+        other = self._encoded(index + 1, self.conversations[index + 1])
         first = min(
-            next((number for number, label in enumerate(encoded.labels) if label != IGNORE), 1)
-            for encoded in (one, two)
+            next((number for number, label in enumerate(one.labels) if label != IGNORE), 1) for one in (encoded, other)
         )
-        pairs = zip(one.input_ids[: first - 1], two.input_ids[: first - 1], strict=True)
+        pairs = zip(encoded.input_ids[: first - 1], other.input_ids[: first - 1], strict=True)
         common = [token for token, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
-        media = [self.conversations[chosen].media[index] for index in one.images[: common.count(IMAGE)]]
-        return len(common) - len(media) + sum(map(self.processor.places, media))
+        shown = encoded.images[: common.count(IMAGE)]
+        return len(common) - len(shown) + sum(places[image] for image in shown)
 
 
 def branch(conversation: Conversation, name: str, continuation: Sequence[Message]) -> Conversation:

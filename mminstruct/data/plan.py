@@ -35,6 +35,8 @@ class BatchPlan:
         keys: of each conversation; those with the same key, if it is not None, stay together.
         tokens, prefixes: of each conversation, and how many of the first ones it shares with others of its key.
         lengths: when given, conversations of like length become neighbours; only with `batch_size`.
+        pictured: of each conversation, whether it has pictures or videos; with `lengths`, those with and those without
+            stand in micro-batches of their own, all but one of an epoch.
         group: conversations of one step, which become neighbours by length together.
         mixture: draws the conversations of an epoch; otherwise it has each of them once.
     """
@@ -47,6 +49,7 @@ class BatchPlan:
     tokens: Sequence[int] = ()
     prefixes: Sequence[int] = ()
     lengths: Sequence[int] = ()
+    pictured: Sequence[bool] = ()
     group: int = 1
     mixture: Mixture | None = None
 
@@ -57,7 +60,8 @@ class BatchPlan:
         drawn = range(self.count) if self.mixture is None else self.mixture.epoch(self.seed, number)
         if self.lengths:
             lengths = [self.lengths[index] for index in drawn]
-            order = get_length_grouped_indices(lengths, self.group, generator=generator)
+            pictured = [bool(self.pictured[index]) for index in drawn] if self.pictured else [False] * len(drawn)
+            order = by_length(lengths, pictured, self.group, generator)
         else:
             order = torch.randperm(len(drawn), generator=generator).tolist()
         order = [drawn[place] for place in order]
@@ -68,6 +72,29 @@ class BatchPlan:
         parts, sizes = split(units, self.tokens, self.prefixes, self.pack_tokens)
         packs = pack(parts, sizes, self.pack_tokens)
         return [packs[number] for number in torch.randperm(len(packs), generator=generator).tolist()]
+
+
+def by_length(lengths: Sequence[int], pictured: Sequence[bool], group: int, generator: torch.Generator) -> list[int]:
+    """Places in an order in which neighbours are of like length, and all with pictures or all without, group by group.
+
+    What LLaVA's `group_by_modality_length` gives (`llava/train/llava_trainer.py`). The groups are shuffled, but the one
+    with the longest comes first, so that what does not fit into memory shows at once. What is left of both kinds, less
+    than a group each, comes last.
+    """
+    groups: list[list[int]] = []
+    rest: list[int] = []
+    for kind in (True, False):
+        own = [place for place, has in enumerate(pictured) if has == kind]
+        if not own:
+            continue
+        order = get_length_grouped_indices([lengths[place] for place in own], group, generator=generator)
+        order = [own[number] for number in order]
+        whole = len(order) - len(order) % group
+        groups += [order[start : start + group] for start in range(0, whole, group)]
+        rest += order[whole:]
+    groups = [groups[number] for number in torch.randperm(len(groups), generator=generator).tolist()]
+    longest = max(groups, key=lambda places: max(lengths[place] for place in places), default=[])
+    return [place for places in [longest, *(one for one in groups if one is not longest), rest] for place in places]
 
 
 def together(order: Sequence[int], keys: Sequence[int | None]) -> list[list[int]]:

@@ -6,6 +6,7 @@ ConversationDataset's token index ──limit──▶ {global index: Skipped}
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Container
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from rich.progress import track
 
 from mminstruct.conversation import Media
 from mminstruct.data.dataset import ConversationDataset
+from mminstruct.data.seen import Problems
 from mminstruct.data.source import Joined
 from mminstruct.errors import DataError, MediaError
 from mminstruct.formats import media_source
@@ -42,10 +44,11 @@ def first_error(found: dict[int, Skipped]) -> DataError:
     return DataError(found[min(found)].why)
 
 
-def unusable(conversations: Joined, headers: bool) -> dict[int, Skipped]:
+def unusable(conversations: Joined, headers: bool, cache: Path) -> dict[int, Skipped]:
     """The conversations with media whose files do not exist or, where `headers` are read, are broken from the start.
 
-    Videos are only looked for. What is broken further behind is an error when it is decoded.
+    Videos are only looked for. What is broken further behind is an error when it is decoded. What the headers of files
+    said is remembered in `cache`.
     """
     found: dict[int, Skipped] = {}
     for start, part in zip(conversations.starts, conversations.parts, strict=True):
@@ -55,7 +58,15 @@ def unusable(conversations: Joined, headers: bool) -> dict[int, Skipped]:
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        problems = {one.path: why for one in media if (why := _problem(one, part.media_root, headers)) is not None}
+        known = Problems(cache, part.digest, part.media_root) if headers and part.digest is not None else None
+        problems: dict[str, str] = {}
+        for one in media:
+            source = media_source(one.path, part.media_root)
+            check = functools.partial(_problem, one, source, headers)
+            if (why := known.next(source, check) if known else check()) is not None:
+                problems[one.path] = why
+        if known:
+            known.save()
         for number in range(len(part) if problems else 0):
             conversation = part[number]
             why = next((problems[one.path] for one in conversation.media if one.path in problems), None)
@@ -65,8 +76,7 @@ def unusable(conversations: Joined, headers: bool) -> dict[int, Skipped]:
     return found
 
 
-def _problem(media: Media, root: Path, headers: bool) -> str | None:
-    source = media_source(media.path, root)
+def _problem(media: Media, source: str | Path, headers: bool) -> str | None:
     if isinstance(source, Path) and not source.is_file():
         return f"the {media.kind} {source} does not exist; check media_root, or drop the conversation"
     if headers and media.kind == "image":
@@ -80,7 +90,8 @@ def _problem(media: Media, root: Path, headers: bool) -> str | None:
 def too_long(
     dataset: ConversationDataset, limit: int, setting: str, rule: TooLong, known: Container[int] = ()
 ) -> dict[int, Skipped]:
-    """The conversations that are left out because they have more tokens than `limit`, and no cut makes them shorter.
+    """The conversations that are left out because they have more tokens than `limit`, and no cut makes them shorter;
+    pairs, because one of their branches has.
 
     Args:
         setting: the name of the one that says the limit.
@@ -93,19 +104,20 @@ def too_long(
     index = dataset.index
     exact = isinstance(dataset.processor, Processor)
     found: dict[int, Skipped] = {}
-    for place in np.flatnonzero((index.tokens > limit) | (index.turns == 0)).tolist():
-        if place in known:
+    for sample in np.flatnonzero((index.tokens > limit) | (index.turns == 0)).tolist():
+        place = sample // dataset.branches
+        if place in known or place in found:
             continue
-        conversation = dataset.conversations[place]
+        conversation = dataset.conversations[sample]
         name = f"conversation {conversation.id!r}"
         if rule == "truncate":
             found[place] = Skipped(
                 place, "too_long", f"{name} has more than {limit} tokens before its first answer ends"
             )
             continue
-        why = f"{name} has {index.tokens[place]} tokens, more than {setting} {limit}"
+        why = f"{name} has {index.tokens[sample]} tokens, more than {setting} {limit}"
         if rule == "skip":
             found[place] = Skipped(place, "too_long", why)
         elif exact and all(media.kind == "image" for media in conversation.media):
-            raise DataError(f"{why}; raise it, or set data.too_long to truncate or skip")
+            raise DataError(f"{why}; raise it, or set data.too_long")
     return found

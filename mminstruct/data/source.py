@@ -6,6 +6,7 @@ A spool is a folder of a cache, named after the content of the data set:
 
     source.json          format, options and hash of what was read; how many conversations
     conversations.jsonl  one Conversation a line, as native shards have them
+    images/              pictures that stood within the data set's files; then media paths start from the spool
     offsets.npy          [n + 1], where each line begins
     first.npy            [n], a number for the first medium of each, equal for equal ones; -1 where it has none
     media.jsonl          the different media of all conversations, each once
@@ -21,13 +22,14 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from mminstruct import formats
 from mminstruct.conversation import Conversation, Media
-from mminstruct.errors import DataError
+from mminstruct.data.seen import hashes
+from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import atomic_file, made_once, read_json, sha256, write_array, write_json
 from mminstruct.formats.items import dumps
 
@@ -52,7 +54,7 @@ class Source:
 
     def __init__(self, folder: Path, name: str, media_root: Path) -> None:
         self.folder, self.name, self.media_root = folder, name, media_root
-        self.digest: str = read_json(folder / "source.json")["digest"]
+        self.digest: str | None = read_json(folder / "source.json")["digest"]
         self._offsets = np.load(folder / "offsets.npy")
         self.first: np.ndarray = np.load(folder / "first.npy")
         self._stream: BinaryIO | None = None
@@ -100,21 +102,32 @@ def open_source(
 
     Raises:
         DataError: the data set is empty or broken.
-        ConfigError: the format or an option does not exist.
+        ConfigError: the format or an option does not exist, or `media_root` is given and the pictures stand within the
+            data set's files.
         RunError: the cache cannot be written.
     """
     chosen = formats.detect(path) if format is None else format
     options = dict(options or {})
-    files = [[file.name, sha256(file)] for file in formats.files(path, chosen)]
-    content = {"version": VERSION, "format": chosen, "options": options, "files": files}
+    files = formats.files(path, chosen, options)
+    unpacks = formats.embeds(path, chosen, options)
+    if unpacks and media_root is not None:
+        raise ConfigError(f"the pictures of {path} stand within its files; leave media_root out")
+    found = hashes(files, cache) if unpacks else [sha256(file) for file in files]
+    content = {
+        "version": VERSION,
+        "format": chosen,
+        "options": options,
+        "files": [[file.name, digest] for file, digest in zip(files, found, strict=True)],
+    }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def spool(folder: Path) -> None:
-        count = _write(folder, formats.read(path, chosen, **options))
+        conversations = formats.read(path, chosen, unpack=folder if unpacks else None, **options)
+        count = _write(folder, conversations)
         write_json(folder / "source.json", {"digest": digest, "conversations": count, **content})
 
     folder = made_once(cache / f"source-{digest[:16]}", spool)
-    return Source(folder, name or str(path), formats.media_root(path, media_root))
+    return Source(folder, name or str(path), folder if unpacks else formats.media_root(path, media_root))
 
 
 def _write(folder: Path, conversations: Iterator[Conversation]) -> int:
@@ -151,7 +164,7 @@ def _short(text: str) -> bytes:
 class Listed:
     """Conversations that are in memory, with what a `Source` knows of its own; nothing of it is kept on disk."""
 
-    digest = None
+    digest: str | None = None
 
     def __init__(self, conversations: Sequence[Conversation], media_root: Path, name: str = "list") -> None:
         self.conversations, self.media_root, self.name = conversations, media_root, name
@@ -168,6 +181,21 @@ class Listed:
         return iter({media.path: media for one in self.conversations for media in one.media}.values())
 
 
+class Part(Protocol):
+    """What a source is to those who read it; see `Source`."""
+
+    name: str
+    media_root: Path
+    digest: str | None
+    first: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Conversation: ...
+
+    def media(self) -> Iterator[Media]: ...
+
+
 class Joined:
     """Several sources as one, with global indices. Where they are more than one, media paths are made absolute.
 
@@ -176,7 +204,7 @@ class Joined:
         media_root: what the conversations' media paths start from.
     """
 
-    def __init__(self, parts: Sequence[Source | Listed]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
         self.starts = [0, *itertools.accumulate(len(part) for part in parts)][:-1]
         self.media_root = self.parts[0].media_root
@@ -194,9 +222,13 @@ class Joined:
             return conversation
         return conversation.model_copy(update={"media": [absolute(one, part.media_root) for one in conversation.media]})
 
-    def part(self, index: int) -> Source | Listed:
+    def part(self, index: int) -> Part:
         """The source that a global index belongs to."""
         return self.parts[bisect.bisect_right(self.starts, index) - 1]
+
+    def start(self, index: int) -> int:
+        """The global index that this source begins with."""
+        return self.starts[bisect.bisect_right(self.starts, index) - 1]
 
     @property
     def first(self) -> np.ndarray:
@@ -209,7 +241,8 @@ class Joined:
 
     def media(self) -> Iterator[Media]:
         for part in self.parts:
-            yield from part.media()
+            for one in part.media():
+                yield one if len(self.parts) == 1 else absolute(one, part.media_root)
 
 
 def absolute(media: Media, root: Path) -> Media:

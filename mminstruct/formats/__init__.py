@@ -2,11 +2,13 @@
 
     read(path) ──▶ Conversation, Conversation, ... ──▶ write(conversations, path, "llava")
 
-`FORMATS` names them; a new format is a module with `read` and `write` and one entry here.
+`FORMATS` names them; a new format is a module with `read` and `write` and one entry here. Those whose pictures stand
+within their files are read only, and unpack them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +17,25 @@ from typing import Any
 
 from mminstruct.conversation import Conversation
 from mminstruct.errors import ConfigError, DataError, RunError, did_you_mean
-from mminstruct.formats import llava, messages, native
+from mminstruct.formats import llava, messages, native, tables, webdataset
 from mminstruct.formats.items import read_items
 from mminstruct.formats.paths import media_root, media_source, relocate
 
-__all__ = ["FORMATS", "Format", "detect", "files", "media_root", "media_source", "named", "read", "relocate", "write"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "detect",
+    "embeds",
+    "files",
+    "media_root",
+    "media_source",
+    "named",
+    "read",
+    "relocate",
+    "write",
+]
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -29,17 +45,23 @@ class Format:
     Attributes:
         summary: one line on what it is.
         read: path and options to conversations.
-        write: conversations and a path to the number that were written.
-        options: the options that `read` takes, each with the values it can have; the first is the default.
-        is_folder: whether a data set of this format is a folder, not a file.
+        write: conversations and a path to the number that were written; None: the format is read only.
+        options: the options that `read` takes, each with the values it can have, the first is the default; no values:
+            any text.
+        is_folder: whether what is written is a folder, not a file.
+        files: path, and the option `split` where there is one, to the files that hold the conversations.
+        embeds: likewise, to whether pictures stand within these files; then `read` takes `unpack`, the folder that they
+            are written to, and paths are relative to it.
     """
 
     name: str
     summary: str
     read: Callable[..., Iterator[Conversation]]
-    write: Callable[[Iterable[Conversation], Path], int]
+    write: Callable[[Iterable[Conversation], Path], int] | None = None
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     is_folder: bool = False
+    files: Callable[..., list[Path]] = lambda path: [path]
+    embeds: Callable[..., bool] = lambda path: False
 
 
 def _write_native(conversations: Iterable[Conversation], path: Path) -> int:
@@ -50,14 +72,19 @@ def _write_openai(conversations: Iterable[Conversation], path: Path) -> int:
     return messages.write(conversations, path, style="openai")
 
 
-_IDS = {"duplicate_ids": ("error", "number")}
+_IDS: dict[str, tuple[str, ...]] = {"duplicate_ids": ("error", "number")}
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         format.name: format
         for format in (
             Format(
-                "native", "this project's folder of shards and a manifest", native.read, _write_native, is_folder=True
+                "native",
+                "this project's folder of shards and a manifest",
+                native.read,
+                _write_native,
+                is_folder=True,
+                files=native.files,
             ),
             Format(
                 "llava",
@@ -80,6 +107,22 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 _write_openai,
                 options=_IDS,
             ),
+            Format(
+                "table",
+                "Parquet, or what datasets' save_to_disk wrote; read only",
+                tables.read,
+                options={"split": ()} | _IDS,
+                files=tables.files,
+                embeds=tables.embeds,
+            ),
+            Format(
+                "webdataset",
+                "tar shards of pictures beside JSON or captions; read only",
+                webdataset.read,
+                options=_IDS,
+                files=webdataset.files,
+                embeds=lambda path: True,
+            ),
         )
     }
 )
@@ -93,15 +136,27 @@ def named(name: str) -> Format:
 
 
 def detect(path: Path) -> str:
-    """The name of the format of a data set, by its manifest or its first item.
+    """The name of the format of a data set, by its files or its first item.
 
     Raises:
         DataError: the path does not exist, holds nothing, or is of no known format.
     """
+    if (path / native.MANIFEST).is_file():
+        return "native"
+    if tables.is_one(path):
+        return "table"
+    if webdataset.is_one(path):
+        return "webdataset"
     if path.is_dir():
-        if (path / native.MANIFEST).is_file():
-            return "native"
-        raise DataError(f"{path} has no {native.MANIFEST}; give a data set folder of mminstruct, or a JSON file")
+        raise DataError(
+            f"{path} has no {native.MANIFEST}, no .parquet, no .tar and no state.json of datasets; give a data set "
+            "folder, or a JSON file"
+        )
+    if not path.exists() and _HUB_NAME.fullmatch(str(path)) and not path.suffix:
+        raise DataError(
+            f"{path} does not exist; a data set of the Hugging Face hub is downloaded first: "
+            f"hf download {path} --repo-type dataset --local-dir FOLDER"
+        )
     first = next(read_items(path), None)
     if first is None:
         raise DataError(f"{path} is empty; write or fetch the data set again")
@@ -116,8 +171,14 @@ def detect(path: Path) -> str:
     )
 
 
-def read(path: Path, format: str | None = None, **options: Any) -> Iterator[Conversation]:
+def read(
+    path: Path, format: str | None = None, *, unpack: Path | None = None, **options: Any
+) -> Iterator[Conversation]:
     """The conversations of a data set, one at a time. Without `format`, the data set says what it is.
+
+    Args:
+        unpack: the folder that pictures are written to which stand within the data set's files (`embeds`), and their
+            paths are relative to; left out, nothing is written.
 
     Raises:
         ConfigError: an unknown format, or an option that it does not have or that does not fit.
@@ -127,15 +188,29 @@ def read(path: Path, format: str | None = None, **options: Any) -> Iterator[Conv
     for option, value in options.items():
         if option not in chosen.options:
             raise ConfigError(f"reading the format {chosen.name!r} has no option {option!r}; leave it out")
-        if value not in chosen.options[option]:
+        if chosen.options[option] and value not in chosen.options[option]:
             raise ConfigError(f"the option {option} is {value!r}; give {' or '.join(chosen.options[option])}")
+    if embeds(path, chosen.name, options):
+        return _not_empty(chosen.read(path, unpack=unpack, **options), path)
     return _not_empty(chosen.read(path, **options), path)
 
 
-def files(path: Path, format: str) -> list[Path]:
-    """The files that hold a data set's conversations, without media. Raises `DataError` where one is missing."""
-    chosen = named(format)
-    found = native.files(path) if chosen.is_folder else [path]
+def embeds(path: Path, format: str, options: Mapping[str, Any] = MappingProxyType({})) -> bool:
+    """Whether a data set's pictures stand within its files."""
+    return named(format).embeds(path, **_split(options))
+
+
+def _split(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name == "split"}
+
+
+def files(path: Path, format: str, options: Mapping[str, Any] = MappingProxyType({})) -> list[Path]:
+    """The files that hold a data set's conversations, and in some formats its media.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    found = named(format).files(path, **_split(options))
     for file in found:
         if not file.is_file():
             raise DataError(f"{file} does not exist; check the path, or copy the data set again")
@@ -160,6 +235,8 @@ def write(conversations: Iterable[Conversation], path: Path, format: str) -> int
         DataError: a record that the format cannot hold.
     """
     chosen = named(format)
+    if chosen.write is None:
+        raise ConfigError(f"the format {format!r} is read only; write native, llava, messages or openai")
     if path.exists() and not chosen.is_folder:
         raise RunError(f"{path} already exists; give another name or remove it")
     return chosen.write(conversations, path)

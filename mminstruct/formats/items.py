@@ -211,8 +211,8 @@ def read_each(
     return unique(conversations(), path, duplicates)
 
 
-def id_of(item: dict[str, Any], position: int, path: Path, where: str) -> str:
-    """The item's id, or its position in the file where it has none. Whole numbers become text.
+def id_of(item: dict[str, Any], position: int | str, path: Path, where: str) -> str:
+    """The item's id, or its place in the file where it has none. Whole numbers become text.
 
     Raises:
         DataError: the id is neither a text nor a whole number.

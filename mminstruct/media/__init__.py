@@ -1,6 +1,6 @@
 """Opening media files that may be broken or hostile: a path, a data URI or bytes in, pixels or a `MediaError` out."""
 
-from mminstruct.media.image import ImageLimits, decode_base64, image_size, open_image
+from mminstruct.media.image import ImageLimits, decode_base64, image_size, image_suffix, open_image
 from mminstruct.media.sampling import FrameSampling
 from mminstruct.media.video import Video, VideoLimits, open_medium, open_video
 
@@ -11,6 +11,7 @@ __all__ = [
     "VideoLimits",
     "decode_base64",
     "image_size",
+    "image_suffix",
     "open_image",
     "open_medium",
     "open_video",

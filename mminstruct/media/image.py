@@ -98,6 +98,12 @@ def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS)
     return _decode(where, data, limits)
 
 
+def image_suffix(data: bytes) -> str:
+    """How the name of a file with these encoded bytes ends, by the first of them; "" where no format is accepted."""
+    name = next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
+    return "" if name is None else f".{name.lower()}"
+
+
 def image_size(source: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
     """Width and height that `open_image` would give, by the header alone: a file's pixels are not read.
 

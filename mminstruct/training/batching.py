@@ -56,6 +56,7 @@ def batching(
         tokens=tokens,
         prefixes=prefixes,
         lengths=tokens if stage.group_by_length else (),
+        pictured=dataset.pictured() if stage.group_by_length else (),
         group=stage.batch_size * stage.accumulate * processes,
         mixture=dataset.mixture,
     )

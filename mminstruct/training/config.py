@@ -114,7 +114,8 @@ class StageConfig(Config):
             by their true lengths.
         share_prefix: let conversations about one picture stay together and stand behind one copy of its tokens; the
             default is to do so wherever several are about the same picture and the model allows it.
-        group_by_length: make batches of conversations of like length, for models that need padding.
+        group_by_length: make batches of conversations of like length, all with pictures or all without, for models that
+            need padding.
         feature_cache: keep on disk what the vision encoder makes of each picture, for stages in which it is frozen.
         activation_checkpointing: of these parts keep only what goes into each layer, and compute the layer again for
             its gradients: the same numbers in less memory and more time.

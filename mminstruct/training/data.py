@@ -48,9 +48,10 @@ _COMPARED = {
 
 @dataclass(frozen=True)
 class StageData:
-    """What a stage trains on, and what it leaves out."""
+    """What a stage trains on, the conversations that it is made of, and which of them it leaves out."""
 
     dataset: ConversationDataset
+    sources: Joined
     skipped: list[Skipped]
 
 
@@ -68,20 +69,18 @@ def stage_data(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out
     if stage.pack_tokens is not None and stage.pack_tokens < limit:
         limit, setting = stage.pack_tokens, "pack_tokens"
     joined = Joined([_open(source, out, cache) for source in data.sources])
-    broken = unusable(joined, headers=data.on_error == "skip")
+    broken = unusable(joined, headers=data.on_error == "skip", cache=cache)
     if broken and data.on_error == "raise":
         raise first_error(broken)
     cut_to = limit if data.too_long == "truncate" else None
     make = stage.objective.dataset
-    if make.paired and (len(data.sources) > 1 or data.too_long != "error" or data.on_error != "raise"):
+    if make.branches > 1 and cut_to is not None:
         raise ConfigError(
-            f"stage {stage.name!r} compares pairs, which come from one source and are never cut or left out; "
-            "take mixture, too_long and on_error out"
+            f"stage {stage.name!r} compares pairs, which are never cut; set data.too_long to skip or error"
         )
     dataset = make(joined, joined.media_root, processor, recipe.max_length, cache, cut_to, stage.loss)
-    if dataset.paired:
-        return StageData(dataset, [])
-    broken |= {index: Skipped(index, "template", why) for index, why in dataset.index.problems.items()}
+    for sample, why in dataset.index.problems.items():
+        broken.setdefault(sample // make.branches, Skipped(sample // make.branches, "template", why))
     if broken and data.on_error == "raise":
         raise first_error(broken)
     if len(broken) > data.max_errors:
@@ -99,7 +98,7 @@ def stage_data(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out
         ],
         data.balance,
     )
-    return StageData(dataset, [skipped[index] for index in sorted(skipped)])
+    return StageData(dataset, joined, [skipped[index] for index in sorted(skipped)])
 
 
 def _open(source: SourceConfig, out: Path, cache: Path) -> Source:
@@ -125,15 +124,16 @@ def report(data: StageData, seed: int) -> list[dict[str, Any]]:
     of the whole epoch."""
     dataset = data.dataset
     index = dataset.index
-    drawn = dataset.members(np.array(dataset.mixture.epoch(seed, 0)))
-    ends = [*dataset.conversations.starts[1:], len(dataset)]
+    drawn = np.array(dataset.mixture.epoch(seed, 0))
+    ends = [*data.sources.starts[1:], len(data.sources)]
     rows = []
-    for start, end, part in zip(dataset.conversations.starts, ends, dataset.conversations.parts, strict=True):
+    for start, end, part in zip(data.sources.starts, ends, data.sources.parts, strict=True):
         own = drawn[(drawn >= start) & (drawn < end)]
         epoch, whole = {"conversations": len(own)}, {"conversations": len(drawn)}
         for name, values in (("tokens", index.tokens), ("supervised_tokens", index.supervised)):
-            epoch[name] = int(values[own].sum(dtype=np.int64))
-            whole[name] = int(values[drawn].sum(dtype=np.int64))
+            epoch[name] = int(values[dataset.members(own)].sum(dtype=np.int64))
+            whole[name] = int(values[dataset.members(drawn)].sum(dtype=np.int64))
+        samples = slice(start * dataset.branches, end * dataset.branches)
         causes = Counter(one.cause for one in data.skipped if start <= one.index < end)
         rows.append(
             {
@@ -141,8 +141,8 @@ def report(data: StageData, seed: int) -> list[dict[str, Any]]:
                 "sha256": part.digest,
                 "conversations": len(part),
                 "skipped": {cause: causes[cause] for cause in get_args(Cause)},
-                "truncated": int((index.turns[start:end] > 0).sum()),
-                "tokens": hashlib.sha256(index.tokens[start:end].tobytes()).hexdigest(),
+                "truncated": int((index.turns[samples] > 0).sum()),
+                "tokens": hashlib.sha256(index.tokens[samples].tobytes()).hexdigest(),
                 "epoch": epoch,
                 "shares": {name: round(epoch[name] / max(whole[name], 1), 4) for name in epoch},
             }
@@ -156,8 +156,8 @@ def write_skipped(path: Path, stage: str, data: StageData) -> None:
         known = path.read_text(encoding="utf-8") if path.exists() else ""
         lines = []
         for one in data.skipped:
-            part = data.dataset.conversations.part(one.index)
-            name = data.dataset.conversations[one.index].id
+            part = data.sources.part(one.index)
+            name = data.sources[one.index].id
             row = {"stage": stage, "source": part.name, "id": name, "cause": one.cause, "why": one.why}
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         write_text(path, known + "".join(lines))

@@ -33,6 +33,29 @@ def test_conversations_about_one_picture_stay_together():
         assert max(places) - min(places) == len(places) - 1
 
 
+@pytest.mark.parametrize("group", [4, 8])
+def test_batches_by_length_are_of_one_kind(group):
+    rng = random.Random(0)
+    lengths = [rng.randint(5, 500) for _ in range(203)]
+    pictured = [rng.random() < 0.6 for _ in lengths]
+    plan = BatchPlan(203, seed=1, batch_size=4, lengths=lengths, pictured=pictured, group=group)
+    apart = BatchPlan(203, seed=1, batch_size=4)
+    for number in range(3):
+        batches = plan.epoch(number)
+        assert batches == plan.epoch(number) != plan.epoch(number + 1)
+        assert sorted(flat(batches)) == list(range(203)) and [len(one) for one in batches] == [4] * 50 + [3]
+        mixed = [place for place, one in enumerate(batches) if len({pictured[index] for index in one}) > 1]
+        assert len(mixed) <= 1 and all(place >= 51 - 2 * group // 4 for place in mixed)
+        assert max(lengths) in [lengths[index] for index in flat(batches)[:group]]
+        spread = [sum(max(lengths[i] for i in one) - lengths[j] for one in p.epoch(number) for j in one)
+                  for p in (plan, apart)]  # fmt: skip
+        assert spread[0] < spread[1] / 3
+        kinds = [pictured[one[0]] for one in batches]
+        assert True in kinds[:40] and False in kinds[:40]  # they take turns
+    one_kind = BatchPlan(203, seed=1, batch_size=4, lengths=lengths, group=group).epoch(0)
+    assert sorted(flat(one_kind)) == list(range(203))
+
+
 def test_packs_hold_everything_once_and_none_is_too_full():
     rng = random.Random(0)
     for _ in range(50):

@@ -25,7 +25,7 @@ def content(source) -> list[Conversation]:
     return [source[index] for index in range(len(source))]
 
 
-@pytest.mark.parametrize("name", sorted(formats.FORMATS))
+@pytest.mark.parametrize("name", sorted(name for name, found in formats.FORMATS.items() if found.write))
 def test_a_source_gives_what_the_format_reads(llava, tmp_path, name):
     conversations = list(formats.read(llava))
     chosen = formats.named(name)
@@ -91,6 +91,7 @@ def test_joined_sources_keep_their_media_apart(llava, tmp_path):
     assert [joined[index].id for index in (8, 9, 13)] == ["8", "0", "4"]
     assert joined[4].media[0].path == str(llava.parent / "4.png")
     assert joined[13].media[0].path == str(tmp_path / "other/4.png")
+    assert {one.path for one in joined.media()} == {one.path for index in range(14) for one in joined[index].media}
     first = joined.first.tolist()
     assert first[:2] == [-1, -1] and len(set(first[2:])) == 12
     assert Joined([one]).first.tolist() == Listed(content(one), llava.parent).first.tolist()

@@ -77,7 +77,7 @@ def test_broken_json_is_told_with_its_line(content: str, cause: str, tmp_path: P
 
 def test_paths_that_hold_no_data_set(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.json") == f"{tmp_path}/none.json does not exist; check the path"
-    assert "has no manifest.json; give a data set folder of mminstruct, or a JSON file" in refused(tmp_path)
+    assert "has no manifest.json, no .parquet, no .tar and no state.json of datasets; give" in refused(tmp_path)
     path = tmp_path / "a.json"
     for content in ("", "[]", " \n\n"):
         path.write_text(content)
@@ -85,7 +85,9 @@ def test_paths_that_hold_no_data_set(tmp_path: Path) -> None:
     for content in ('[{"question": "?"}]', '{"question": "?"}\n', "[1]"):
         path.write_text(content)
         message = refused(path)
-        assert "is of no known format" in message and message.endswith("known formats: llava, messages, native, openai")
+        assert "is of no known format" in message and message.endswith(
+            "known formats: llava, messages, native, openai, table, webdataset"
+        )
     path.write_bytes(b'[{"a": "\xff"}]')
     assert "is not UTF-8 text" in refused(path)
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 
@@ -300,13 +301,34 @@ def test_resumed_preference_tuning_is_bit_equal(workspace, data, tmp_path):
     assert largest_difference(weights(tmp_path / "whole/model"), weights(tmp_path / "cut/model")) == 0.0
 
 
+def test_pairs_come_from_several_sources_and_are_left_out_whole(workspace, data, tmp_path):
+    """A mixture of pairs, one of them too long and one with a picture that is missing."""
+    formats.write(PAIRS[:2], data / "few", "native")
+    long = pair("long", turns("what is it?"), "a " * 200, "no")
+    lost = pair("lost", turns("what is it?", images=1), "a", "no", ["none"])
+    formats.write([long, PAIRS[2], lost], data / "more", "native")
+    mixture = [{"path": str(data / name), "media_root": str(data)} for name in ("few", "more")]
+    source = {"mixture": mixture, "too_long": "skip", "on_error": "skip"}
+    run(workspace, data, tmp_path / "run", batch_size=1, accumulate=3, epochs=2,
+        settings={"data": source, "max_length": 100})  # fmt: skip
+    assert [line["pairs"] for line in metrics(tmp_path / "run")] == [3, 3]
+    skipped = [json.loads(line) for line in (tmp_path / "run/skipped.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["cause"]) for row in skipped] == [("long", "too_long"), ("lost", "media")]
+    rows = json.loads((tmp_path / "run/sources.json").read_text())["s0"]
+    assert [(row["conversations"], row["epoch"]["conversations"]) for row in rows] == [(2, 2), (3, 1)]
+    dataset = PairDataset(PAIRS[:3], data, mminstruct.load(workspace / "model")[1], max_length=512)
+    assert sum(row["epoch"]["tokens"] for row in rows) == sum(dataset.token_counts(share=False)[0])
+    with pytest.raises(ConfigError, match="never cut"):
+        run(workspace, data, tmp_path / "no", settings={"data": {**source, "too_long": "truncate"}})
+
+
 def test_what_cannot_be_compared_is_named(workspace, data, tmp_path):
     plain = {"data": {"path": str(workspace / "data/data.json")}}
     with pytest.raises(DataError, match="conversation '0' has no preference"):
         run(workspace, data, tmp_path / "no", settings=plain)
     with pytest.raises(DataError, match=r"conversation '\w+/\w+' has \d+ tokens, more than max_length 20"):
         run(workspace, data, tmp_path / "no", settings={"max_length": 20})
-    with pytest.raises(DataError, match="more than the 25 of a pack"):
+    with pytest.raises(DataError, match="more than pack_tokens 25"):
         run(workspace, data, tmp_path / "no", pack_tokens=25)
     torch.manual_seed(0)
     checkpoint.save(tmp_path / "other", *mminstruct.create("nano-tiles", tiny=True))
