@@ -32,4 +32,5 @@ def test_a_steps_pages_are_not_fetched_anew():
         int(subprocess.check_output([sys.executable, "-c", STEPS.format(keep=keep)], text=True))
         for keep in ("", "assert keep_freed_memory()")
     )
-    assert given_back > 4 * 4 * 48 * 2**20 / resource.getpagesize() > 4 * kept
+    assert given_back > 4 * 4 * 48 * 2**20 / resource.getpagesize()
+    assert kept < given_back / 3  # not none: an aligned tensor does not always fit where one as large was

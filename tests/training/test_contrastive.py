@@ -22,7 +22,8 @@ from mminstruct.training.run import train
 from tests.conftest import picture, turns
 from tests.models.native import lively
 from tests.training.conftest import WORDS, largest_difference, make_recipe, weights
-from tests.training.test_exactness import metrics, train_on_two
+from tests.training.launching import train_on_two
+from tests.training.test_exactness import metrics
 
 ALL = ["vision_encoder", "connector", "language_model"]
 
@@ -205,7 +206,7 @@ def test_two_processes_equal_one(workspace, data, tmp_path):
         for size in (4, 2)
     )
     train(one, tmp_path / "one")
-    train_on_two(two, "torchrun", tmp_path)
+    train_on_two(two, tmp_path)
     before = weights(workspace / "model")
     for model in ("stages/1-s0/model", "model"):
         assert largest_difference(before, weights(tmp_path / "one" / model)) > 1e-3
