@@ -1,0 +1,5 @@
+"""`mminstruct plot`: draw and compare training runs."""
+
+
+def plot() -> None:
+    """Draw."""
