@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import re
 import resource
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from mminstruct.config import dump_yaml
+from mminstruct.training.checkpointing import checkpoints
 from tests.command import call
 from tests.training.conftest import largest_difference, make_recipe, weights
 
@@ -39,7 +41,7 @@ STAGES = [
 def forked():
     """Starts `mminstruct ARGUMENTS` in a child of a process that has everything imported; a new one would take long."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mminstruct.training.run", "tests.training.test_interruption"])
+    context.set_forkserver_preload(["mminstruct.training.run", "tests.training.test_interruption", "deepspeed", "timm"])
     started: list[BaseProcess] = []
 
     def start(log: Path, *arguments: object, largest_file: int | None = None) -> BaseProcess:
@@ -53,6 +55,7 @@ def forked():
 
 
 def command(log: Path, arguments: tuple[object, ...], largest_file: int | None) -> None:
+    os.setsid()  # signals to the group meet this run and its data loader's processes alone
     torch.set_num_threads(1)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
@@ -77,19 +80,20 @@ def wait_for(what: Callable[[], object], process: BaseProcess) -> None:
         time.sleep(0.001)
 
 
-@pytest.fixture
-def recipe(workspace, tmp_path) -> Path:
-    path = tmp_path / "recipe.yaml"
+@pytest.fixture(scope="module")
+def recipe(workspace) -> Path:
+    path = workspace / "interrupted.yaml"
     path.write_text(dump_yaml(make_recipe(workspace, STAGES, save_every=2, log_every=3)))
     return path
 
 
-@pytest.fixture
-def undisturbed(forked, recipe, tmp_path) -> Path:
-    process = forked(tmp_path / "log", "train", recipe, "--out", tmp_path / "whole")
+@pytest.fixture(scope="module")
+def undisturbed(forked, recipe, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = forked(folder / "log", "train", recipe, "--out", folder / "whole")
     process.join()
-    assert process.exitcode == 0, (tmp_path / "log").read_text()
-    return tmp_path / "whole"
+    assert process.exitcode == 0, (folder / "log").read_text()
+    return folder / "whole"
 
 
 def require_equal(undisturbed: Path, out: Path) -> None:
@@ -122,3 +126,52 @@ def test_a_run_killed_at_ten_moments_ends_as_an_undisturbed_one(forked, undistur
     process.join()
     assert process.exitcode == 0, log.read_text()
     require_equal(undisturbed, out)
+
+
+def test_signals_and_a_full_disk_leave_a_run_that_goes_on(forked, undisturbed, recipe, tmp_path):
+    """Signals go to a data loader's processes, too, as schedulers and terminals send them."""
+    out, log = tmp_path / "stopped", tmp_path / "log"
+
+    def run(*, resume: bool = True, stop: signal.Signals | None = None, largest_file: int | None = None) -> int:
+        log.unlink(missing_ok=True)
+        arguments = ["train", recipe, "workers=1", "--out", out, *(["--resume"] if resume else [])]
+        before, process = lines(out), forked(log, *arguments, largest_file=largest_file)
+        if stop is not None:
+            wait_for(lambda: lines(out) >= max(before, 3) + 2, process)
+            os.killpg(process.pid, stop)
+        process.join()
+        return process.exitcode
+
+    assert run(resume=False, stop=signal.SIGTERM) == 128 + signal.SIGTERM
+    (told,) = log.read_text().splitlines()[-1:]
+    kept = checkpoints(out / "stages/2-s1")
+    assert told.startswith("interrupted: stage 's1' is saved after step") and "--resume" in told
+    assert not (out / "model").exists() and len(kept) == 2
+
+    assert run(largest_file=20_000) == 2
+    (told,) = log.read_text().splitlines()[-1:]
+    assert told.startswith("error: ") and "could not be saved" in told and "--resume" in told
+    assert checkpoints(out / "stages/2-s1") == kept and not list(out.glob("stages/*/*.tmp"))
+
+    assert run(stop=signal.SIGINT) == 128 + signal.SIGINT
+    assert run() == 0, log.read_text()
+    require_equal(undisturbed, out)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(workspace, tmp_path):
+    """A learning rate that is far too high, and nine steps to the next line of the log."""
+    stage = {"learning_rate": 1e30, "warmup": 0.0, "accumulate": 2, "steps": 5}
+    path, out = tmp_path / "recipe.yaml", tmp_path / "run"
+    path.write_text(dump_yaml(make_recipe(workspace, [stage], log_every=10)))
+    code, _, error = call("train", path, "--out", out)
+    (told,) = [line for line in error.splitlines() if line.startswith("error")]
+    assert code == 2 and "step 2 is not finite" in told and str(out / "bad_batch.json") in told
+    bad = json.loads((out / "bad_batch.json").read_text())
+    (source,) = {row["source"] for row in json.loads((out / "sources.json").read_text())["s0"]}
+    assert (bad["stage"], bad["step"]) == ("s0", 2)
+    known = {str(number) for number in range(24)}
+    for batch in bad["micro_batches"]:
+        assert batch["process"] == 0 and batch["loss"] in ("nan", "inf")
+        assert len(batch["conversations"]) == 4
+        assert all(one["id"].split("/")[-1] in known and one["source"] == source for one in batch["conversations"])
+    assert len(bad["micro_batches"]) == 2 and [line["step"] for line in metrics(out)] == [1]
