@@ -25,6 +25,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ from mminstruct.models.parts import require_parts
 from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
 from mminstruct.training.callbacks import MetricsLog, ProgressBar, StopWhenAsked
-from mminstruct.training.checkpointing import checkpoints, remove_unfinished, saving
+from mminstruct.training.checkpointing import checkpoints, remove_unfinished, saving, steps_done
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import (
     SKIPPED,
@@ -62,6 +63,7 @@ from mminstruct.training.data import (
 )
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.stopping import stop_requests
+from mminstruct.training.trackers import finish_trackers, require_trackers, tracker_callbacks
 from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import VisionLanguageTrainer
 
@@ -91,6 +93,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
         Interrupted: a signal asked the run to stop, and it can be resumed.
         DataError, MediaError, ConfigError: the data or the model cannot be used.
     """
+    require_trackers(recipe.trackers)
     resolved = dump_yaml(recipe)
     if resume:
         _require_same_run(out, resolved)
@@ -140,7 +143,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
                 announce(stage.name, rows)
                 record(out / "trainable.json", stage.name, rows)
             trainable[stage.name] = {row.part: row.trainable for row in rows}
-            _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out)
+            trackers = recipe.trackers if _is_main() else []
+            _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out, trackers)
             seconds[stage.name] = round(time.monotonic() - started, 2)
     except MminstructError as error:
         saved = list(out.glob("stages/*/*/trainer_state.json")) or (out / _BAD_BATCH).exists()
@@ -212,6 +216,7 @@ def _run_stage(
     folder: Path,
     finished: Path,
     out: Path,
+    trackers: Sequence[str],
 ) -> None:
     if _is_main():
         remove_unfinished(folder)
@@ -231,6 +236,8 @@ def _run_stage(
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )
         trainer.add_callback(StopWhenAsked(lambda: trainer.stopping))
+        for callback in tracker_callbacks(trackers, out, stage.name, steps_done(found[-1]) if found else 0):
+            trainer.add_callback(callback)
         # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
         trainer.remove_callback(transformers.PrinterCallback)
         if sys.stderr.isatty():
@@ -240,6 +247,7 @@ def _run_stage(
                 trainer.resume(found[-1])
             else:
                 trainer.train()
+    finish_trackers(trackers)
     if trainer.stopping:
         raise Interrupted(
             f"stage {stage.name!r} is saved after step {trainer.state.global_step} of {arranged.plan.steps}; go on "
@@ -272,6 +280,7 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder),
+        run_name=f"{folder.parents[1].name}-{stage.name}",
         per_device_train_batch_size=stage.batch_size,
         gradient_accumulation_steps=stage.accumulate,
         learning_rate=stage.highest_rate,
