@@ -43,7 +43,10 @@ def keep_newest(folder: Path, number: int) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove what was being written, or being removed, when a run ended."""
     for path in folder.glob(f"*{TEMPORARY}"):
-        shutil.rmtree(path)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextlib.contextmanager

@@ -97,6 +97,9 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     resolved = dump_yaml(recipe)
     if resume:
         _require_same_run(out, resolved)
+        if _is_main():
+            for folder in (out, *out.glob("stages/*")):
+                remove_unfinished(folder)
     elif _is_main():
         require_new(out)
     transformers.utils.logging.disable_progress_bar()
@@ -218,8 +221,6 @@ def _run_stage(
     out: Path,
     trackers: Sequence[str],
 ) -> None:
-    if _is_main():
-        remove_unfinished(folder)
     arranged = batching(stage, model, dataset, settings.seed, settings.world_size)
     settings.max_steps = arranged.plan.steps
     found = checkpoints(folder)

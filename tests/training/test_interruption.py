@@ -57,6 +57,7 @@ def forked():
 def command(log: Path, arguments: tuple[object, ...], largest_file: int | None) -> None:
     os.setsid()  # signals to the group meet this run and its data loader's processes alone
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of the data loader: not through another fork server
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     code, _, error = call(*arguments)
