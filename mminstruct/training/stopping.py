@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,9 +17,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Which signal asked this process to stop; None so far."""
+    """Which signal asked this process to stop, None so far; and whether the stage is over, which its data loader's
+    processes see, too."""
 
-    received: int | None = None
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.over = multiprocessing.RawValue("b", 0)
+
+    def shield(self, worker: int) -> None:
+        """For a data loader's process: a scheduler signals it, too, but it has to work until the stage is over.
+
+        Then it has to end when it is told to, for its parent waits for that.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if self.over.value else None)
 
 
 @contextlib.contextmanager
@@ -28,7 +41,10 @@ def stop_requests() -> Iterator[StopRequest]:
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        try:
+            yield request
+        finally:
+            request.over.value = 1
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -46,10 +62,5 @@ def stop_requests() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
+        request.over.value = 1
         restore()
-
-
-def ignore_signals(worker: int) -> None:
-    """For a data loader's processes, which get a signal to the whole group, too: their parent decides when they end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

@@ -39,7 +39,7 @@ from mminstruct.training.config import StageConfig
 from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
-from mminstruct.training.stopping import StopRequest, ignore_signals
+from mminstruct.training.stopping import StopRequest
 from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
 
 # The model FLOPs of a token are an average over the first micro-batches, because counting costs time.
@@ -98,7 +98,7 @@ class VisionLanguageTrainer(Trainer):
             collate_fn=_only,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=self.stop.shield,
         )
 
     def get_batch_samples(

@@ -140,7 +140,7 @@ def test_signals_and_a_full_disk_leave_a_run_that_goes_on(forked, undisturbed, r
         if stop is not None:
             wait_for(lambda: lines(out) >= max(before, 3) + 2, process)
             os.killpg(process.pid, stop)
-        process.join()
+        process.join(120)
         return process.exitcode
 
     assert run(resume=False, stop=signal.SIGTERM) == 128 + signal.SIGTERM
