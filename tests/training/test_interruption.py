@@ -104,7 +104,8 @@ def require_equal(undisturbed: Path, out: Path) -> None:
 
 
 def test_a_run_killed_at_ten_moments_ends_as_an_undisturbed_one(forked, undisturbed, recipe, tmp_path):
-    """Weights bit for bit, metrics but for times. Three of the moments lie within the writing of a checkpoint."""
+    """Weights bit for bit, metrics but for times. Three of the moments lie within the writing of a checkpoint; then the
+    disk is full."""
     draw, out, log = random.Random(0), tmp_path / "killed", tmp_path / "log"
     killed = unfinished = 0
     for moment in range(10):
@@ -123,20 +124,31 @@ def test_a_run_killed_at_ten_moments_ends_as_an_undisturbed_one(forked, undistur
         killed += process.exitcode == -signal.SIGKILL
         unfinished += bool(list(out.glob("stages/*/*.tmp")))
     assert killed == 10 and unfinished >= 2, (killed, unfinished, log.read_text())
+
+    # A full disk: no file may be as large as the weights.
+    kept = [checkpoints(stage) for stage in sorted(out.glob("stages/*"))]
+    process = forked(log, "train", recipe, "--out", out, "--resume", largest_file=100_000)
+    process.join()
+    (told,) = log.read_text().splitlines()[-1:]
+    assert process.exitcode == 2 and told.startswith("error: ") and "could not be saved" in told, told
+    assert kept == [checkpoints(stage) for stage in sorted(out.glob("stages/*"))] and not list(
+        out.rglob("stages/*/*.tmp")
+    )
+
     process = forked(log, "train", recipe, "--out", out, "--resume")
     process.join()
     assert process.exitcode == 0, log.read_text()
     require_equal(undisturbed, out)
 
 
-def test_signals_and_a_full_disk_leave_a_run_that_goes_on(forked, undisturbed, recipe, tmp_path):
+def test_signals_leave_a_run_that_goes_on(forked, undisturbed, recipe, tmp_path):
     """Signals go to a data loader's processes, too, as schedulers and terminals send them."""
     out, log = tmp_path / "stopped", tmp_path / "log"
 
-    def run(*, resume: bool = True, stop: signal.Signals | None = None, largest_file: int | None = None) -> int:
+    def run(*, resume: bool = True, stop: signal.Signals | None = None) -> int:
         log.unlink(missing_ok=True)
         arguments = ["train", recipe, "workers=1", "--out", out, *(["--resume"] if resume else [])]
-        before, process = lines(out), forked(log, *arguments, largest_file=largest_file)
+        before, process = lines(out), forked(log, *arguments)
         if stop is not None:
             wait_for(lambda: lines(out) >= max(before, 3) + 2, process)
             os.killpg(process.pid, stop)
@@ -148,11 +160,6 @@ def test_signals_and_a_full_disk_leave_a_run_that_goes_on(forked, undisturbed, r
     kept = checkpoints(out / "stages/2-s1")
     assert told.startswith("interrupted: stage 's1' is saved after step") and "--resume" in told
     assert not (out / "model").exists() and len(kept) == 2
-
-    assert run(largest_file=100_000) == 2  # fewer bytes than the weights have
-    (told,) = log.read_text().splitlines()[-1:]
-    assert told.startswith("error: ") and "could not be saved" in told and "--resume" in told
-    assert checkpoints(out / "stages/2-s1") == kept and not list(out.glob("stages/*/*.tmp"))
 
     assert run(stop=signal.SIGINT) == 128 + signal.SIGINT
     assert run() == 0, log.read_text()
