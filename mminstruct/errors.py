@@ -37,6 +37,18 @@ class RunError(MminstructError):
     """An output folder, a port or a run in a state that would lose or overwrite something."""
 
 
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """A run that was asked to stop by a signal, and has saved what it needs to go on. The message says how.
+
+    Attributes:
+        signal: its number; the command exits with 128 more, as a shell says it of a process that a signal ended.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """' Did you mean 'x'?' for the nearest known name, or the list of known names where none is near."""
     known = sorted(known)

@@ -109,11 +109,27 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if path.is_dir():
-            path.rmdir()
-        temporary.replace(path)
+        publish(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a whole folder its name, once all that is in it is on the disk; `path` may be an empty folder."""
+    for found in [*temporary.rglob("*"), temporary]:
+        _fsync(found)
+    if path.is_dir():
+        path.rmdir()
+    temporary.replace(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:

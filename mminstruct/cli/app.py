@@ -1,6 +1,7 @@
 """The `mminstruct` command: its sub-commands, and the one place where errors become one line and exit code 2.
 
-Exit codes: 0 done, 1 a bug (traceback), 2 something the user can mend (one line on stderr), 130 interrupted.
+Exit codes: 0 done, 1 a bug (traceback), 2 something the user can mend (one line on stderr), 130 interrupted (Ctrl-C),
+143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from mminstruct.cli import data, zoo
 from mminstruct.cli.build import build
 from mminstruct.cli.chat import chat, demo
 from mminstruct.cli.eval import evaluate, score
+from mminstruct.cli.plot import plot
 from mminstruct.cli.quickstart import quickstart
 from mminstruct.cli.train import train
-from mminstruct.errors import MminstructError
+from mminstruct.errors import Interrupted, MminstructError
 
 app = typer.Typer(
     name="mminstruct",
@@ -33,6 +35,7 @@ app.command("build")(build)
 app.add_typer(data.app, name="data")
 app.add_typer(zoo.app, name="zoo")
 app.command("train")(train)
+app.command("plot")(plot)
 app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("chat")(chat)
@@ -63,6 +66,9 @@ def run_command(command: Callable[[], object]) -> None:
             raise
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2)
+    except Interrupted as stop:
+        typer.echo(f"interrupted: {stop}", err=True)
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

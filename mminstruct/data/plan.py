@@ -227,10 +227,17 @@ class StepPlan:
     def batches(self, process: int) -> Iterator[MicroBatch]:
         """What one process computes, micro-batch after micro-batch."""
         for number in range(process, self.steps * self.accumulate * self.processes, self.processes):
-            if number < len(self._batches):
-                yield MicroBatch(self._batches[number])
-            else:
-                yield MicroBatch(self._batches[0], counts=False)
+            yield self._batch(number)
+
+    def step(self, number: int) -> list[MicroBatch]:
+        """What all processes compute in a step (the first is 0): one micro-batch of each, then the next of each."""
+        size = self.accumulate * self.processes
+        return [self._batch(place) for place in range(number * size, (number + 1) * size)]
+
+    def _batch(self, number: int) -> MicroBatch:
+        if number < len(self._batches):
+            return MicroBatch(self._batches[number])
+        return MicroBatch(self._batches[0], counts=False)
 
 
 class StepSampler(Sampler[list[MicroBatch]]):

@@ -249,6 +249,7 @@ class Recipe(Config):
         save_every: optimiser steps between checkpoints to resume from; the newest two are kept.
         data_cache: the folder that keeps conversations and their token counts ready, for this run and later ones; the
             default is one in the run's folder. What is in it is found by content, so runs can share it.
+        trackers: where the log goes besides `metrics.jsonl`, through transformers' own integrations.
         workers: processes that read and prepare samples ahead of the step; 0 does it in between.
     """
 
@@ -266,6 +267,7 @@ class Recipe(Config):
     deepspeed: str | None = None
     save_every: int = Field(default=500, gt=0)
     log_every: int = Field(default=10, gt=0)
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
     workers: int = Field(default=0, ge=0)
 
     @field_validator("stages")

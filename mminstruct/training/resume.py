@@ -59,21 +59,22 @@ def as_started(recipe: Recipe, resolved: Path, env: Path, processes: int) -> Rec
     return recipe.model_copy(update={"stages": stages})
 
 
-def fit_to_processes(checkpoint: str | None, settings: TrainingArguments) -> None:
+def fit_to_processes(checkpoint: Path, settings: TrainingArguments) -> None:
     """Let DeepSpeed load a ZeRO checkpoint that another number of processes wrote; called by all of them.
 
     Nothing happens to other checkpoints. The universal one stands beside the shares and goes with them.
     """
-    if checkpoint is None or settings.deepspeed is None:
+    if settings.deepspeed is None:
         return
-    folder = Path(checkpoint)
-    shares = folder / (folder / "latest").read_text(encoding="utf-8").strip()
+    shares = checkpoint / (checkpoint / "latest").read_text(encoding="utf-8").strip()
     written_by = len(list(shares.glob("*_optim_states.pt")))
     if written_by == settings.world_size:
         return
     with settings.main_process_first():
         if settings.process_index == 0:
-            log.info("%s was written by %d processes; made universal for %d", folder, written_by, settings.world_size)
+            log.info(
+                "%s was written by %d processes; made universal for %d", checkpoint, written_by, settings.world_size
+            )
             _make_universal(shares, shares.with_name(f"{shares.name}_{_UNIVERSAL}"))
     settings.hf_deepspeed_config.config["checkpoint"] = {"load_universal": True}
 

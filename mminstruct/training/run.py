@@ -7,6 +7,7 @@
     OUT/sources.json          what each stage's epochs are made of, and hashes of it, compared on resume
     OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
+    OUT/bad_batch.json        where a loss was not finite: the conversations of that step
     OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
     OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
     OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
@@ -21,8 +22,10 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from mminstruct import __version__
 from mminstruct.config import dump_yaml
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.errors import MminstructError, RunError
+from mminstruct.errors import Interrupted, MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
 from mminstruct.models.adapters import folder as adapter_folder
@@ -48,6 +51,8 @@ from mminstruct.training.activation_checkpointing import activation_checkpointin
 from mminstruct.training.allocator import keep_freed_memory
 from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
+from mminstruct.training.callbacks import MetricsLog, ProgressBar, StopWhenAsked
+from mminstruct.training.checkpointing import checkpoints, remove_unfinished, saving, steps_done
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import (
     SKIPPED,
@@ -61,13 +66,16 @@ from mminstruct.training.data import (
 )
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
+from mminstruct.training.stopping import stop_requests
+from mminstruct.training.trackers import finish_trackers, require_trackers, tracker_callbacks
 from mminstruct.training.trainable import announce, record, trainable_table
-from mminstruct.training.trainer import MetricsLog, ProgressBar, VisionLanguageTrainer
+from mminstruct.training.trainer import VisionLanguageTrainer
 from mminstruct.training.zero import deepspeed_config, load_whole, release, require_agreement
 
 log = logging.getLogger(__name__)
 
 _RESOLVED = "config.resolved.yaml"
+_BAD_BATCH = "bad_batch.json"
 
 
 @dataclass
@@ -86,13 +94,18 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
         out: the run's folder; new, or with `resume` one that an interrupted run of the same recipe left.
 
     Raises:
-        RunError: the folder holds another run, or there is nothing to resume.
+        RunError: the folder holds another run, there is nothing to resume, a loss is not finite, or the disk is full.
+        Interrupted: a signal asked the run to stop, and it can be resumed.
         DataError, MediaError, ConfigError: the data or the model cannot be used.
     """
+    require_trackers(recipe.trackers)
     resolved = dump_yaml(recipe)
     if resume:
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         _require_same_run(out, dump_yaml(as_started(recipe, out / _RESOLVED, out / "env.json", processes)))
+        if _is_main():
+            for folder in (out, *out.glob("stages/*")):
+                remove_unfinished(folder)
     elif _is_main():
         require_new(out)
     transformers.utils.logging.disable_progress_bar()
@@ -121,11 +134,11 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
         if resume:
             require_same_data(out / SOURCES, reports)
         if _is_main() and not resume:
-            write_text(out / _RESOLVED, resolved)
             write_json(out / "env.json", environment())
             write_json(out / SOURCES, reports)
             for stage, one in zip(recipe.stages, data, strict=True):
                 write_skipped(out / SKIPPED, stage.name, one)
+            write_text(out / _RESOLVED, resolved)  # last: from now on the run can be resumed
         datasets = [one.dataset for one in data]
         for number, (stage, dataset, folder, settings) in enumerate(
             zip(recipe.stages, datasets, folders, arguments, strict=True)
@@ -143,12 +156,14 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
                 announce(stage.name, rows)
                 record(out / "trainable.json", stage.name, rows)
             trainable[stage.name] = {row.part: row.trainable for row in rows}
-            _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out / "metrics.jsonl")
+            trackers = recipe.trackers if _is_main() else []
+            _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out, trackers)
             seconds[stage.name] = round(time.monotonic() - started, 2)
             if is_deepspeed_zero3_enabled() and folder is not folders[-1]:
                 model, processor = load_whole(finished, settings)  # of this one no process has the whole
     except MminstructError as error:
-        if _is_main() and not resume and not list(out.glob("stages/*/*/trainer_state.json")):
+        saved = list(out.glob("stages/*/*/trainer_state.json")) or (out / _BAD_BATCH).exists()
+        if _is_main() and not resume and not saved:
             shutil.rmtree(out, ignore_errors=True)  # nothing was saved that a resume could use
         told = _without_worker_traceback(error)
         if told is error:
@@ -215,37 +230,56 @@ def _run_stage(
     prepared: Prepared,
     folder: Path,
     finished: Path,
-    metrics: Path,
+    out: Path,
+    trackers: Sequence[str],
 ) -> None:
     arranged = batching(stage, model, dataset, settings.seed, settings.world_size)
     settings.max_steps = arranged.plan.steps
-    newest = _newest_checkpoint(folder)
-    fit_to_processes(newest, settings)
-    trainer = VisionLanguageTrainer(
-        model=model,
-        args=settings,
-        objective=prepared.objective,
-        stage=stage,
-        batching=arranged,
-        adapters=prepared.adapters,
-        callbacks=[MetricsLog(metrics, stage.name, arranged.plan)],
-    )
-    # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
-    trainer.remove_callback(transformers.PrinterCallback)
-    if sys.stderr.isatty():
-        trainer.add_callback(ProgressBar(stage.name))
-    with (
-        packed(model) if arranged.packed else contextlib.nullcontext(),
-        activation_checkpointing(model, stage.activation_checkpointing),
-    ):
-        trainer.train(resume_from_checkpoint=newest)
+    found = checkpoints(folder)
+    if found:
+        fit_to_processes(found[-1], settings)
+    with stop_requests() as stop:
+        trainer = VisionLanguageTrainer(
+            model=model,
+            args=settings,
+            objective=prepared.objective,
+            stage=stage,
+            batching=arranged,
+            stop=stop,
+            bad_batch=out / _BAD_BATCH,
+            adapters=prepared.adapters,
+            callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
+        )
+        trainer.add_callback(StopWhenAsked(lambda: trainer.stopping))
+        for callback in tracker_callbacks(trackers, out, stage.name, steps_done(found[-1]) if found else 0):
+            trainer.add_callback(callback)
+        # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
+        trainer.remove_callback(transformers.PrinterCallback)
+        if sys.stderr.isatty():
+            trainer.add_callback(ProgressBar(stage.name))
+        with (
+            packed(model) if arranged.packed else contextlib.nullcontext(),
+            activation_checkpointing(model, stage.activation_checkpointing),
+        ):
+            if found:
+                trainer.resume(found[-1])
+            else:
+                trainer.train()
+    finish_trackers(trackers)
+    if trainer.stopping:
+        raise Interrupted(
+            f"stage {stage.name!r} is saved after step {trainer.state.global_step} of {arranged.plan.steps}; go on "
+            f"with --resume, the same recipe and --out {out}",
+            stop.received or signal.SIGTERM,  # another process was asked
+        )
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         if trainer.is_world_process_zero():
             place = finished.with_name("adapter")
             shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
-            adapter_folder.save(place, model, prepared.adapters, prepared.description)
+            with saving(place):
+                adapter_folder.save(place, model, prepared.adapters, prepared.description)
         difference = adapter_folder.merge(model, prepared.adapters, processor)
         if prepared.adapters:
             log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
@@ -253,7 +287,8 @@ def _run_stage(
     else:
         state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
-        checkpoint.save(finished, model, processor, state_dict)
+        with saving(finished):
+            checkpoint.save(finished, model, processor, state_dict)
     trainer.accelerator.wait_for_everyone()
     release(trainer)
     AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
@@ -264,6 +299,7 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder),
+        run_name=f"{folder.parents[1].name}-{stage.name}",
         per_device_train_batch_size=stage.batch_size,
         gradient_accumulation_steps=stage.accumulate,
         learning_rate=stage.highest_rate,
@@ -278,7 +314,7 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         logging_first_step=True,
         save_strategy="steps",
         save_steps=recipe.save_every,
-        save_total_limit=2,
+        logging_nan_inf_filter=False,  # the trainer stops at such a loss
         dataloader_num_workers=recipe.workers,
         dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
@@ -289,9 +325,3 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         ddp_find_unused_parameters=False,
         deepspeed=deepspeed_config(recipe.deepspeed) if recipe.deepspeed else None,
     )
-
-
-def _newest_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end (transformers writes `trainer_state.json` last)."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None

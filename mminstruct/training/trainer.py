@@ -1,48 +1,63 @@
 """A thin subclass of `transformers.Trainer`: our objective, our parameter groups, our log.
 
-Everything else (loop, distribution, DeepSpeed, checkpoints, resume) is transformers' own. What it adds:
+Everything else (loop, distribution, DeepSpeed, what a checkpoint holds, resume) is transformers' own. What it adds:
 
 * the loss of a step is the sum over all its supervised tokens (or pairs) divided by their number, over micro-batches
   and processes alike, so the result does not depend on how a batch is split;
 * one learning rate per part and adapter, no weight decay on biases, norms and masks;
 * the gradient dropout of masks;
-* `metrics.jsonl` and a progress bar.
+* what is logged: exact means, speed, memory;
+* a step whose loss is not finite is not made, and its conversations are named;
+* a checkpoint appears whole or not at all, and one is saved when the run is asked to stop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
-import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers import Trainer
 
-from mminstruct.data.plan import StepPlan, StepSampler
+from mminstruct.data.plan import StepSampler
 from mminstruct.errors import RunError
-from mminstruct.files import write_text
+from mminstruct.files import publish, write_json
 from mminstruct.models.adapters import Adapter, Mask
 from mminstruct.models.parts import parts
 from mminstruct.training.batching import Batching
+from mminstruct.training.checkpointing import keep_newest, saving, staging_folder
 from mminstruct.training.config import StageConfig
+from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
+from mminstruct.training.stopping import StopRequest
+from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
+
+# The model FLOPs of a token are an average over the first micro-batches, because counting costs time.
+_COUNTED = 8
+
+KEPT = 2  # checkpoints of a stage
 
 
 class VisionLanguageTrainer(Trainer):
     """See the module. `stage` says what trains and how; the model's `requires_grad` flags are set by the caller.
 
     Args:
+        stop: says whether this process is asked to stop.
+        bad_batch: the file that names the conversations of a step whose loss is not finite.
         adapters: those of the stage, attached to the model.
+
+    Raises:
+        RunError: from `train`: a loss is not finite, or the disk does not take a checkpoint.
     """
 
     objective: Objective
@@ -53,6 +68,8 @@ class VisionLanguageTrainer(Trainer):
         objective: Objective,
         stage: StageConfig,
         batching: Batching,
+        stop: StopRequest,
+        bad_batch: Path,
         adapters: Sequence[Adapter] = (),
         **kwargs: Any,
     ) -> None:
@@ -60,13 +77,18 @@ class VisionLanguageTrainer(Trainer):
         self.objective = objective
         self.batching = batching
         self.stage = stage
+        self.stop = stop
+        self.stopping = False  # all processes are of one mind about it
+        self.bad_batch = bad_batch
         self.adapters = adapters
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
-        self._sums: dict[str, torch.Tensor] = {}
-        self._waited = 0.0
-        self._logged = time.perf_counter()
+        self._window = LogWindow()
+        self._losses: list[torch.Tensor] = []  # of the step's micro-batches so far
+        self._flops = ModelFlops()
+        self._flops_counted, self._flops_places = 0, 0
+        self._peak_flops = peak_flops(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
 
     def get_train_dataloader(self) -> DataLoader:
         """This process's micro-batches of the whole stage, in one go: the plan has epochs, the loader has none."""
@@ -76,14 +98,16 @@ class VisionLanguageTrainer(Trainer):
             collate_fn=_only,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
+            worker_init_fn=self.stop.shield,
         )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
+        self._window.begin()
         started = time.perf_counter()
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        self._waited += time.perf_counter() - started
+        self._window.waited += time.perf_counter() - started
         return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
@@ -99,26 +123,78 @@ class VisionLanguageTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         conversations = inputs.pop("conversations")
-        output = self.objective(model, inputs)
+        counting = self._flops_counted < _COUNTED
+        with self._flops if counting else contextlib.nullcontext():
+            output = self.objective(model, inputs)
         mask = inputs["attention_mask"]
         places = torch.tensor(inputs["input_ids"].numel(), device=mask.device)  # all sums on one device, see `log`
-        sums = {
-            "loss_sum": output.loss_sum,
-            "count": output.count,
-            "conversations": conversations,
-            "places": places,
-            "filled": mask.sum() if mask.ndim == 2 else places,
-            **output.metrics,
-        }
-        for name, value in sums.items():
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+        self._window.add(
+            {
+                "loss_sum": output.loss_sum,
+                "count": output.count,
+                "conversations": conversations,
+                "micro_batches": torch.tensor(1, device=mask.device),
+                "places": places,
+                "filled": mask.sum() if mask.ndim == 2 else places,
+                **output.metrics,
+            }
+        )
+        if counting:
+            self._flops_counted += 1
+            self._flops_places += inputs["input_ids"].numel()
         total = output.count if num_items_in_batch is None else num_items_in_batch
         if self.gradient_dropout is not None:
             assert output.logits is not None
             plain = self.accelerator.unwrap_model(model)
             self.gradient_dropout.watch(plain, self.objective, inputs, output.logits, total)
         # DDP and DeepSpeed average gradients over processes; multiplying by their number makes that a sum again.
-        return output.loss_sum / total.clamp(min=1) * self.args.world_size
+        loss = output.loss_sum / total.clamp(min=1) * self.args.world_size
+        self._losses.append(loss.detach())
+        if self.accelerator.sync_gradients:
+            self._agree_on_step()
+        return loss
+
+    def _agree_on_step(self) -> None:
+        """Whether the step is made, and whether it is the last one: the same on all processes.
+
+        It stands before the last backward pass of the step, in which DeepSpeed makes the step. One small sum over
+        processes and one look at its result a step is all that it costs on a GPU; transformers' own filter, which would
+        hide such losses, looks once a micro-batch.
+        """
+        losses = torch.stack(self._losses)
+        broken = (~losses.isfinite()).sum()
+        asked = torch.tensor(int(self.stop.received is not None), device=broken.device)
+        broken_anywhere, asked_anywhere = self._sum_over_processes(torch.stack([broken, asked])).tolist()
+        if broken_anywhere:
+            self._refuse_step(losses.tolist())
+        self.stopping = asked_anywhere > 0
+        self._losses = []
+
+    def _refuse_step(self, losses: list[float]) -> None:
+        """Name the conversations of the step at hand in a file, and raise `RunError`."""
+        gathered: list[float] = gather_object(losses)  # process behind process
+        step, plan, dataset = self.state.global_step, self.batching.plan, self.batching.batches.dataset
+        if self.is_world_process_zero():
+            rows = []
+            for number, batch in enumerate(plan.step(step)):
+                process, place = number % plan.processes, number // plan.processes
+                members = dataset.members(np.array(batch.indices)).tolist()
+                rows.append(
+                    {
+                        "process": process,
+                        "loss": str(gathered[process * plan.accumulate + place]),  # JSON has no word for nan
+                        "conversations": [
+                            {"id": dataset.conversations[index].id, "source": dataset.conversations.part(index).name}
+                            for index in members
+                        ],
+                    }
+                )
+            write_json(self.bad_batch, {"stage": self.stage.name, "step": step + 1, "micro_batches": rows})
+        self.accelerator.wait_for_everyone()  # a launcher ends all processes with the first that fails
+        raise RunError(
+            f"stage {self.stage.name!r}: the loss of step {step + 1} is not finite, so it was not made; its "
+            f"conversations are named in {self.bad_batch}; look at them, or lower the learning rate"
+        )
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -132,24 +208,36 @@ class VisionLanguageTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Replace transformers' running mean of scaled losses by the exact mean, and add those of the metrics."""
-        if "loss" in logs and self._sums:
-            now = time.perf_counter()
-            seconds, self._logged = now - self._logged, now
-            names = sorted(self._sums)
-            values = self._sum_over_processes(torch.stack([self._sums[name] for name in names]))
-            sums = dict(zip(names, values.tolist(), strict=True))
+        if "loss" in logs and self._window.sums:
+            seconds = self._window.seconds
+            sums = self._sums_over_processes()
             count = max(sums["count"], 1.0)
-            for name in names:
+            for name in sums:
                 if name.endswith("_sum"):
                     logs[name.removesuffix("_sum")] = sums[name] / count
             logs[self.objective.unit] = sums["count"]
             logs[f"{self.objective.unit}_per_second"] = sums["count"] / seconds
             logs["conversations_per_second"] = sums["conversations"] / seconds
+            logs["tokens_per_second"] = sums["filled"] / seconds
             logs["padding_share"] = 1 - sums["filled"] / sums["places"]
-            logs["data_wait_share"] = self._waited / seconds
-            self._waited = 0.0
-            self._sums = {}
+            if self.stage.pack_tokens is not None:
+                logs["packing_efficiency"] = sums["filled"] / (sums["micro_batches"] * self.stage.pack_tokens)
+            logs["data_wait_share"] = self._window.waited / seconds
+            memory = torch.tensor([float(peak_memory(self.args.device))], device=self.args.device)
+            logs["memory_gb"] = self.accelerator.gather(memory).max().item() / 1e9
+            if self._peak_flops is not None:
+                done = self._flops.total / self._flops_places * sums["places"]
+                logs["mfu"] = done / seconds / (self._peak_flops * self.args.world_size)
+            self._window.clear()
         super().log(logs, start_time)
+
+    def _sums_over_processes(self) -> dict[str, float]:
+        """What the log window holds."""
+        names = sorted(self._window.sums)
+        if not names:
+            return {}
+        values = self._sum_over_processes(torch.stack([self._window.sums[name] for name in names]))
+        return dict(zip(names, values.tolist(), strict=True))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one pair of groups (decayed, not decayed) per part and adapter that trains."""
@@ -174,6 +262,32 @@ class VisionLanguageTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(groups, betas=self.stage.betas, fused=True)
         return self.optimizer
 
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where transformers writes a checkpoint: a folder with a temporary name."""
+        return str(staging_folder(Path(str(self.args.output_dir)), self.state.global_step))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """A checkpoint gets its name when all processes have written their part of it, and older ones go after that."""
+        folder = Path(str(self.args.output_dir))
+        staging = Path(self._get_output_dir(trial))
+        name = staging.stem
+        with saving(folder / name):
+            try:
+                super()._save_checkpoint(model, trial)
+                sums = self._sums_over_processes()
+                if self.is_world_process_zero():
+                    self._window.save(staging / name, sums)
+                self.accelerator.wait_for_everyone()
+                if self.is_world_process_zero():
+                    publish(staging / name, folder / name)
+                    staging.rmdir()
+                    keep_newest(folder, KEPT)
+            except BaseException:
+                if self.is_world_process_zero():
+                    shutil.rmtree(staging, ignore_errors=True)
+                raise
+            self.accelerator.wait_for_everyone()
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """A checkpoint to resume from, under the names that the modules have.
 
@@ -184,7 +298,12 @@ class VisionLanguageTrainer(Trainer):
             folder = Path(output_dir or str(self.args.output_dir))
             model: Any = self.accelerator.unwrap_model(self.model)
             model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
-            torch.save(self.args, folder / TRAINING_ARGS_NAME)
+
+    def resume(self, checkpoint: Path) -> None:
+        """`train`, from a checkpoint on."""
+        if self.is_world_process_zero():
+            self._window.restore(checkpoint, self.args.device)
+        self.train(resume_from_checkpoint=str(checkpoint))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises `RunError` for a checkpoint that is not all of the model's; transformers would warn and go on."""
@@ -203,94 +322,3 @@ def _only(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """A micro-batch is made by the data set already, so the loader has one to collate."""
     (batch,) = batches
     return batch
-
-
-class MetricsLog(TrainerCallback):
-    """Writes one line per log step to `metrics.jsonl`; a resumed run first drops the lines it is about to repeat."""
-
-    def __init__(self, path: Path, stage: str, plan: StepPlan) -> None:
-        self.path = path
-        self.stage = stage
-        self.plan = plan
-        self._started = 0.0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._started = time.monotonic()
-        if state.is_world_process_zero and self.path.exists():
-            lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-            kept = [line for line in lines if line["stage"] != self.stage or line["step"] <= state.global_step]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not logs or "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise RunError(
-                f"stage {self.stage!r}: the loss is {logs['loss']} at step {state.global_step}; "
-                "lower the learning rate, or look for broken samples with: mminstruct data stats"
-            )
-        if state.is_world_process_zero:
-            line = {
-                "stage": self.stage,
-                "step": state.global_step,
-                "epoch": round(self.plan.epochs_done(state.global_step), 4),
-                "seconds": round(time.monotonic() - self._started, 2),
-                **{name: value for name, value in logs.items() if name != "epoch"},
-            }
-            with self.path.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
-
-
-class ProgressBar(TrainerCallback):
-    """Steps done, loss and the time that is left, on stderr; nothing where stderr is no terminal."""
-
-    def __init__(self, title: str) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            console=Console(stderr=True),
-        )
-        self._title = title
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            self._progress.start()
-            self._task = self._progress.add_task(
-                self._title, total=state.max_steps, completed=state.global_step, loss="-"
-            )
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._progress.update(self._task, completed=state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if state.is_world_process_zero and logs and "loss" in logs:
-            self._progress.update(self._task, loss=f"{logs['loss']:.4f}")
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            self._progress.stop()

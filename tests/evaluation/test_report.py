@@ -19,6 +19,7 @@ from mminstruct.evaluation.plot import loss_svg, read_curves, smooth
 from mminstruct.evaluation.report import duration, fact, percent, points, write_report
 from mminstruct.evaluation.results import BenchmarkResult, judge
 from mminstruct.evaluation.runner import Predictions
+from tests.command import call
 
 from .conftest import Mixed, Pair
 
@@ -195,6 +196,34 @@ def test_missing_matplotlib_is_one_clear_line(metrics: list[Path], monkeypatch: 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RunError, match=r"pip install 'mminstruct\[eval\]'"):
         loss_svg(read_curves(metrics))
+
+
+def test_runs_are_drawn_beside_each_other(metrics: list[Path], tmp_path: Path) -> None:
+    for ending, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".html", b"<!doctype html>")):
+        out = tmp_path / f"plot{ending}"
+        code, said, _ = call("plot", *metrics, metrics[0].parent, "--out", out, "--json")
+        assert code == 0 and out.read_bytes().startswith(start)
+    stages = json.loads(said)["stages"]
+    assert [(stage["run"], stage["stage"]) for stage in stages] == [
+        (str(metrics[0].parent), "align"),
+        ("instruct", "instruct"),
+        (str(metrics[0].parent), "align"),
+    ]
+    assert stages[1]["steps"] == 49 and stages[1]["loss"] == 3 / 49
+    for words in ("Training loss by optimizer step", "Learning rate by optimizer step", "instruct"):
+        assert words in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metric", "los"], "Did you mean 'loss'?"),
+        (["--out", "plot.jpeg"], "known endings: .png"),
+    ],
+)
+def test_what_cannot_be_drawn(metrics: list[Path], options: list[str], message: str) -> None:
+    code, _, error = call("plot", metrics[0], *options)
+    assert code == 2 and message in error
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""What is told of a stage while it runs: `metrics.jsonl`, and a bar on the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mminstruct.data.plan import StepPlan
+from mminstruct.files import write_text
+from mminstruct.training.checkpointing import saving
+
+
+class MetricsLog(TrainerCallback):
+    """Writes one line per log step to `metrics.jsonl`; a resumed run first drops the lines it is about to repeat."""
+
+    def __init__(self, path: Path, stage: str, plan: StepPlan) -> None:
+        self.path = path
+        self.stage = stage
+        self.plan = plan
+        self._started = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.monotonic()
+        if state.is_world_process_zero and self.path.exists():
+            # A run that was killed, or met a full disk, may have left the last line without its end.
+            whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            lines = [json.loads(line) for line in whole]
+            kept = [line for line in lines if line["stage"] != self.stage or line["step"] <= state.global_step]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if state.is_world_process_zero:
+            line = {
+                "stage": self.stage,
+                "step": state.global_step,
+                "epoch": round(self.plan.epochs_done(state.global_step), 4),
+                "seconds": round(time.monotonic() - self._started, 2),
+                **{name: value for name, value in logs.items() if name != "epoch"},
+            }
+            with saving(self.path), self.path.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+class StopWhenAsked(TrainerCallback):
+    """Saves a checkpoint behind the step in which the run was asked to stop, and ends there.
+
+    Args:
+        stopping: whether it was; the same on all processes.
+    """
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self.stopping = stopping
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.stopping():
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class ProgressBar(TrainerCallback):
+    """Steps done, loss and the time that is left, on stderr; nothing where stderr is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            console=Console(stderr=True),
+        )
+        self._title = title
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._progress.start()
+            self._task = self._progress.add_task(
+                self._title, total=state.max_steps, completed=state.global_step, loss="-"
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and logs and "loss" in logs:
+            self._progress.update(self._task, loss=f"{logs['loss']:.4f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self._progress.stop()
