@@ -4,11 +4,12 @@
 
 PEER has torch, torchvision, transformers, accelerate, datasets and trl. One tiny random LLaVA (CLIP of 64 px and 64
 patches, Llama of 256 x 4, 5.3 M parameters, float32) is made with transformers, saved, and imported with
-`mminstruct zoo import`. All train it on easy-VQA, in the order of our plan, so the losses of each step can be compared,
-and only the speed may differ. In each round all run once, in random order; a ratio is of one round.
+`mminstruct zoo import`. Each step of a peer sees the conversations that a step of ours sees, so the losses of each step
+can be compared, and only the speed may differ. In each round all run once, in random order; a ratio is of one round.
 
 Workloads: `mixed` has answers of 5 to 200 tokens, log-uniform; `questions` is easy-VQA as it is, about ten questions a
-picture; `vocabulary` is the same with a head of 32,000 tokens.
+picture; `vocabulary` is the same with a head of 32,000 tokens; `jpeg` is `mixed` with pictures of 640 x 480 as JPEG
+files, which a process of its own decodes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import easy_vqa
+import numpy as np
 import torch
 import typer
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPImageProcessor,
@@ -37,13 +42,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import mminstruct
+from mminstruct import formats
 from mminstruct.config import validate
-from mminstruct.data.plan import BatchPlan
+from mminstruct.data.dataset import ConversationDataset
 from mminstruct.models import interop
-from mminstruct.training.config import Recipe
+from mminstruct.models.base_processor import BaseProcessor
+from mminstruct.training.batching import batching
+from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.run import train
 
-BATCH, WARM_UP, LEARNING_RATE, THREADS = 16, 5, 1e-3, 2
+BATCH, PACKED, WARM_UP, LEARNING_RATE, THREADS = 16, 40, 5, 1e-3, 2
 Example = dict[str, str]
 
 # Jinja that writes what `vicuna_v1` with an empty system text writes.
@@ -161,31 +170,44 @@ def llava_json(examples: list[Example]) -> str:
     )
 
 
-def in_our_order(examples: list[Example], shared: bool) -> list[Example]:
-    """What our plan makes of them in its first epoch."""
-    names = sorted({e["image"] for e in examples})
-    keys = [names.index(e["image"]) for e in examples] if shared else []
-    plan = BatchPlan(len(examples), seed=0, batch_size=BATCH, keys=keys)
-    return [examples[index] for batch in plan.epoch(0) for index in batch]
+def stage_config(settings: dict[str, Any], steps: int) -> dict[str, Any]:
+    return {
+        "name": "tune",
+        "train": ["vision_encoder", "connector", "language_model"],
+        "batch_size": BATCH,
+        "steps": steps,
+        "learning_rate": LEARNING_RATE,
+        "warmup": 0.0,
+        "chat_template": {"name": "vicuna_v1", "system": ""},
+        **settings,
+    }
+
+
+def our_batches(examples: list[Example], folder: Path, settings: dict[str, Any], steps: int) -> list[list[Example]]:
+    """What each step of ours sees."""
+    stage = validate(StageConfig, stage_config(settings, steps), where="benchmark")
+    model, processor = mminstruct.load(folder / "ours")
+    assert isinstance(processor, BaseProcessor) and stage.chat_template is not None
+    conversations = list(formats.read(folder / "data.json"))
+    dataset = ConversationDataset(conversations, Path("/"), processor.with_template(stage.chat_template), 2048)
+    plan = batching(stage, model, dataset, seed=0, processes=1).plan
+    return [[examples[index] for batch in plan.step(step) for index in batch.indices] for step in range(steps)]
 
 
 def ours(order: dict[str, Any]) -> None:
     """One run of ours, in this process; see `benchmarks/training_peer.py` for what is written."""
     torch.set_num_threads(THREADS)
-    stage = {
-        "name": "tune",
-        "train": ["vision_encoder", "connector", "language_model"],
-        "batch_size": BATCH,
-        "steps": order["steps"],
-        "learning_rate": LEARNING_RATE,
-        "warmup": 0.0,
-        "chat_template": {"name": "vicuna_v1", "system": ""},
-        "share_prefix": order["share"],
+    recipe = {
+        "name": "speed",
+        "summary": "A benchmark.",
+        "model": order["model"],
+        "log_every": 1,
+        "workers": order["workers"],
+        "stages": [stage_config(order["settings"], order["steps"])],
+        "data": {"path": order["data"], "media_root": "/"},
     }
-    recipe = {"name": "speed", "summary": "A benchmark.", "model": order["model"], "log_every": 1, "stages": [stage]}
     with tempfile.TemporaryDirectory() as folder:
-        data = {"path": order["data"], "media_root": "/"}
-        train(validate(Recipe, {**recipe, "data": data}, where="benchmark"), Path(folder) / "run")
+        train(validate(Recipe, recipe, where="benchmark"), Path(folder) / "run")
         lines = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
     status = Path("/proc/self/status").read_text().split()
     result = {
@@ -207,84 +229,124 @@ def run_one(python: str, script: str, order: dict[str, Any], folder: Path) -> di
     return result
 
 
-def speed(result: dict[str, Any]) -> float:
-    """Samples a second behind the warm-up."""
-    ends = result["ends"]
-    return BATCH * (len(ends) - WARM_UP) / (ends[-1] - ends[WARM_UP - 1])
+@dataclass(frozen=True)
+class Run:
+    """One row of a table: how it is started, and how many samples each of its steps has.
+
+    Attributes:
+        against: the row of transformers.Trainer with the same batches.
+    """
+
+    start: Callable[[], dict[str, Any]]
+    sizes: list[int]
+    against: str
+
+    def speed(self, result: dict[str, Any]) -> float:
+        """Samples a second behind the warm-up."""
+        ends = result["ends"]
+        return sum(self.sizes[WARM_UP:]) / (ends[-1] - ends[WARM_UP - 1])
 
 
 def spread(values: list[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}}..{max(values):{form}})"
 
 
-def compare(name: str, steps: int, rounds: int, peer_python: str, folder: Path) -> None:
+def as_photographs(examples: list[Example], folder: Path) -> list[Example]:
+    """The same pictures at 640 x 480 with noise, as JPEG files of some hundred kilobytes."""
+    (folder / "photographs").mkdir()
+    made = {}
+    for number, path in enumerate(sorted({example["image"] for example in examples})):
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB").resize((640, 480)), dtype=np.int16)
+        noise = np.random.default_rng(number).integers(-16, 17, pixels.shape)
+        made[path] = str(folder / "photographs" / f"{number}.jpg")
+        Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(made[path], quality=90)
+    return [{**example, "image": made[example["image"]]} for example in examples]
+
+
+def runs(name: str, steps: int, peer_python: str, folder: Path) -> dict[str, Run]:
+    """The rows of a workload."""
     tokenizer = make_tokenizer()
     make_model(tokenizer, 32_000 if name == "vocabulary" else 0, folder)
-    examples = questions(BATCH * (steps + 2))
-    if name == "mixed":
+    examples = questions(PACKED * (steps + 2))
+    if name in ("mixed", "jpeg"):
         examples = lengthened(examples, tokenizer)
-    data = folder / "data.json"
-    data.write_text(llava_json(examples))
+    if name == "jpeg":
+        examples = as_photographs(examples, folder)
+    (folder / "data.json").write_text(llava_json(examples))
+    base = {"steps": steps, "learning_rate": LEARNING_RATE, "threads": THREADS, "workers": int(name == "jpeg")}
     here = Path(__file__).parent
-    base = {"batch_size": BATCH, "steps": steps, "learning_rate": LEARNING_RATE, "threads": THREADS}
 
-    def peer(kind: str, shared: bool) -> dict[str, Any]:
-        order = {**base, "peer": kind, "model": str(folder / "theirs"), "examples": in_our_order(examples, shared)}
-        return run_one(peer_python, str(here / "training_peer.py"), order, folder)
+    def peer(kind: str, batches: list[list[Example]]) -> Callable[[], dict[str, Any]]:
+        order = {**base, "peer": kind, "model": str(folder / "theirs"), "batches": batches}
+        return lambda: run_one(peer_python, str(here / "training_peer.py"), order, folder)
 
-    def own(shared: bool) -> dict[str, Any]:
-        order = {**base, "model": str(folder / "ours"), "data": str(data), "share": shared}
-        return run_one(sys.executable, __file__, order, folder)
+    def own(settings: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        order = {**base, "model": str(folder / "ours"), "data": str(folder / "data.json"), "settings": settings}
+        return lambda: run_one(sys.executable, __file__, order, folder)
 
-    runs = {
-        "transformers.Trainer": lambda: peer("transformers", False),
-        "TRL": lambda: peer("trl", False),
-        "ours, nothing shared": lambda: own(False),
+    alone: dict[str, Any] = {"share_prefix": False}
+    batches = our_batches(examples, folder, alone, steps)
+    sizes = [len(batch) for batch in batches]
+    trainer = "transformers.Trainer"
+    found = {
+        trainer: Run(peer("transformers", batches), sizes, trainer),
+        "ours, nothing shared": Run(own(alone), sizes, trainer),
     }
+    if name != "jpeg":
+        found["TRL"] = Run(peer("trl", batches), sizes, trainer)
     if name == "questions":
-        runs["ours, prefixes shared"] = lambda: own(True)
-    results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in runs}
+        shared = {"pack_tokens": 768}
+        batches = our_batches(examples, folder, shared, steps)
+        sizes = [len(batch) for batch in batches]
+        trainer = f"transformers.Trainer, batches of {statistics.median(sizes):.0f}"
+        found[trainer] = Run(peer("transformers", batches), sizes, trainer)
+        found[f"ours, prefixes shared in packs of {shared['pack_tokens']}"] = Run(own(shared), sizes, trainer)
+    return found
+
+
+def compare(name: str, steps: int, rounds: int, peer_python: str, folder: Path) -> None:
+    rows = runs(name, steps, peer_python, folder)
+    results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in rows}
     rng = random.Random(0)
     for number in range(rounds):
-        for kind in rng.sample(list(runs), len(runs)):
-            results[kind].append(runs[kind]())
-            typer.echo(f"  {name} round {number} {kind}: {speed(results[kind][-1]):.1f} samples/s", err=True)
-    if name == "questions":  # the same batches as those with shared prefixes, for the losses alone
-        results["transformers.Trainer, order of shared"] = [peer("transformers", True)]
-    typer.echo(report(name, results))
+        for kind in rng.sample(list(rows), len(rows)):
+            results[kind].append(rows[kind].start())
+            typer.echo(f"  {name} round {number} {kind}: {rows[kind].speed(results[kind][-1]):.1f} samples/s", err=True)
+    typer.echo(report(name, rows, results))
 
 
-def report(name: str, results: dict[str, list[dict[str, Any]]]) -> str:
-    theirs = [speed(result) for result in results["transformers.Trainer"]]
-    trl = [speed(result) for result in results["TRL"]]
+def report(name: str, rows: dict[str, Run], results: dict[str, list[dict[str, Any]]]) -> str:
+    speeds = {kind: [rows[kind].speed(result) for result in found] for kind, found in results.items()}
     lines = [
         f"### {name}",
         "",
-        "| | samples/s | to transformers.Trainer | to TRL | first, last 5 losses | peak MB |",
+        "| | samples/s | to transformers.Trainer | to TRL | loss of the first step, mean of the last five | peak MB |",
         "|---|---|---|---|---|---|",
     ]
     for kind, found in results.items():
-        speeds = [speed(result) for result in found]
         ratios = [
-            spread([a / b for a, b in zip(speeds, others, strict=False)], ".2f") if len(found) > 1 else "-"
-            for others in (theirs, trl)
+            spread([a / b for a, b in zip(speeds[kind], speeds[other], strict=True)], ".2f")
+            if other in speeds and other != kind and rows[kind].sizes == rows[other].sizes
+            else ""
+            for other in (rows[kind].against, "TRL")
         ]
         losses = found[0]["losses"]
+        peak = statistics.median(result["peak"] for result in found)
         lines.append(
-            f"| {kind} | {spread(speeds, '.1f')} | {ratios[0]} | {ratios[1]} | {losses[0]:.5f}, "
-            f"{statistics.fmean(losses[-5:]):.5f} | {statistics.median(r['peak'] for r in found):.0f} |"
+            f"| {kind} | {spread(speeds[kind], '.1f')} | {ratios[0]} | {ratios[1]} | {losses[0]:.5f}, "
+            f"{statistics.fmean(losses[-5:]):.5f} | {peak:.0f} |"
         )
+    lines.append("")
+    for kind, found in results.items():
         if "waited" in found[0]:
-            waits = [share for result in found for share in result["waited"][WARM_UP:]]
-            lines.append(f"| {kind}: waiting for data | {statistics.fmean(waits):.2%} of the time | | | | |")
-    same = {"ours, nothing shared": "transformers.Trainer"}
-    if "ours, prefixes shared" in results:
-        same["ours, prefixes shared"] = "transformers.Trainer, order of shared"
-    for one, other in same.items():
-        pairs = zip(results[one][0]["losses"], results[other][0]["losses"], strict=True)
-        lines.append(
-            f"\nLargest difference of a step's loss, {one} against {other}: {max(abs(a - b) for a, b in pairs):.1e}"
-        )
+            waits = statistics.fmean(share for result in found for share in result["waited"][WARM_UP:])
+            theirs = results[rows[kind].against][0]["losses"]
+            largest = max(abs(a - b) for a, b in zip(found[0]["losses"], theirs, strict=True))
+            lines.append(
+                f"- {kind}: {waits:.2%} of the time waiting for data; a step's loss differs from "
+                f"{rows[kind].against}'s by {largest:.1e} at most"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -292,13 +354,13 @@ def main(
     order: str = typer.Argument("", hidden=True),
     peer_python: str = sys.executable,
     rounds: int = 10,
-    steps: int = 35,
+    steps: int = 25,
     only: str = "",
 ) -> None:
     if order:
         ours(json.loads(Path(order).read_text()))
         return
-    for name in ("mixed", "questions", "vocabulary"):
+    for name in ("mixed", "questions", "vocabulary", "jpeg"):
         if only in ("", name):
             with tempfile.TemporaryDirectory() as folder:
                 compare(name, steps, rounds, peer_python, Path(folder))

@@ -2,14 +2,15 @@
 
     python benchmarks/training_peer.py ORDER.json          # transformers.Trainer or TRL's SFTTrainer
 
-The order says: which peer, the folder of a transformers LLaVA with its processor, the examples in the order of their
-use (picture, question, answer), batch size, steps, threads, and where to write {"ends": seconds at which each step
-ended, "losses": of each step, "peak": megabytes}. Both peers get a correct padded batch: only the answer and its end
-token have labels.
+The order says: which peer, the folder of a transformers LLaVA with its processor, the batches of examples (picture,
+question, answer) in the order of their use, threads, processes that load data, and where to write {"ends": seconds at
+which each step ended, "losses": of each step, "peak": megabytes}. Both peers get a correct padded batch: only the answer
+and its end token have labels.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
@@ -22,6 +23,30 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 IGNORE = -100
+
+
+class Given(torch.utils.data.Sampler):
+    """The batches as they are given."""
+
+    def __init__(self, batches: list[list[dict[str, str]]]) -> None:
+        ends = [0]
+        for batch in batches:
+            ends.append(ends[-1] + len(batch))
+        self.numbers = [list(range(start, end)) for start, end in itertools.pairwise(ends)]
+
+    def __iter__(self) -> Any:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def in_batches(trainer: Any, batches: list[list[dict[str, str]]], workers: int) -> None:
+    """Let a trainer take these batches; it would make some of equal size by itself."""
+    loader = torch.utils.data.DataLoader(
+        trainer.train_dataset, batch_sampler=Given(batches), collate_fn=trainer.data_collator, num_workers=workers
+    )
+    trainer.get_train_dataloader = lambda: loader
 
 
 class Ends(TrainerCallback):
@@ -79,16 +104,15 @@ def main() -> None:
     processor = AutoProcessor.from_pretrained(order["model"])
     model = LlavaForConditionalGeneration.from_pretrained(order["model"], dtype=torch.float32)
     watch = Ends()
+    examples = [example for batch in order["batches"] for example in batch]
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "output_dir": folder,
-            "per_device_train_batch_size": order["batch_size"],
             "max_steps": order["steps"],
             "learning_rate": order["learning_rate"],
             "weight_decay": 0.0,
             "lr_scheduler_type": "cosine",
             "max_grad_norm": 1.0,
-            "train_sampling_strategy": "sequential",
             "logging_steps": 1,
             "save_strategy": "no",
             "report_to": "none",
@@ -101,7 +125,7 @@ def main() -> None:
             trainer = SFTTrainer(
                 model=model,
                 args=SFTConfig(max_length=None, bf16=False, gradient_checkpointing=False, **settings),
-                train_dataset=trl_rows(order["examples"]),
+                train_dataset=trl_rows(examples),
                 processing_class=processor,
                 callbacks=[watch],
             )
@@ -109,10 +133,11 @@ def main() -> None:
             trainer = Trainer(
                 model=model,
                 args=TrainingArguments(remove_unused_columns=False, **settings),
-                train_dataset=order["examples"],
+                train_dataset=examples,
                 data_collator=lambda examples: collate(processor, examples),
                 callbacks=[watch],
             )
+        in_batches(trainer, order["batches"], order["workers"])
         trainer.train()
     status = Path("/proc/self/status").read_text().split()
     peak = int(status[status.index("VmHWM:") + 1]) * 1024 / 1e6
