@@ -4,8 +4,8 @@
 
 The order says: which peer, the folder of a transformers LLaVA with its processor, the batches of examples (picture,
 question, answer) in the order of their use, threads, processes that load data, and where to write {"ends": seconds at
-which each step ended, "losses": of each step, "peak": megabytes}. Both peers get a correct padded batch: only the answer
-and its end token have labels.
+which each step ended, "losses": of each step, "peak": megabytes}. Both peers get a correct padded batch: only the
+answer and its end token have labels.
 """
 
 from __future__ import annotations
