@@ -232,11 +232,13 @@ class VisionLanguageTrainer(Trainer):
         super().log(logs, start_time)
 
     def _sums_over_processes(self) -> dict[str, float]:
-        """What the log window holds."""
-        names = sorted(self._window.sums)
+        """What the log window holds. A process whose batches lack a metric adds nothing to it."""
+        found = gather_object([list(self._window.sums)])
+        names = sorted({name for own in found for name in own})
         if not names:
             return {}
-        values = self._sum_over_processes(torch.stack([self._window.sums[name] for name in names]))
+        nothing = torch.zeros((), device=self.args.device)
+        values = self._sum_over_processes(torch.stack([self._window.sums.get(name, nothing) for name in names]))
         return dict(zip(names, values.tolist(), strict=True))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
