@@ -1,22 +1,34 @@
-"""Launched processes: the scripts of `train/`, and several recipes in one pair of processes."""
+"""Processes beside the test's own: the scripts of `train/` as they are launched, and forked pairs.
+
+A new process imports for ten seconds and more before it trains. A forked one comes from a server that has everything
+imported, and is told by its environment what `torchrun` would tell it.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mminstruct.config import dump_yaml
 from mminstruct.training.config import Recipe
+from tests.command import call
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINETUNE = REPOSITORY / "train/finetune.py"
-SEVERAL = Path(__file__).parent / "several.py"
+
+# One server for all tests of a pytest process, started by the first that needs it.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["mminstruct.training.run", "mminstruct.cli.train", __name__, "deepspeed", "timm"])
 
 
 def launch(arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,13 +41,6 @@ def launch(arguments: list[str], folder: Path, **environment: str) -> subprocess
     return result
 
 
-def torchrun(processes: int, folder: Path, script: Path, *arguments: str) -> None:
-    """On so many gloo processes, at a port that is free."""
-    launch(
-        [str(BIN / "torchrun"), "--standalone", f"--nproc_per_node={processes}", str(script), *arguments], folder
-    )  # fmt: skip
-
-
 def require_compiler() -> None:
     if shutil.which("g++") is None and not os.environ.get("CI"):
         pytest.skip("DeepSpeed builds its CPU communication with g++, which is missing; run: apt-get install g++")
@@ -46,6 +51,41 @@ def write(recipe: Recipe, path: Path) -> str:
     return path.name
 
 
+def train_on(processes: int, folder: Path, *names: str, resume: bool = False) -> None:
+    """The recipes `NAME.yaml` of a folder, one behind the other into `NAME`, on so many forked gloo processes.
+
+    Plain DDP comes first: accelerate keeps in mind that DeepSpeed was asked for.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+        started.append(FORKED.Process(target=_train, args=(environment, folder, names, resume)))
+        started[-1].start()
+    while any(process.is_alive() for process in started):
+        multiprocessing.connection.wait([process.sentinel for process in started if process.is_alive()])
+        if any(process.exitcode for process in started):  # the others would wait for it
+            for process in started:
+                process.kill()
+    logs = [(folder / f"rank{rank}.log").read_text() for rank in range(processes)]
+    assert [process.exitcode for process in started] == [0] * processes, "\n".join(logs)
+
+
+def _train(environment: dict[str, int], folder: Path, names: tuple[str, ...], resume: bool) -> None:
+    os.environ |= {"MASTER_ADDR": "localhost", **{name: str(value) for name, value in environment.items()}}
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with (folder / f"rank{environment['RANK']}.log").open("w") as log:
+        for name in names:
+            code, _, error = call("train", f"{name}.yaml", "--out", name, *["--resume"] * resume)
+            log.write(error)
+            if code:
+                sys.exit(code)
+
+
 def train_on_two(recipe: Recipe, folder: Path) -> None:
-    """A recipe on two gloo processes into `folder/two`, by DDP."""
-    torchrun(2, folder, FINETUNE, write(recipe, folder / "two.yaml"), "--out", "two")
+    """A recipe on two forked gloo processes into `folder/two`, by DDP."""
+    write(recipe, folder / "two.yaml")
+    train_on(2, folder, "two")

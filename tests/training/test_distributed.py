@@ -22,7 +22,7 @@ from tests.command import call
 from tests.models.native import FAMILIES, lively
 from tests.models.test_packing import samples
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
-from tests.training.launching import BIN, FINETUNE, REPOSITORY, SEVERAL, launch, require_compiler, torchrun, write
+from tests.training.launching import BIN, FINETUNE, REPOSITORY, launch, require_compiler, train_on, write
 from tests.training.test_exactness import metrics
 
 LORA = {"kind": "lora", "rank": 4, "alpha": 8, "learning_rate": 1e-2}
@@ -39,7 +39,7 @@ RUNS = {
     "zero2-offload": ("nano", "zero2-offload", [{"steps": 5}]),
     "zero3-offload": ("nano", "zero3-offload", [{"steps": 5}]),
 }
-LAUNCHED_TOGETHER = [name for name in RUNS if name.startswith("zero")]
+ZERO = [name for name in RUNS if name.startswith("zero")]
 
 
 def recipe_of(folder: Path, name: str, **stage: object) -> Recipe:
@@ -119,8 +119,9 @@ def ddp(folder):
 def zero(folder):
     """Each stage of ZeRO and each offload, one after the other in the same two processes."""
     require_compiler()
-    recipes = [write(recipe_of(folder, name, batch_size=2), folder / f"{name}.yaml") for name in LAUNCHED_TOGETHER]
-    torchrun(2, folder, SEVERAL, *recipes)
+    for name in ZERO:
+        write(recipe_of(folder, name, batch_size=2), folder / f"{name}.yaml")
+    train_on(2, folder, *ZERO)
     return folder
 
 
@@ -129,7 +130,7 @@ def test_the_slurm_script_trains_by_ddp_as_one_process_does(folder, ddp):
     compare_with_one(folder, "ddp", ddp)
 
 
-@pytest.mark.parametrize("name", LAUNCHED_TOGETHER)
+@pytest.mark.parametrize("name", ZERO)
 def test_two_processes_under_zero_equal_one(folder, zero, name):
     """Whole parts, one stage behind another, text beside pictures in a step: as many calls of the tower on each."""
     compare_with_one(folder, name, zero / name)
@@ -156,7 +157,7 @@ def test_zero_goes_on_with_one_process(folder, zero, tmp_path):
     for name in names:
         cut(zero / name, tmp_path / name)
         write(recipe_of(folder, name, batch_size=2, accumulate=2), tmp_path / f"{name}.yaml")
-    torchrun(1, tmp_path, SEVERAL, *(f"{name}.yaml" for name in names), "--resume")
+    train_on(1, tmp_path, *names, resume=True)
     for name in names:
         compare_with_one(folder, name, tmp_path / name)
 

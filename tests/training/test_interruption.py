@@ -23,6 +23,7 @@ from mminstruct.config import dump_yaml
 from mminstruct.training.checkpointing import checkpoints
 from tests.command import call
 from tests.training.conftest import largest_difference, make_recipe, weights
+from tests.training.launching import FORKED
 
 TIMED = re.compile("seconds|per_second|wait|memory|mfu")  # in names of metrics: these are never the same twice
 
@@ -40,12 +41,10 @@ STAGES = [
 @pytest.fixture(scope="module")
 def forked():
     """Starts `mminstruct ARGUMENTS` in a child of a process that has everything imported; a new one would take long."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mminstruct.training.run", "tests.training.test_interruption", "deepspeed", "timm"])
     started: list[BaseProcess] = []
 
     def start(log: Path, *arguments: object, largest_file: int | None = None) -> BaseProcess:
-        started.append(context.Process(target=command, args=(log, arguments, largest_file)))
+        started.append(FORKED.Process(target=command, args=(log, arguments, largest_file)))
         started[-1].start()
         return started[-1]
 
