@@ -17,8 +17,19 @@ from mminstruct.files import write_text
 from mminstruct.training.checkpointing import saving
 
 
+def drop_repeated(path: Path, stage: str, step: int) -> None:
+    """Drop the lines of a stage that a run resumed after `step` is about to write again."""
+    if path.exists():
+        # A run that was killed, or met a full disk, may have left the last line without its end.
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in whole]
+        kept = [line for line in lines if line["stage"] != stage or line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
 class MetricsLog(TrainerCallback):
-    """Writes one line per log step to `metrics.jsonl`; a resumed run first drops the lines it is about to repeat."""
+    """Writes one line per log step and validation to `metrics.jsonl`; a resumed run first drops the lines it is about
+    to repeat."""
 
     def __init__(self, path: Path, stage: str, plan: StepPlan) -> None:
         self.path = path
@@ -30,12 +41,8 @@ class MetricsLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._started = time.monotonic()
-        if state.is_world_process_zero and self.path.exists():
-            # A run that was killed, or met a full disk, may have left the last line without its end.
-            whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            lines = [json.loads(line) for line in whole]
-            kept = [line for line in lines if line["stage"] != self.stage or line["step"] <= state.global_step]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if state.is_world_process_zero:
+            drop_repeated(self.path, self.stage, state.global_step)
 
     def on_log(
         self,
@@ -45,7 +52,7 @@ class MetricsLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not logs or "loss" not in logs:
+        if not logs or not {"loss", "validation_seconds"} & logs.keys():
             return
         if state.is_world_process_zero:
             line = {

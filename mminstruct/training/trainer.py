@@ -8,6 +8,7 @@ Everything else (loop, distribution, DeepSpeed, what a checkpoint holds, resume)
 * the gradient dropout of masks;
 * what is logged: exact means, speed, memory;
 * a step whose loss is not finite is not made, and its conversations are named;
+* validation, and the best of the models that it has seen;
 * a checkpoint appears whole or not at all, and one is saved when the run is asked to stop.
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -41,6 +42,7 @@ from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
 from mminstruct.training.stopping import StopRequest
 from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
+from mminstruct.training.validation import Validation
 
 # The model FLOPs of a token are an average over the first micro-batches, because counting costs time.
 _COUNTED = 8
@@ -55,6 +57,7 @@ class VisionLanguageTrainer(Trainer):
         stop: says whether this process is asked to stop.
         bad_batch: the file that names the conversations of a step whose loss is not finite.
         adapters: those of the stage, attached to the model.
+        validation: what is measured while it trains.
 
     Raises:
         RunError: from `train`: a loss is not finite, or the disk does not take a checkpoint.
@@ -71,6 +74,7 @@ class VisionLanguageTrainer(Trainer):
         stop: StopRequest,
         bad_batch: Path,
         adapters: Sequence[Adapter] = (),
+        validation: Validation | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=batching.batches, **kwargs)
@@ -81,6 +85,7 @@ class VisionLanguageTrainer(Trainer):
         self.stopping = False  # all processes are of one mind about it
         self.bad_batch = bad_batch
         self.adapters = adapters
+        self.validation = validation
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
@@ -238,6 +243,53 @@ class VisionLanguageTrainer(Trainer):
             return {}
         values = self._sum_over_processes(torch.stack([self._window.sums[name] for name in names]))
         return dict(zip(names, values.tolist(), strict=True))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+        """What `validation` says of the model as it is, logged; called behind each step that is due.
+
+        Nothing of it touches training: no random number is drawn, and speed is that without it.
+        """
+        assert self.validation is not None
+        started = time.perf_counter()
+        metrics: dict[str, float] = {}
+        model: Any = self.model_wrapped
+        model.eval()
+        if self.validation.batching is not None:
+            metrics |= self._validation_means(model, self.validation.batching)
+        if self.validation.score is not None:
+            # One process asks, and the others wait for what it found, so that all decide alike.
+            found = self.validation.score(self.accelerator.unwrap_model(model)) if self.is_world_process_zero() else {}
+            metrics |= broadcast_object_list([found], from_process=0)[0]
+        model.train()
+        seconds = time.perf_counter() - started
+        self._window.leave_out(seconds)
+        self.log({**metrics, "validation_seconds": round(seconds, 2)})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validation_means(self, model: nn.Module, batching: Batching) -> dict[str, float]:
+        """The objective's sums over all held-out conversations and processes, by their count."""
+        loader = DataLoader(
+            batching.batches,
+            batch_sampler=StepSampler(batching.plan, self.args.process_index),
+            collate_fn=_only,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=self.stop.shield,
+            generator=torch.Generator(),  # or the loader would draw a number of the training's
+        )
+        sums: dict[str, torch.Tensor] = {}
+        for batch in loader:
+            inputs = self._prepare_inputs(batch)
+            inputs.pop("conversations")
+            with torch.no_grad(), self.compute_loss_context_manager():
+                output = self.objective(model, inputs)
+            for name, value in {"loss_sum": output.loss_sum, "count": output.count, **output.metrics}.items():
+                sums[name] = sums.get(name, 0.0) + value.double()
+        names = sorted(sums)
+        totals = self._sum_over_processes(torch.stack([sums[name] for name in names])).tolist()
+        found = dict(zip(names, totals, strict=True))
+        means = [name for name in names if name.endswith("_sum")]
+        return {f"validation_{name.removesuffix('_sum')}": found[name] / max(found["count"], 1.0) for name in means}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one pair of groups (decayed, not decayed) per part and adapter that trains."""
