@@ -13,9 +13,15 @@ import torch
 import mminstruct
 from mminstruct import formats
 from mminstruct.chat_template import IGNORE
+from mminstruct.cli.train import scores
 from mminstruct.data.dataset import ConversationDataset
+from mminstruct.errors import ConfigError
+from mminstruct.evaluation.answering import answer_shares
+from mminstruct.evaluation.benchmark import load_benchmark
 from mminstruct.evaluation.plot import draw_runs, read_runs
+from mminstruct.evaluation.results import run_benchmark
 from mminstruct.training.run import train
+from tests.command import call
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
 
 VALUES = ("loss", "grad_norm", "learning_rate", "validation_loss", "validation_token_accuracy")
@@ -98,3 +104,69 @@ def test_a_share_is_never_learnt_from_and_resume_repeats_no_line(workspace, tmp_
     shutil.rmtree(tmp_path / "cut/stages/1-s0/checkpoint-8")
     train(recipe, tmp_path / "cut", resume=True)
     assert numbers(metrics(tmp_path / "cut")) == numbers(metrics(tmp_path / "run"))
+
+
+QUESTIONS = """
+from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
+
+
+class Words(Benchmark):
+    name = "some-words"
+    summary = "Words."
+    primary_scorer = "exact_match"
+    max_new_tokens = 4
+
+    def items(self):
+        for number, word in enumerate(["red", "blue", "green", "a", "the"] * 4):
+            yield Item(id=str(number), images=(), question=f"what is {word} number {number}", answers=(word,))
+
+    def conversation(self, item):
+        return one_question(item, item.question)
+
+
+BENCHMARK = Words
+"""
+
+
+def test_the_model_answers_while_it_trains(workspace, held_out, tmp_path):
+    """What is logged is what the evaluation finds of the model afterwards; training does not notice."""
+    (tmp_path / "some_words.py").write_text(QUESTIONS)
+    asked = {"limit": 5, "max_new_tokens": 6}
+    watched = {
+        "data": {"path": str(held_out)},
+        "every": 2,
+        "benchmarks": {str(tmp_path / "some_words.py"): {"limit": 12}},
+        "answers": asked,
+    }
+    adapters = [{"kind": "lora", "part": "language_model", "rank": 2, "alpha": 4, "dropout": 0.1}]
+    stage = {"train": ["connector"], "adapters": adapters, "steps": 3}
+    recipe = make_recipe(workspace, [{**stage, "validation": watched}])
+    with pytest.raises(ConfigError, match="asks its model"):
+        train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", scores=scores(recipe))
+    train(make_recipe(workspace, [stage]), tmp_path / "plain")
+    assert largest_difference(weights(tmp_path / "plain/model"), weights(tmp_path / "run/model")) == 0.0
+    model, processor = mminstruct.load(tmp_path / "run/model")
+    dataset = ConversationDataset(list(formats.read(held_out)), held_out.parent, processor, max_length=512)
+    expected = answer_shares(model, processor, dataset, **asked, batch_size=2)
+    benchmark = load_benchmark(str(tmp_path / "some_words.py"))
+    result = run_benchmark(model, processor, benchmark, batch_size=4, limit=12, blank=False)
+    expected["some_words.accuracy"] = result.numbers()["accuracy"]
+    last = metrics(tmp_path / "run")[-1]
+    assert {name: last[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("validation", "told"),
+    [
+        ("{every: 5}", "give validation a share, data or benchmarks"),
+        ("{share: 0.1, data: {path: x.json}}", "take one out"),
+        ("{benchmarks: {easy-vqa: {}}, answers: {}}", "give validation a share or data"),
+        ("{benchmarks: {easy-vka: {}}}", "easy-vqa"),
+        ("{benchmarks: {easy-vqa: {options: {turns: 3}}}}", "turns"),
+    ],
+)
+def test_what_cannot_be_validated_is_said_at_once(tmp_path, validation, told):
+    code, _, error = call("train", "quickstart", f"stages.0.validation={validation}", "--out", tmp_path / "run")
+    (line,) = [line for line in error.splitlines() if line.startswith("error")]
+    assert code == 2 and told in line and not (tmp_path / "run").exists()
