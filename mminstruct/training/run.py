@@ -8,7 +8,7 @@
     OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/bad_batch.json        where a loss was not finite: the conversations of that step
-    OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
+    OUT/stages/1-align/       checkpoints to resume from (and the best, with `stop`), and the stage's model
     OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
     OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
 
@@ -64,6 +64,7 @@ from mminstruct.training.data import (
     stage_data,
     write_skipped,
 )
+from mminstruct.training.early_stop import EarlyStop
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
 from mminstruct.training.stopping import stop_requests
@@ -263,6 +264,7 @@ def _run_stage(
             bad_batch=out / _BAD_BATCH,
             adapters=prepared.adapters,
             validation=validation,
+            early_stop=None if stage.stop is None else EarlyStop(stage.stop),
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )
         if validation is not None:
@@ -289,6 +291,7 @@ def _run_stage(
             f"with --resume, the same recipe and --out {out}",
             stop.received or signal.SIGTERM,  # another process was asked
         )
+    trainer.go_back_to_best()
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -35,8 +36,9 @@ from mminstruct.files import publish, write_json
 from mminstruct.models.adapters import Adapter, Mask
 from mminstruct.models.parts import parts
 from mminstruct.training.batching import Batching
-from mminstruct.training.checkpointing import keep_newest, saving, staging_folder
+from mminstruct.training.checkpointing import keep_newest, of_step, saving, staging_folder
 from mminstruct.training.config import StageConfig
+from mminstruct.training.early_stop import EarlyStop
 from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
@@ -44,10 +46,12 @@ from mminstruct.training.stopping import StopRequest
 from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
 from mminstruct.training.validation import Validation
 
+log = logging.getLogger(__name__)
+
 # The model FLOPs of a token are an average over the first micro-batches, because counting costs time.
 _COUNTED = 8
 
-KEPT = 2  # checkpoints of a stage
+KEPT = 2  # checkpoints of a stage, beside the best one
 
 
 class VisionLanguageTrainer(Trainer):
@@ -58,6 +62,7 @@ class VisionLanguageTrainer(Trainer):
         bad_batch: the file that names the conversations of a step whose loss is not finite.
         adapters: those of the stage, attached to the model.
         validation: what is measured while it trains.
+        early_stop: knows the best checkpoint, which is kept.
 
     Raises:
         RunError: from `train`: a loss is not finite, or the disk does not take a checkpoint.
@@ -75,6 +80,7 @@ class VisionLanguageTrainer(Trainer):
         bad_batch: Path,
         adapters: Sequence[Adapter] = (),
         validation: Validation | None = None,
+        early_stop: EarlyStop | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=batching.batches, **kwargs)
@@ -86,6 +92,9 @@ class VisionLanguageTrainer(Trainer):
         self.bad_batch = bad_batch
         self.adapters = adapters
         self.validation = validation
+        self.early_stop = early_stop
+        if early_stop is not None:
+            self.add_callback(early_stop)
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
@@ -333,7 +342,7 @@ class VisionLanguageTrainer(Trainer):
                 if self.is_world_process_zero():
                     publish(staging / name, folder / name)
                     staging.rmdir()
-                    keep_newest(folder, KEPT)
+                    keep_newest(folder, KEPT, also=self.early_stop.best_step if self.early_stop else None)
             except BaseException:
                 if self.is_world_process_zero():
                     shutil.rmtree(staging, ignore_errors=True)
@@ -356,6 +365,17 @@ class VisionLanguageTrainer(Trainer):
         if self.is_world_process_zero():
             self._window.restore(checkpoint, self.args.device)
         self.train(resume_from_checkpoint=str(checkpoint))
+
+    def go_back_to_best(self) -> None:
+        """Give the model the weights of the best checkpoint, where there is one."""
+        if self.early_stop is not None and self.early_stop.best is not None:
+            stop, folder = self.early_stop, Path(str(self.args.output_dir))
+            self.state.best_model_checkpoint = str(of_step(folder, stop.best_step))
+            self._load_best_model()
+            log.info(
+                "stage %s: of %d steps the best is %d, with %s %.6g",
+                self.stage.name, self.state.global_step, stop.best_step, stop.config.metric, stop.best,
+            )  # fmt: skip
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises `RunError` for a checkpoint that is not all of the model's; transformers would warn and go on."""
