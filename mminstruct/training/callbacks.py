@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 from mminstruct.data.plan import StepPlan
 from mminstruct.files import write_text
@@ -64,6 +65,28 @@ class MetricsLog(TrainerCallback):
             }
             with saving(self.path), self.path.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
+
+
+class Kept(TrainerCallback, ExportableState):
+    """A callback of which something is kept in each checkpoint.
+
+    transformers' own restoring makes such callbacks, and its control of the loop, anew; here the object stays.
+
+    Attributes:
+        kept: the names of the attributes, of what JSON can say.
+    """
+
+    kept: ClassVar[tuple[str, ...]]
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.kept}}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        known: Any = state.stateful_callbacks  # by class; typed as the list that it is made of
+        for name in self.kept:
+            setattr(self, name, known[type(self).__name__]["attributes"][name])
 
 
 class StopWhenAsked(TrainerCallback):

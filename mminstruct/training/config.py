@@ -19,7 +19,7 @@ from mminstruct.errors import did_you_mean
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.vlm import PARTS
 from mminstruct.training.objectives import OBJECTIVES, ObjectiveOptions, SftConfig
-from mminstruct.training.watch_config import LOSS, AnswersConfig, BenchmarkConfig, StopConfig
+from mminstruct.training.watch_config import LOSS, AnswersConfig, BenchmarkConfig, GuardConfig, StopConfig
 
 
 class SourceConfig(Config):
@@ -160,6 +160,7 @@ class StageConfig(Config):
             its gradients: the same numbers in less memory and more time.
         validation: what is measured of the model while it trains.
         stop: when the stage ends early; its model is then the best one that was validated.
+        guard: which steps are not made.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -185,6 +186,7 @@ class StageConfig(Config):
     activation_checkpointing: list[Literal["vision_encoder", "language_model"]] = Field(default_factory=list)
     validation: ValidationConfig | None = None
     stop: StopConfig | None = None
+    guard: GuardConfig | None = None
 
     @field_validator("train")
     @classmethod

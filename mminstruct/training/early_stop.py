@@ -5,40 +5,31 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from mminstruct.errors import ConfigError, did_you_mean
+from mminstruct.training.callbacks import Kept
 from mminstruct.training.watch_config import StopConfig
 
 
-class EarlyStop(TrainerCallback, ExportableState):
+class EarlyStop(Kept):
     """Saves a checkpoint of each model that is the best so far, and ends the stage when no better one comes.
 
     transformers' `EarlyStoppingCallback` goes by `load_best_model_at_end`, which looks for a checkpoint in the folder
-    that it is written to, and ours is renamed when it is whole. What is known of the best one is in each checkpoint.
+    that it is written to, and ours is renamed when it is whole.
 
     Attributes:
         best: its value; None: nothing was validated so far.
         best_step: where it was measured.
     """
 
+    kept = ("best", "best_step", "waited")
+
     def __init__(self, config: StopConfig) -> None:
         self.config = config
         self.best: float | None = None
         self.best_step = 0
         self.waited = 0
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "args": {},
-            "attributes": {"best": self.best, "best_step": self.best_step, "waited": self.waited},
-        }
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        vars(self).update(state.stateful_callbacks[type(self).__name__]["attributes"])
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Raises `ConfigError` where validation does not measure what is to be compared."""

@@ -8,6 +8,7 @@
     OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/bad_batch.json        where a loss was not finite: the conversations of that step
+    OUT/skipped_steps.jsonl   where a guard left steps out: which, why, and their conversations
     OUT/stages/1-align/       checkpoints to resume from (and the best, with `stop`), and the stage's model
     OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
     OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
@@ -65,6 +66,7 @@ from mminstruct.training.data import (
     write_skipped,
 )
 from mminstruct.training.early_stop import EarlyStop
+from mminstruct.training.guard import StepGuard
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
 from mminstruct.training.stopping import stop_requests
@@ -78,6 +80,7 @@ log = logging.getLogger(__name__)
 
 _RESOLVED = "config.resolved.yaml"
 _BAD_BATCH = "bad_batch.json"
+_SKIPPED_STEPS = "skipped_steps.jsonl"
 
 
 @dataclass
@@ -264,6 +267,7 @@ def _run_stage(
             bad_batch=out / _BAD_BATCH,
             adapters=prepared.adapters,
             validation=validation,
+            guard=None if stage.guard is None else StepGuard(stage.guard, out / _SKIPPED_STEPS, stage.name),
             early_stop=None if stage.stop is None else EarlyStop(stage.stop),
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )

@@ -7,7 +7,8 @@ Everything else (loop, distribution, DeepSpeed, what a checkpoint holds, resume)
 * one learning rate per part and adapter, no weight decay on biases, norms and masks;
 * the gradient dropout of masks;
 * what is logged: exact means, speed, memory;
-* a step whose loss is not finite is not made, and its conversations are named;
+* a step whose loss is not finite, or that the guard does not let through, is not made, and its conversations are
+  named;
 * validation, and the best of the models that it has seen;
 * a checkpoint appears whole or not at all, and one is saved when the run is asked to stop.
 """
@@ -39,6 +40,7 @@ from mminstruct.training.batching import Batching
 from mminstruct.training.checkpointing import keep_newest, of_step, saving, staging_folder
 from mminstruct.training.config import StageConfig
 from mminstruct.training.early_stop import EarlyStop
+from mminstruct.training.guard import StepGuard
 from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
@@ -63,6 +65,7 @@ class VisionLanguageTrainer(Trainer):
         adapters: those of the stage, attached to the model.
         validation: what is measured while it trains.
         early_stop: knows the best checkpoint, which is kept.
+        guard: says which steps are not made.
 
     Raises:
         RunError: from `train`: a loss is not finite, or the disk does not take a checkpoint.
@@ -81,6 +84,7 @@ class VisionLanguageTrainer(Trainer):
         adapters: Sequence[Adapter] = (),
         validation: Validation | None = None,
         early_stop: EarlyStop | None = None,
+        guard: StepGuard | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=batching.batches, **kwargs)
@@ -93,13 +97,16 @@ class VisionLanguageTrainer(Trainer):
         self.adapters = adapters
         self.validation = validation
         self.early_stop = early_stop
-        if early_stop is not None:
-            self.add_callback(early_stop)
+        self.guard = guard
+        for callback in (early_stop, guard):
+            if callback is not None:
+                self.add_callback(callback)
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
         self._window = LogWindow()
         self._losses: list[torch.Tensor] = []  # of the step's micro-batches so far
+        self._step_losses: list[float] = []  # of a whole step's, with a guard
         self._flops = ModelFlops()
         self._flops_counted, self._flops_places = 0, 0
         self._peak_flops = peak_flops(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
@@ -180,34 +187,66 @@ class VisionLanguageTrainer(Trainer):
         asked = torch.tensor(int(self.stop.received is not None), device=broken.device)
         broken_anywhere, asked_anywhere = self._sum_over_processes(torch.stack([broken, asked])).tolist()
         if broken_anywhere:
-            self._refuse_step(losses.tolist())
+            step = self.state.global_step + 1
+            self._refuse_step(
+                self._micro_batches(losses.tolist()), f"the loss of step {step} is not finite, so it was not made"
+            )
         self.stopping = asked_anywhere > 0
         self._losses = []
+        if self.guard is not None:
+            self._step_losses = losses.tolist()
 
-    def _refuse_step(self, losses: list[float]) -> None:
-        """Name the conversations of the step at hand in a file, and raise `RunError`."""
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        """Transformers' own; behind it, where the optimiser's step comes next, the guard looks at the step."""
+        norm: torch.Tensor = super()._clip_grad_norm(model)
+        if self.guard is not None:
+            loss = self._sum_over_processes(torch.tensor(sum(self._step_losses), device=self.args.device))
+            why = self.guard.judge(loss.item() / self.args.world_size, norm.item())
+            if why is not None:
+                step = self.state.global_step + 1
+                micro_batches = self._micro_batches(self._step_losses)
+                if not self.guard.skip():
+                    self._refuse_step(micro_batches, f"step {step} was not made: {why}")
+                if self.is_world_process_zero():
+                    self.guard.write(step, why, micro_batches)
+                model.zero_grad()  # an optimiser leaves alone what has no gradient
+        return norm
+
+    def _micro_batches(self, losses: list[float]) -> list[dict[str, Any]]:
+        """Of each micro-batch of the step at hand its process, loss and conversations; on the first process.
+
+        Args:
+            losses: of this process's.
+        """
         gathered: list[float] = gather_object(losses)  # process behind process
-        step, plan, dataset = self.state.global_step, self.batching.plan, self.batching.batches.dataset
+        if not self.is_world_process_zero():
+            return []
+        plan, dataset = self.batching.plan, self.batching.batches.dataset
+        rows = []
+        for number, batch in enumerate(plan.step(self.state.global_step)):
+            process, place = number % plan.processes, number // plan.processes
+            members = dataset.members(np.array(batch.indices)).tolist()
+            rows.append(
+                {
+                    "process": process,
+                    "loss": str(gathered[process * plan.accumulate + place]),  # JSON has no word for nan
+                    "conversations": [
+                        {"id": dataset.conversations[index].id, "source": dataset.conversations.part(index).name}
+                        for index in members
+                    ],
+                }
+            )
+        return rows
+
+    def _refuse_step(self, micro_batches: list[dict[str, Any]], why: str) -> None:
+        """Name the conversations of the step at hand in a file, and raise `RunError`."""
         if self.is_world_process_zero():
-            rows = []
-            for number, batch in enumerate(plan.step(step)):
-                process, place = number % plan.processes, number // plan.processes
-                members = dataset.members(np.array(batch.indices)).tolist()
-                rows.append(
-                    {
-                        "process": process,
-                        "loss": str(gathered[process * plan.accumulate + place]),  # JSON has no word for nan
-                        "conversations": [
-                            {"id": dataset.conversations[index].id, "source": dataset.conversations.part(index).name}
-                            for index in members
-                        ],
-                    }
-                )
-            write_json(self.bad_batch, {"stage": self.stage.name, "step": step + 1, "micro_batches": rows})
+            found = {"stage": self.stage.name, "step": self.state.global_step + 1, "micro_batches": micro_batches}
+            write_json(self.bad_batch, found)
         self.accelerator.wait_for_everyone()  # a launcher ends all processes with the first that fails
         raise RunError(
-            f"stage {self.stage.name!r}: the loss of step {step + 1} is not finite, so it was not made; its "
-            f"conversations are named in {self.bad_batch}; look at them, or lower the learning rate"
+            f"stage {self.stage.name!r}: {why}; its conversations are named in {self.bad_batch}; look at them, or "
+            "lower the learning rate"
         )
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -237,6 +276,8 @@ class VisionLanguageTrainer(Trainer):
             if self.stage.pack_tokens is not None:
                 logs["packing_efficiency"] = sums["filled"] / (sums["micro_batches"] * self.stage.pack_tokens)
             logs["data_wait_share"] = self._window.waited / seconds
+            if self.guard is not None:
+                logs["skipped_steps"] = self.guard.skipped
             memory = torch.tensor([float(peak_memory(self.args.device))], device=self.args.device)
             logs["memory_gb"] = self.accelerator.gather(memory).max().item() / 1e9
             if self._peak_flops is not None:
