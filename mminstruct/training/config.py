@@ -161,6 +161,7 @@ class StageConfig(Config):
         validation: what is measured of the model while it trains.
         stop: when the stage ends early; its model is then the best one that was validated.
         guard: which steps are not made.
+        ema: the decay of an average of the weights, which is validated and becomes the stage's model.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -187,6 +188,7 @@ class StageConfig(Config):
     validation: ValidationConfig | None = None
     stop: StopConfig | None = None
     guard: GuardConfig | None = None
+    ema: float | None = Field(default=None, gt=0, lt=1)
 
     @field_validator("train")
     @classmethod

@@ -66,7 +66,7 @@ def prepare(
 
 
 def require_launch(recipe: Recipe) -> None:
-    """Raises `ConfigError` where DeepSpeed hides what an adapter or a guard needs to see."""
+    """Raises `ConfigError` where DeepSpeed hides what an adapter, a guard or an average needs to see."""
     adapters = [adapter for stage in recipe.stages for adapter in stage.adapters]
     if adapters and is_deepspeed_zero3_enabled():
         raise ConfigError("under ZeRO-3 no process holds the weights to merge adapters into; use deepspeed=zero2")
@@ -80,4 +80,9 @@ def require_launch(recipe: Recipe) -> None:
             raise ConfigError(
                 f"stage {stage.name!r} has a guard, and DeepSpeed makes its step before anyone can look at its "
                 "gradients; take guard out, or launch with torchrun and without deepspeed"
+            )
+        if recipe.deepspeed and stage.ema is not None:
+            raise ConfigError(
+                f"stage {stage.name!r} has an ema, and with DeepSpeed a process holds a share of the weights, or "
+                "rounded ones; take ema out, or launch with torchrun and without deepspeed"
             )

@@ -66,6 +66,7 @@ from mminstruct.training.data import (
     write_skipped,
 )
 from mminstruct.training.early_stop import EarlyStop
+from mminstruct.training.ema import WeightAverage
 from mminstruct.training.guard import StepGuard
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
@@ -268,6 +269,7 @@ def _run_stage(
             adapters=prepared.adapters,
             validation=validation,
             guard=None if stage.guard is None else StepGuard(stage.guard, out / _SKIPPED_STEPS, stage.name),
+            average=None if stage.ema is None else WeightAverage(model, stage.ema),
             early_stop=None if stage.stop is None else EarlyStop(stage.stop),
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )
@@ -295,7 +297,7 @@ def _run_stage(
             f"with --resume, the same recipe and --out {out}",
             stop.received or signal.SIGTERM,  # another process was asked
         )
-    trainer.go_back_to_best()
+    trainer.finish()
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)

@@ -9,7 +9,7 @@ Everything else (loop, distribution, DeepSpeed, what a checkpoint holds, resume)
 * what is logged: exact means, speed, memory;
 * a step whose loss is not finite, or that the guard does not let through, is not made, and its conversations are
   named;
-* validation, and the best of the models that it has seen;
+* validation, the best of the models that it has seen, the average of the weights;
 * a checkpoint appears whole or not at all, and one is saved when the run is asked to stop.
 """
 
@@ -40,6 +40,7 @@ from mminstruct.training.batching import Batching
 from mminstruct.training.checkpointing import keep_newest, of_step, saving, staging_folder
 from mminstruct.training.config import StageConfig
 from mminstruct.training.early_stop import EarlyStop
+from mminstruct.training.ema import WeightAverage
 from mminstruct.training.guard import StepGuard
 from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
@@ -66,6 +67,7 @@ class VisionLanguageTrainer(Trainer):
         validation: what is measured while it trains.
         early_stop: knows the best checkpoint, which is kept.
         guard: says which steps are not made.
+        average: of the weights; what is validated, and what the stage ends with.
 
     Raises:
         RunError: from `train`: a loss is not finite, or the disk does not take a checkpoint.
@@ -85,6 +87,7 @@ class VisionLanguageTrainer(Trainer):
         validation: Validation | None = None,
         early_stop: EarlyStop | None = None,
         guard: StepGuard | None = None,
+        average: WeightAverage | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=batching.batches, **kwargs)
@@ -98,7 +101,8 @@ class VisionLanguageTrainer(Trainer):
         self.validation = validation
         self.early_stop = early_stop
         self.guard = guard
-        for callback in (early_stop, guard):
+        self.average = average
+        for callback in (early_stop, guard, average):
             if callback is not None:
                 self.add_callback(callback)
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
@@ -304,12 +308,14 @@ class VisionLanguageTrainer(Trainer):
         metrics: dict[str, float] = {}
         model: Any = self.model_wrapped
         model.eval()
-        if self.validation.batching is not None:
-            metrics |= self._validation_means(model, self.validation.batching)
-        if self.validation.score is not None:
-            # One process asks, and the others wait for what it found, so that all decide alike.
-            found = self.validation.score(self.accelerator.unwrap_model(model)) if self.is_world_process_zero() else {}
-            metrics |= broadcast_object_list([found], from_process=0)[0]
+        with contextlib.nullcontext() if self.average is None else self.average.applied():
+            if self.validation.batching is not None:
+                metrics |= self._validation_means(model, self.validation.batching)
+            if self.validation.score is not None:
+                # One process asks, and the others wait for what it found, so that all decide alike.
+                asked = self.is_world_process_zero()
+                found = self.validation.score(self.accelerator.unwrap_model(model)) if asked else {}
+                metrics |= broadcast_object_list([found], from_process=0)[0]
         model.train()
         seconds = time.perf_counter() - started
         self._window.leave_out(seconds)
@@ -379,6 +385,8 @@ class VisionLanguageTrainer(Trainer):
                 sums = self._sums_over_processes()
                 if self.is_world_process_zero():
                     self._window.save(staging / name, sums)
+                    if self.average is not None:
+                        self.average.save(staging / name)
                 self.accelerator.wait_for_everyone()
                 if self.is_world_process_zero():
                     publish(staging / name, folder / name)
@@ -405,18 +413,24 @@ class VisionLanguageTrainer(Trainer):
         """`train`, from a checkpoint on."""
         if self.is_world_process_zero():
             self._window.restore(checkpoint, self.args.device)
+        if self.average is not None:
+            self.average.resume(checkpoint)
         self.train(resume_from_checkpoint=str(checkpoint))
 
-    def go_back_to_best(self) -> None:
-        """Give the model the weights of the best checkpoint, where there is one."""
+    def finish(self) -> None:
+        """Give the model the weights that the stage ends with: the best ones, or their average."""
         if self.early_stop is not None and self.early_stop.best is not None:
-            stop, folder = self.early_stop, Path(str(self.args.output_dir))
-            self.state.best_model_checkpoint = str(of_step(folder, stop.best_step))
+            stop, best = self.early_stop, of_step(Path(str(self.args.output_dir)), self.early_stop.best_step)
+            self.state.best_model_checkpoint = str(best)
             self._load_best_model()
+            if self.average is not None:
+                self.average.load(best)
             log.info(
                 "stage %s: of %d steps the best is %d, with %s %.6g",
                 self.stage.name, self.state.global_step, stop.best_step, stop.config.metric, stop.best,
             )  # fmt: skip
+        if self.average is not None:
+            self.average.put_in()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises `RunError` for a checkpoint that is not all of the model's; transformers would warn and go on."""

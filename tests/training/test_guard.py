@@ -106,7 +106,8 @@ def test_a_guard_stops_the_run(workspace, poisoned, tmp_path, guard, step):
     assert json.loads((tmp_path / "run/bad_batch.json").read_text())["step"] == step
 
 
-def test_deepspeed_has_no_guard(workspace, tmp_path):
-    with pytest.raises(ConfigError, match="take guard out"):
-        recipe = make_recipe(workspace, [{**STAGE, "guard": {"grad_norm": 1.0}}])
+@pytest.mark.parametrize(("setting", "told"), [({"guard": {"grad_norm": 1.0}}, "guard"), ({"ema": 0.9}, "ema")])
+def test_deepspeed_has_neither_guard_nor_average(workspace, setting, told):
+    recipe = make_recipe(workspace, [{**STAGE, **setting}])
+    with pytest.raises(ConfigError, match=f"take {told} out"):
         require_launch(recipe.model_copy(update={"deepspeed": "zero2"}))
