@@ -36,6 +36,7 @@ import transformers
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from mminstruct import __version__
 from mminstruct.config import dump_yaml
@@ -119,6 +120,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
     if not torch.cuda.is_available():
         keep_freed_memory()
     set_seed(recipe.seed)
+    unset_hf_deepspeed_config()  # of an earlier run in this process, by which transformers would divide the weights
     model, processor = _start_model(recipe.model, recipe.pretrained)
     for stage in recipe.stages:
         require_parts(model, [*stage.train, *(one.part for one in stage.adapters)])  # before anything is built
