@@ -36,6 +36,7 @@ def plot(
             "smoothed_loss": smooth(curve.losses)[-1],
         }
         for run in found
-        for curve in run.curves
+        for curve in (stage.having("loss") for stage in run.curves)
+        if curve.lines
     ]
     typer.echo(json.dumps({"plot": str(out), "stages": stages}))

@@ -23,6 +23,7 @@ def quickstart(
     started = time.monotonic()
     from mminstruct import catalog
     from mminstruct.cli.eval import report_progress, results_table, show_table
+    from mminstruct.cli.train import scores
     from mminstruct.config import apply_overrides, load_yaml, validate
     from mminstruct.errors import ConfigError
     from mminstruct.files import require_new
@@ -42,7 +43,7 @@ def quickstart(
     from mminstruct.training.run import train
 
     benchmarks = [load_benchmark(name) for name in plan.evaluate]
-    trained = train(plan, out)
+    trained = train(plan, out, scores=scores(plan))
     seconds = {"data": trained.seconds.pop("data"), "train": round(sum(trained.seconds.values()), 2)}
     for stage, spent in trained.seconds.items():
         typer.echo(f"stage {stage}: {spent:.0f} s, {sum(trained.trainable[stage].values()):,} parameters")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mminstruct import catalog
 
 if TYPE_CHECKING:
-    from mminstruct.training.config import Recipe
+    from mminstruct.training.config import Recipe, ValidationConfig
+    from mminstruct.training.validation import Score
+
+ASKED_TOGETHER = 64  # prompts, as in `mminstruct eval`
 
 
 def train(
@@ -56,7 +59,7 @@ def run_recipe(
         return
     from mminstruct.training.run import train as run
 
-    result = run(recipe, out or Path("runs") / recipe.name, resume)
+    result = run(recipe, out or Path("runs") / recipe.name, resume, scores(recipe))
     if as_json:
         typer.echo(json.dumps({"model": str(result.model), "seconds": result.seconds, "trainable": result.trainable}))
         return
@@ -64,6 +67,46 @@ def run_recipe(
         learnt = ", ".join(f"{part} {count:,}" for part, count in parts.items() if count)
         typer.echo(f"stage {stage}: {result.seconds[stage]:.0f} s, parameters that learnt: {learnt}")
     typer.echo(f"model: {result.model}")
+
+
+def scores(recipe: Recipe) -> dict[str, Score]:
+    """What asks the models of the stages that are to answer while they train; training itself knows no benchmark.
+
+    Raises:
+        ConfigError: no such benchmark, or options that it does not have.
+        DataError: a benchmark's questions are missing.
+    """
+    return {
+        stage.name: _score(stage.validation)
+        for stage in recipe.stages
+        if stage.validation is not None and stage.validation.asks
+    }
+
+
+def _score(validation: ValidationConfig) -> Score:
+    from mminstruct.config import validate
+    from mminstruct.evaluation.answering import answer_shares
+    from mminstruct.evaluation.benchmark import benchmark_class
+    from mminstruct.evaluation.results import run_benchmark
+
+    benchmarks = []
+    for name, config in validation.benchmarks.items():
+        found = benchmark_class(name)
+        benchmark = found(validate(found.Options, config.options, where=f"options of {found.name}"))
+        benchmark.questions(config.limit)  # what is missing is said before anything trains
+        benchmarks.append((benchmark, config.limit))
+
+    def score(model: Any, processor: Any, held_out: Any) -> dict[str, float]:
+        measured = {}
+        for benchmark, limit in benchmarks:
+            result = run_benchmark(model, processor, benchmark, batch_size=ASKED_TOGETHER, limit=limit, blank=False)
+            measured[f"{benchmark.key}.accuracy"] = float(result.numbers()["accuracy"])
+        if validation.answers is not None:
+            asked = validation.answers.model_dump()
+            measured |= answer_shares(model, processor, held_out, **asked, batch_size=ASKED_TOGETHER)
+        return measured
+
+    return score
 
 
 def _list(as_json: bool) -> None:

@@ -25,11 +25,12 @@ SMOOTHING = 0.8
 """Weight of the past in the exponential mean that is drawn over the raw values."""
 
 FORMATS = (".png", ".svg", ".pdf", ".html")
-METRICS = ("loss", "learning_rate", "supervised_tokens_per_second", "memory_gb", "mfu")
+METRICS = ("loss", "validation_loss", "learning_rate", "supervised_tokens_per_second", "memory_gb", "mfu")
 """What is drawn of a run where nothing else is asked for, as far as it was logged."""
 
 _LABELS = {
     "loss": "training loss",
+    "validation_loss": "validation loss",
     "learning_rate": "learning rate",
     "supervised_tokens": "supervised tokens",
     "supervised_tokens_per_second": "supervised tokens / s",
@@ -40,7 +41,7 @@ _LABELS = {
     "grad_norm": "gradient norm",
     "step": "optimizer step",
 }
-_LOGARITHMIC = ("loss", "grad_norm")  # they fall by powers of ten from the first steps to the last
+_LOGARITHMIC = ("loss", "validation_loss", "grad_norm")  # they fall by powers of ten from the first steps to the last
 
 
 @dataclass
@@ -54,6 +55,10 @@ class Curve:
         """A metric, line by line; nan where it was not logged."""
         found = (line.get(name) for line in self.lines)
         return [float(value) if isinstance(value, int | float) else math.nan for value in found]
+
+    def having(self, name: str) -> Curve:
+        """The lines in which a metric was logged: lines of the log have others than those of a validation."""
+        return Curve(self.label, [line for line in self.lines if name in line])
 
     @property
     def steps(self) -> list[float]:
@@ -77,7 +82,7 @@ class Run:
 
 
 def read_curves(files: Sequence[Path]) -> list[Curve]:
-    """One curve for each stage of each file; lines without a loss (evaluations, summaries) are passed over.
+    """One curve for each stage of each file; lines without a loss (summaries) are passed over.
 
     Raises:
         DataError: a file is missing, is no JSONL, or has no line with a step and a loss.
@@ -88,11 +93,13 @@ def read_curves(files: Sequence[Path]) -> list[Curve]:
         for number, line in read_jsonl(path):
             if not isinstance(line, dict):
                 raise DataError(f"{path}:{number} is not a JSON object; give a metrics.jsonl that training wrote")
-            if not all(isinstance(line.get(name), int | float) for name in ("step", "loss")):
+            if not isinstance(line.get("step"), int | float):
+                continue
+            if not any(isinstance(line.get(name), int | float) for name in ("loss", "validation_seconds")):
                 continue
             label = str(line.get("stage") or path.parent.name)
             of_file.setdefault(label, Curve(label)).lines.append(line)
-        if not of_file:
+        if not any(curve.having("loss").lines for curve in of_file.values()):
             raise DataError(f"{path} has no line with a step and a loss; give a metrics.jsonl that training wrote")
         curves += of_file.values()
     return curves
@@ -230,19 +237,21 @@ def _draw(axes: Any, runs: Sequence[Run], metric: str, over: str) -> None:
             colour = f"C{(place if len(runs) == 1 else number) % 10}"
             of_several = run.name if place == 0 else "_"  # matplotlib's word for no entry in the legend
             label = curve.label if len(runs) == 1 else of_several
-            own = curve.steps if over == "step" else list(itertools.accumulate(curve.values(over)))
+            logged = curve.having(metric)
+            end = curve.steps if over == "step" else list(itertools.accumulate(curve.having(over).values(over)))
+            own = logged.steps if over == "step" else list(itertools.accumulate(logged.values(over)))
             positions = [offset + position for position in own]
             if len(runs) > 1 and number == 0:
                 axes.text(offset, 1, f" {curve.label}", color="#888888", va="top", transform=axes.get_xaxis_transform())
             if place:
                 axes.axvline(offset, color="#888888" if len(runs) == 1 else colour, linestyle=":", linewidth=1)
-            values = curve.values(metric)
+            values = logged.values(metric)
             if metric == "learning_rate":  # it is exact, so there is nothing to smooth
                 axes.plot(positions, values, color=colour, linewidth=1.8, label=label)
             else:
                 axes.plot(positions, values, ".-", color=colour, alpha=0.3, linewidth=0.8, markersize=3)
                 axes.plot(positions, smooth(values), color=colour, linewidth=1.8, label=label)
-            offset = positions[-1]
+            offset += end[-1] if end else 0.0
     axes.set_xlabel(_label(over))
     axes.margins(x=0.02)
     axes.set_ylabel(_label(metric))

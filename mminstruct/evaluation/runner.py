@@ -93,7 +93,7 @@ def evaluate(
     requests = _distinct_requests(benchmark, items, blank_images)
     texts = [""] * len(items)
     done = 0
-    with torch.inference_mode(), _evaluation_mode(model):
+    with torch.inference_mode(), evaluation_mode(model):
         window = batch_size * BATCHES_PER_WINDOW
         for first in range(0, len(requests), window):
             for request, answer in _answers(
@@ -159,7 +159,7 @@ def _answers(
 
 
 @contextlib.contextmanager
-def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Dropout and the like off inside the block, each module's own mode back afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()

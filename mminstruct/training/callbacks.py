@@ -6,19 +6,31 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 from mminstruct.data.plan import StepPlan
 from mminstruct.files import write_text
 from mminstruct.training.checkpointing import saving
 
 
+def drop_repeated(path: Path, stage: str, step: int) -> None:
+    """Drop the lines of a stage that a run resumed after `step` is about to write again."""
+    if path.exists():
+        # A run that was killed, or met a full disk, may have left the last line without its end.
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in whole]
+        kept = [line for line in lines if line["stage"] != stage or line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
 class MetricsLog(TrainerCallback):
-    """Writes one line per log step to `metrics.jsonl`; a resumed run first drops the lines it is about to repeat."""
+    """Writes one line per log step and validation to `metrics.jsonl`; a resumed run first drops the lines it is about
+    to repeat."""
 
     def __init__(self, path: Path, stage: str, plan: StepPlan) -> None:
         self.path = path
@@ -30,12 +42,8 @@ class MetricsLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._started = time.monotonic()
-        if state.is_world_process_zero and self.path.exists():
-            # A run that was killed, or met a full disk, may have left the last line without its end.
-            whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            lines = [json.loads(line) for line in whole]
-            kept = [line for line in lines if line["stage"] != self.stage or line["step"] <= state.global_step]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if state.is_world_process_zero:
+            drop_repeated(self.path, self.stage, state.global_step)
 
     def on_log(
         self,
@@ -45,7 +53,7 @@ class MetricsLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not logs or "loss" not in logs:
+        if not logs or not {"loss", "validation_seconds"} & logs.keys():
             return
         if state.is_world_process_zero:
             line = {
@@ -57,6 +65,28 @@ class MetricsLog(TrainerCallback):
             }
             with saving(self.path), self.path.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
+
+
+class Kept(TrainerCallback, ExportableState):
+    """A callback of which something is kept in each checkpoint.
+
+    transformers' own restoring makes such callbacks, and its control of the loop, anew; here the object stays.
+
+    Attributes:
+        kept: the names of the attributes, of what JSON can say.
+    """
+
+    kept: ClassVar[tuple[str, ...]]
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in self.kept}}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        known: Any = state.stateful_callbacks  # by class; typed as the list that it is made of
+        for name in self.kept:
+            setattr(self, name, known[type(self).__name__]["attributes"][name])
 
 
 class StopWhenAsked(TrainerCallback):

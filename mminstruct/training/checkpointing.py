@@ -29,14 +29,21 @@ def steps_done(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def of_step(folder: Path, step: int) -> Path:
+    """The checkpoint of a step."""
+    return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+
+
 def staging_folder(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step is written before it is whole; inside it has its own name."""
     return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}{TEMPORARY}"
 
 
-def keep_newest(folder: Path, number: int) -> None:
-    """Remove all checkpoints but the newest ones; what is being removed is none any more."""
+def keep_newest(folder: Path, number: int, also: int | None = None) -> None:
+    """Remove all checkpoints but the newest ones and that of step `also`; what is being removed is none any more."""
     for old in checkpoints(folder)[:-number]:
+        if steps_done(old) == also:
+            continue
         shutil.rmtree(old.replace(old.with_name(old.name + TEMPORARY)))
 
 

@@ -19,6 +19,7 @@ from mminstruct.errors import did_you_mean
 from mminstruct.models.adapters.config import AdapterConfig, LoraConfig, MaskConfig
 from mminstruct.models.vlm import PARTS
 from mminstruct.training.objectives import OBJECTIVES, ObjectiveOptions, SftConfig
+from mminstruct.training.watch_config import LOSS, AnswersConfig, BenchmarkConfig, GuardConfig, StopConfig
 
 
 class SourceConfig(Config):
@@ -96,6 +97,44 @@ class DataConfig(SourceConfig):
         return [MemberConfig(**{name: getattr(self, name) for name in SourceConfig.model_fields})]
 
 
+class ValidationConfig(Config):
+    """What is measured of a stage's model while it trains, logged as `validation_loss` and the like.
+
+    Attributes:
+        share: of the stage's conversations, held out of its training.
+        data: conversations to validate on, instead.
+        every: steps between two validations; one more stands behind the last step.
+        benchmarks: by name or path, asked in part.
+        answers: held-out instructions that the model answers.
+    """
+
+    share: float | None = Field(default=None, gt=0, lt=1)
+    data: DataConfig | None = None
+    every: int = Field(default=200, gt=0)
+    benchmarks: dict[str, BenchmarkConfig] = Field(default_factory=dict)
+    answers: AnswersConfig | None = None
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> ValidationConfig:
+        if self.share is not None and self.data is not None:
+            raise ValueError("validate on a share of the stage's data or on data of its own; take one out")
+        if not self.holds_out and self.answers is not None:
+            raise ValueError("answers are asked of held-out conversations; give validation a share or data")
+        if not self.holds_out and not self.benchmarks:
+            raise ValueError("give validation a share, data or benchmarks")
+        return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are conversations to validate on."""
+        return self.share is not None or self.data is not None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model has to answer something."""
+        return bool(self.benchmarks) or self.answers is not None
+
+
 class StageConfig(Config):
     """One stage of training.
 
@@ -119,6 +158,10 @@ class StageConfig(Config):
         feature_cache: keep on disk what the vision encoder makes of each picture, for stages in which it is frozen.
         activation_checkpointing: of these parts keep only what goes into each layer, and compute the layer again for
             its gradients: the same numbers in less memory and more time.
+        validation: what is measured of the model while it trains.
+        stop: when the stage ends early; its model is then the best one that was validated.
+        guard: which steps are not made.
+        ema: the decay of an average of the weights, which is validated and becomes the stage's model.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -142,6 +185,10 @@ class StageConfig(Config):
     share_prefix: bool | None = None
     feature_cache: FeatureCacheConfig | None = None
     activation_checkpointing: list[Literal["vision_encoder", "language_model"]] = Field(default_factory=list)
+    validation: ValidationConfig | None = None
+    stop: StopConfig | None = None
+    guard: GuardConfig | None = None
+    ema: float | None = Field(default=None, gt=0, lt=1)
 
     @field_validator("train")
     @classmethod
@@ -217,6 +264,16 @@ class StageConfig(Config):
                 f"stage {self.name!r} has activation_checkpointing of the vision_encoder, which is frozen and comes "
                 "first, so nothing of it is kept for gradients; take it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stops_by_what_is_measured(self) -> StageConfig:
+        if self.stop is None:
+            return self
+        if self.validation is None:
+            raise ValueError("stop compares what validation logs; give the stage validation")
+        if self.stop.metric == LOSS and not self.validation.holds_out:
+            raise ValueError(f"stop compares {LOSS}, which needs validation with a share or data")
         return self
 
     def changes(self, part: str) -> bool:

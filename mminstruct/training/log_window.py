@@ -35,6 +35,11 @@ class LogWindow:
     def seconds(self) -> float:
         return 0.0 if self._started is None else time.perf_counter() - self._started
 
+    def leave_out(self, seconds: float) -> None:
+        """Time that was spent on something else than training."""
+        if self._started is not None:
+            self._started += seconds
+
     def clear(self) -> None:
         """The next line begins."""
         self.sums = {}

@@ -66,7 +66,7 @@ def prepare(
 
 
 def require_launch(recipe: Recipe) -> None:
-    """Raises `ConfigError` where DeepSpeed hides what an adapter needs to see."""
+    """Raises `ConfigError` where DeepSpeed hides what an adapter, a guard or an average needs to see."""
     adapters = [adapter for stage in recipe.stages for adapter in stage.adapters]
     if adapters and is_deepspeed_zero3_enabled():
         raise ConfigError("under ZeRO-3 no process holds the weights to merge adapters into; use deepspeed=zero2")
@@ -75,3 +75,14 @@ def require_launch(recipe: Recipe) -> None:
             "DeepSpeed does not show gradients before its step, so masks cannot have a gradient_dropout with it; "
             "set gradient_dropout: 0, or launch with torchrun and without deepspeed"
         )
+    for stage in recipe.stages:
+        if recipe.deepspeed and stage.guard is not None:
+            raise ConfigError(
+                f"stage {stage.name!r} has a guard, and DeepSpeed makes its step before anyone can look at its "
+                "gradients; take guard out, or launch with torchrun and without deepspeed"
+            )
+        if recipe.deepspeed and stage.ema is not None:
+            raise ConfigError(
+                f"stage {stage.name!r} has an ema, and with DeepSpeed a process holds a share of the weights, or "
+                "rounded ones; take ema out, or launch with torchrun and without deepspeed"
+            )

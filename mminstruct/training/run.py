@@ -3,12 +3,13 @@
     OUT/data/                 data sets that the recipe has builders for
     OUT/cache/                conversations and their token counts, read at random; `data_cache` puts it elsewhere
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
-    OUT/metrics.jsonl         loss, learning rate, speed, one line per log step
+    OUT/metrics.jsonl         loss, learning rate, speed, one line per log step; and one per validation
     OUT/sources.json          what each stage's epochs are made of, and hashes of it, compared on resume
     OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/bad_batch.json        where a loss was not finite: the conversations of that step
-    OUT/stages/1-align/       checkpoints to resume from, and the model that the stage ended with
+    OUT/skipped_steps.jsonl   where a guard left steps out: which, why, and their conversations
+    OUT/stages/1-align/       checkpoints to resume from (and the best, with `stop`), and the stage's model
     OUT/adapter/              where the last stage has adapters or new experts: only what it trained, and on which base
     OUT/model/                the trained model (`mminstruct.load`), adapters merged, written last
 
@@ -25,7 +26,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,23 @@ from mminstruct.training.data import (
     stage_data,
     write_skipped,
 )
+from mminstruct.training.early_stop import EarlyStop
+from mminstruct.training.ema import WeightAverage
+from mminstruct.training.guard import StepGuard
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
 from mminstruct.training.stopping import stop_requests
 from mminstruct.training.trackers import finish_trackers, require_trackers, tracker_callbacks
 from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import VisionLanguageTrainer
+from mminstruct.training.validation import Score, ValidateEvery, Validation, hold_out, require_scores, validating
 from mminstruct.training.zero import deepspeed_config, load_whole, release, require_agreement
 
 log = logging.getLogger(__name__)
 
 _RESOLVED = "config.resolved.yaml"
 _BAD_BATCH = "bad_batch.json"
+_SKIPPED_STEPS = "skipped_steps.jsonl"
 
 
 @dataclass
@@ -88,11 +94,12 @@ class TrainingResult:
     trainable: dict[str, dict[str, int]]
 
 
-def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
+def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, Score] | None = None) -> TrainingResult:
     """Run all stages of a recipe.
 
     Args:
         out: the run's folder; new, or with `resume` one that an interrupted run of the same recipe left.
+        scores: what asks the models of stages that are to answer while they train, by the stage's name.
 
     Raises:
         RunError: the folder holds another run, there is nothing to resume, a loss is not finite, or the disk is full.
@@ -113,7 +120,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
     if not torch.cuda.is_available():
         keep_freed_memory()
     set_seed(recipe.seed)
-    unset_hf_deepspeed_config()  # of an earlier run of this process; the model would be divided as it is made
+    unset_hf_deepspeed_config()  # of an earlier run in this process, by which transformers would divide the weights
     model, processor = _start_model(recipe.model, recipe.pretrained)
     for stage in recipe.stages:
         require_parts(model, [*stage.train, *(one.part for one in stage.adapters)])  # before anything is built
@@ -124,12 +131,17 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
         require_agreement(settings, recipe.name, stage.name)
     require_launch(recipe)
     require_cacheable(recipe, model)
+    scores = scores or {}
+    require_scores(recipe, scores)
     seconds: dict[str, float] = {}
     trainable: dict[str, dict[str, int]] = {}
     try:
         started = time.monotonic()
         with arguments[0].main_process_first():  # one process builds the data, the others wait and read it
             data = [stage_data(stage, processor, recipe, out) for stage in recipe.stages]
+            held_out = [
+                hold_out(stage, one, processor, recipe, out) for stage, one in zip(recipe.stages, data, strict=True)
+            ]
         seconds["data"] = round(time.monotonic() - started, 2)
         reports = {stage.name: report(one, recipe.seed) for stage, one in zip(recipe.stages, data, strict=True)}
         require_equal_data(reports)
@@ -151,7 +163,11 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
                 continue
             started = time.monotonic()
             attach_caches(recipe, number, datasets, model, settings)
+            kept = held_out[number]
+            if kept is not None and kept.conversations is dataset.conversations and dataset.cached is not None:
+                kept.use(dataset.cached)
             prepared = prepare(stage, recipe, settings, model, dataset)
+            validation = validating(stage, model, processor, kept, scores.get(stage.name), settings)
             rows = trainable_table(model, prepared.totals, prepared.adapters)
             if _is_main():
                 announce_data(stage.name, reports[stage.name])
@@ -159,7 +175,9 @@ def train(recipe: Recipe, out: Path, resume: bool = False) -> TrainingResult:
                 record(out / "trainable.json", stage.name, rows)
             trainable[stage.name] = {row.part: row.trainable for row in rows}
             trackers = recipe.trackers if _is_main() else []
-            _run_stage(stage, settings, model, processor, dataset, prepared, folder, finished, out, trackers)
+            _run_stage(
+                stage, settings, model, processor, dataset, prepared, validation, folder, finished, out, trackers
+            )
             seconds[stage.name] = round(time.monotonic() - started, 2)
             if is_deepspeed_zero3_enabled() and folder is not folders[-1]:
                 model, processor = load_whole(finished, settings)  # of this one no process has the whole
@@ -238,6 +256,7 @@ def _run_stage(
     processor: BaseProcessor,
     dataset: ConversationDataset,
     prepared: Prepared,
+    validation: Validation | None,
     folder: Path,
     finished: Path,
     out: Path,
@@ -258,8 +277,14 @@ def _run_stage(
             stop=stop,
             bad_batch=out / _BAD_BATCH,
             adapters=prepared.adapters,
+            validation=validation,
+            guard=None if stage.guard is None else StepGuard(stage.guard, out / _SKIPPED_STEPS, stage.name),
+            average=None if stage.ema is None else WeightAverage(model, stage.ema),
+            early_stop=None if stage.stop is None else EarlyStop(stage.stop),
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )
+        if validation is not None:
+            trainer.add_callback(ValidateEvery(validation.every))
         trainer.add_callback(StopWhenAsked(lambda: trainer.stopping))
         for callback in tracker_callbacks(trackers, out, stage.name, steps_done(found[-1]) if found else 0):
             trainer.add_callback(callback)
@@ -282,6 +307,7 @@ def _run_stage(
             f"with --resume, the same recipe and --out {out}",
             stop.received or signal.SIGTERM,  # another process was asked
         )
+    trainer.finish()
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)

@@ -7,7 +7,9 @@ Everything else (loop, distribution, DeepSpeed, what a checkpoint holds, resume)
 * one learning rate per part and adapter, no weight decay on biases, norms and masks;
 * the gradient dropout of masks;
 * what is logged: exact means, speed, memory;
-* a step whose loss is not finite is not made, and its conversations are named;
+* a step whose loss is not finite, or that the guard does not let through, is not made, and its conversations are
+  named;
+* validation, the best of the models that it has seen, the average of the weights;
 * a checkpoint appears whole or not at all, and one is saved when the run is asked to stop.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -34,18 +37,24 @@ from mminstruct.files import publish, write_json
 from mminstruct.models.adapters import Adapter, Mask
 from mminstruct.models.parts import parts
 from mminstruct.training.batching import Batching
-from mminstruct.training.checkpointing import keep_newest, saving, staging_folder
+from mminstruct.training.checkpointing import keep_newest, of_step, saving, staging_folder
 from mminstruct.training.config import StageConfig
+from mminstruct.training.early_stop import EarlyStop
+from mminstruct.training.ema import WeightAverage
+from mminstruct.training.guard import StepGuard
 from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
 from mminstruct.training.stopping import StopRequest
 from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
+from mminstruct.training.validation import Validation
+
+log = logging.getLogger(__name__)
 
 # The model FLOPs of a token are an average over the first micro-batches, because counting costs time.
 _COUNTED = 8
 
-KEPT = 2  # checkpoints of a stage
+KEPT = 2  # checkpoints of a stage, beside the best one
 
 
 class VisionLanguageTrainer(Trainer):
@@ -55,6 +64,10 @@ class VisionLanguageTrainer(Trainer):
         stop: says whether this process is asked to stop.
         bad_batch: the file that names the conversations of a step whose loss is not finite.
         adapters: those of the stage, attached to the model.
+        validation: what is measured while it trains.
+        early_stop: knows the best checkpoint, which is kept.
+        guard: says which steps are not made.
+        average: of the weights; what is validated, and what the stage ends with.
 
     Raises:
         RunError: from `train`: a loss is not finite, or the disk does not take a checkpoint.
@@ -71,6 +84,10 @@ class VisionLanguageTrainer(Trainer):
         stop: StopRequest,
         bad_batch: Path,
         adapters: Sequence[Adapter] = (),
+        validation: Validation | None = None,
+        early_stop: EarlyStop | None = None,
+        guard: StepGuard | None = None,
+        average: WeightAverage | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=batching.batches, **kwargs)
@@ -81,11 +98,19 @@ class VisionLanguageTrainer(Trainer):
         self.stopping = False  # all processes are of one mind about it
         self.bad_batch = bad_batch
         self.adapters = adapters
+        self.validation = validation
+        self.early_stop = early_stop
+        self.guard = guard
+        self.average = average
+        for callback in (early_stop, guard, average):
+            if callback is not None:
+                self.add_callback(callback)
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
         self._window = LogWindow()
         self._losses: list[torch.Tensor] = []  # of the step's micro-batches so far
+        self._step_losses: list[float] = []  # of a whole step's, with a guard
         self._flops = ModelFlops()
         self._flops_counted, self._flops_places = 0, 0
         self._peak_flops = peak_flops(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
@@ -166,34 +191,66 @@ class VisionLanguageTrainer(Trainer):
         asked = torch.tensor(int(self.stop.received is not None), device=broken.device)
         broken_anywhere, asked_anywhere = self._sum_over_processes(torch.stack([broken, asked])).tolist()
         if broken_anywhere:
-            self._refuse_step(losses.tolist())
+            step = self.state.global_step + 1
+            self._refuse_step(
+                self._micro_batches(losses.tolist()), f"the loss of step {step} is not finite, so it was not made"
+            )
         self.stopping = asked_anywhere > 0
         self._losses = []
+        if self.guard is not None:
+            self._step_losses = losses.tolist()
 
-    def _refuse_step(self, losses: list[float]) -> None:
-        """Name the conversations of the step at hand in a file, and raise `RunError`."""
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        """Transformers' own; behind it, where the optimiser's step comes next, the guard looks at the step."""
+        norm: torch.Tensor = super()._clip_grad_norm(model)
+        if self.guard is not None:
+            loss = self._sum_over_processes(torch.tensor(sum(self._step_losses), device=self.args.device))
+            why = self.guard.judge(loss.item() / self.args.world_size, norm.item())
+            if why is not None:
+                step = self.state.global_step + 1
+                micro_batches = self._micro_batches(self._step_losses)
+                if not self.guard.skip():
+                    self._refuse_step(micro_batches, f"step {step} was not made: {why}")
+                if self.is_world_process_zero():
+                    self.guard.write(step, why, micro_batches)
+                model.zero_grad()  # an optimiser leaves alone what has no gradient
+        return norm
+
+    def _micro_batches(self, losses: list[float]) -> list[dict[str, Any]]:
+        """Of each micro-batch of the step at hand its process, loss and conversations; on the first process.
+
+        Args:
+            losses: of this process's.
+        """
         gathered: list[float] = gather_object(losses)  # process behind process
-        step, plan, dataset = self.state.global_step, self.batching.plan, self.batching.batches.dataset
+        if not self.is_world_process_zero():
+            return []
+        plan, dataset = self.batching.plan, self.batching.batches.dataset
+        rows = []
+        for number, batch in enumerate(plan.step(self.state.global_step)):
+            process, place = number % plan.processes, number // plan.processes
+            members = dataset.members(np.array(batch.indices)).tolist()
+            rows.append(
+                {
+                    "process": process,
+                    "loss": str(gathered[process * plan.accumulate + place]),  # JSON has no word for nan
+                    "conversations": [
+                        {"id": dataset.conversations[index].id, "source": dataset.conversations.part(index).name}
+                        for index in members
+                    ],
+                }
+            )
+        return rows
+
+    def _refuse_step(self, micro_batches: list[dict[str, Any]], why: str) -> None:
+        """Name the conversations of the step at hand in a file, and raise `RunError`."""
         if self.is_world_process_zero():
-            rows = []
-            for number, batch in enumerate(plan.step(step)):
-                process, place = number % plan.processes, number // plan.processes
-                members = dataset.members(np.array(batch.indices)).tolist()
-                rows.append(
-                    {
-                        "process": process,
-                        "loss": str(gathered[process * plan.accumulate + place]),  # JSON has no word for nan
-                        "conversations": [
-                            {"id": dataset.conversations[index].id, "source": dataset.conversations.part(index).name}
-                            for index in members
-                        ],
-                    }
-                )
-            write_json(self.bad_batch, {"stage": self.stage.name, "step": step + 1, "micro_batches": rows})
+            found = {"stage": self.stage.name, "step": self.state.global_step + 1, "micro_batches": micro_batches}
+            write_json(self.bad_batch, found)
         self.accelerator.wait_for_everyone()  # a launcher ends all processes with the first that fails
         raise RunError(
-            f"stage {self.stage.name!r}: the loss of step {step + 1} is not finite, so it was not made; its "
-            f"conversations are named in {self.bad_batch}; look at them, or lower the learning rate"
+            f"stage {self.stage.name!r}: {why}; its conversations are named in {self.bad_batch}; look at them, or "
+            "lower the learning rate"
         )
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -223,6 +280,8 @@ class VisionLanguageTrainer(Trainer):
             if self.stage.pack_tokens is not None:
                 logs["packing_efficiency"] = sums["filled"] / (sums["micro_batches"] * self.stage.pack_tokens)
             logs["data_wait_share"] = self._window.waited / seconds
+            if self.guard is not None:
+                logs["skipped_steps"] = self.guard.skipped
             memory = torch.tensor([float(peak_memory(self.args.device))], device=self.args.device)
             logs["memory_gb"] = self.accelerator.gather(memory).max().item() / 1e9
             if self._peak_flops is not None:
@@ -240,6 +299,55 @@ class VisionLanguageTrainer(Trainer):
         nothing = torch.zeros((), device=self.args.device)
         values = self._sum_over_processes(torch.stack([self._window.sums.get(name, nothing) for name in names]))
         return dict(zip(names, values.tolist(), strict=True))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+        """What `validation` says of the model as it is, logged; called behind each step that is due.
+
+        Nothing of it touches training: no random number is drawn, and speed is that without it.
+        """
+        assert self.validation is not None
+        started = time.perf_counter()
+        metrics: dict[str, float] = {}
+        model: Any = self.model_wrapped
+        model.eval()
+        with contextlib.nullcontext() if self.average is None else self.average.applied():
+            if self.validation.batching is not None:
+                metrics |= self._validation_means(model, self.validation.batching)
+            if self.validation.score is not None:
+                # One process asks, and the others wait for what it found, so that all decide alike.
+                asked = self.is_world_process_zero()
+                found = self.validation.score(self.accelerator.unwrap_model(model)) if asked else {}
+                metrics |= broadcast_object_list([found], from_process=0)[0]
+        model.train()
+        seconds = time.perf_counter() - started
+        self._window.leave_out(seconds)
+        self.log({**metrics, "validation_seconds": round(seconds, 2)})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validation_means(self, model: nn.Module, batching: Batching) -> dict[str, float]:
+        """The objective's sums over all held-out conversations and processes, by their count."""
+        loader = DataLoader(
+            batching.batches,
+            batch_sampler=StepSampler(batching.plan, self.args.process_index),
+            collate_fn=_only,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=self.stop.shield,
+            generator=torch.Generator(),  # or the loader would draw a number of the training's
+        )
+        sums: dict[str, torch.Tensor] = {}
+        for batch in loader:
+            inputs = self._prepare_inputs(batch)
+            inputs.pop("conversations")
+            with torch.no_grad(), self.compute_loss_context_manager():
+                output = self.objective(model, inputs)
+            for name, value in {"loss_sum": output.loss_sum, "count": output.count, **output.metrics}.items():
+                sums[name] = sums.get(name, 0.0) + value.double()
+        names = sorted(sums)
+        totals = self._sum_over_processes(torch.stack([sums[name] for name in names])).tolist()
+        found = dict(zip(names, totals, strict=True))
+        means = [name for name in names if name.endswith("_sum")]
+        return {f"validation_{name.removesuffix('_sum')}": found[name] / max(found["count"], 1.0) for name in means}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one pair of groups (decayed, not decayed) per part and adapter that trains."""
@@ -279,11 +387,13 @@ class VisionLanguageTrainer(Trainer):
                 sums = self._sums_over_processes()
                 if self.is_world_process_zero():
                     self._window.save(staging / name, sums)
+                    if self.average is not None:
+                        self.average.save(staging / name)
                 self.accelerator.wait_for_everyone()
                 if self.is_world_process_zero():
                     publish(staging / name, folder / name)
                     staging.rmdir()
-                    keep_newest(folder, KEPT)
+                    keep_newest(folder, KEPT, also=self.early_stop.best_step if self.early_stop else None)
             except BaseException:
                 if self.is_world_process_zero():
                     shutil.rmtree(staging, ignore_errors=True)
@@ -305,7 +415,24 @@ class VisionLanguageTrainer(Trainer):
         """`train`, from a checkpoint on."""
         if self.is_world_process_zero():
             self._window.restore(checkpoint, self.args.device)
+        if self.average is not None:
+            self.average.resume(checkpoint)
         self.train(resume_from_checkpoint=str(checkpoint))
+
+    def finish(self) -> None:
+        """Give the model the weights that the stage ends with: the best ones, or their average."""
+        if self.early_stop is not None and self.early_stop.best is not None:
+            stop, best = self.early_stop, of_step(Path(str(self.args.output_dir)), self.early_stop.best_step)
+            self.state.best_model_checkpoint = str(best)
+            self._load_best_model()
+            if self.average is not None:
+                self.average.load(best)
+            log.info(
+                "stage %s: of %d steps the best is %d, with %s %.6g",
+                self.stage.name, self.state.global_step, stop.best_step, stop.config.metric, stop.best,
+            )  # fmt: skip
+        if self.average is not None:
+            self.average.put_in()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises `RunError` for a checkpoint that is not all of the model's; transformers would warn and go on."""
