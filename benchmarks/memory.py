@@ -1,10 +1,10 @@
 """Memory of a training process, measured on a CPU, against what `mminstruct train --dry-run` says.
 
-    python benchmarks/memory.py FOLDER [CASE ...]          # writes FOLDER/results.json, prints the table
+    python benchmarks/memory.py FOLDER [CASE ...]          # prints the table; FOLDER is kept
 
 A model of 124 million random parameters trains three steps on made-up pictures and texts, each case in processes of its
 own. Measured is the most memory that a process had resident during training (`VmHWM`), less what it had when everything
-was imported and the model was not there yet. The final save is not in it.
+was imported and the model was not there yet. The final save is not in it. All numbers of the table are megabytes (1e6).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import json
 import os
 import random
 import socket
-import threading
-import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,9 @@ from mminstruct.config import dump_yaml, load_yaml, validate
 from mminstruct.files import write_json
 from mminstruct.training import run
 from mminstruct.training.config import Recipe
+from mminstruct.training.dry_run import UNDIVIDED, dry_run
 from mminstruct.training.trainer import VisionLanguageTrainer
 
-SEEN = "memory.json"
 FULL = {"train": ["vision_encoder", "connector", "language_model"]}
 LORA = {"train": ["connector"], "adapters": [{"kind": "lora", "part": "language_model", "rank": 16, "alpha": 32}]}
 ALIGN = {"train": ["connector"]}
@@ -106,25 +105,8 @@ def _status(name: str) -> int:
 
 def worker(path: Path, out: Path) -> None:
     """Train, and write down what memory this process took."""
-    trace: list[tuple[float, float]] = []
-    marks: list[tuple[str, float]] = []
-
-    def watch() -> None:
-        while True:
-            trace.append((time.time(), _status("VmRSS")))
-            time.sleep(0.02)
 
     class Measured(VisionLanguageTrainer):
-        def train(self, *args: Any, **kwargs: Any) -> Any:
-            marks.append(("train", time.time()))
-            return super().train(*args, **kwargs)
-
-        def training_step(self, *args: Any, **kwargs: Any) -> Any:
-            marks.append(("step", time.time()))
-            result = super().training_step(*args, **kwargs)
-            marks.append(("stepped", time.time()))
-            return result
-
         def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             marks.append(("save", time.time()))
             # Pages of libraries are touched anew after a fork; they are no memory of training.
@@ -135,15 +117,8 @@ def worker(path: Path, out: Path) -> None:
     run.VisionLanguageTrainer = Measured  # type: ignore[misc]
     Path("/proc/self/clear_refs").write_text("5")
     seen = {"before": _status("VmRSS"), "files before": _status("RssFile")}
-    if os.environ.get("TRACE"):
-        threading.Thread(target=watch, daemon=True).start()
     run.train(validate(Recipe, load_yaml(path), str(path)), out)
     rank = os.environ.get("RANK", "0")
-    if os.environ.get("TRACE"):
-        for name, when in marks:
-            now = max((r for t, r in trace if t <= when), default=0)
-            last = [r for t, r in trace if t <= when][-1:]
-            print(rank, name, round(when - trace[0][0], 2), (last[0] - seen["before"]) / 1e6, (now - seen["before"]) / 1e6)
     write_json(out.with_name(f"{out.name}-{rank}.json"), seen)
 
 
@@ -177,12 +152,36 @@ def measure(folder: Path, case: str) -> int:
     return max(found)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+def estimate(folder: Path, case: str) -> dict[str, int]:
+    settings = recipe(folder, case)
+    (stage,) = dry_run(settings, CASES[case][2], measure_time=False)
+    memory = stage.memory[settings.deepspeed or UNDIVIDED]
+    return asdict(memory) | {"total": memory.total}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="Cases that its results.json has are not measured again.")
     parser.add_argument("cases", nargs="*")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     prepare(arguments.folder)
-    for case in arguments.cases or CASES:
-        print(case, measure(arguments.folder, case) / 1e6, flush=True)
+    path = arguments.folder / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    cases = arguments.cases or list(CASES)
+    for case in cases:  # all of them before the first estimate, which leaves freed memory behind for the forks
+        results.setdefault(case, {"measured": measure(arguments.folder, case)})
+        write_json(path, results)
+    print("| case | processes | weights | gradients | optimizer | activations | estimated | measured | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for case in cases:
+        found = results[case]["estimated"] = estimate(arguments.folder, case)
+        write_json(path, results)
+        measured = results[case]["measured"]
+        names = ("weights", "gradients", "optimizer", "activations", "total")
+        cells = [f"{value / 1e6:,.0f}" for value in (*(found[name] for name in names), measured)]
+        print(f"| {case} | {CASES[case][2]} | {' | '.join(cells)} | {found['total'] / measured:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -55,7 +55,9 @@ def _print(stage: StageEstimate, recipe: Recipe, processes: int) -> None:
             f"machine's {stage.time.device}; communication and waiting for data come on top"
         )
     if stage.memory:
-        memory = Table("GB a process", "weights", "gradients", "optimizer", "activations", "total", "of it in CPU memory")
+        memory = Table(
+            "GB a process", "weights", "gradients", "optimizer", "activations", "total", "of it in CPU memory"
+        )
         for name, one in stage.memory.items():
             own = (one.weights, one.gradients, one.optimizer, one.activations, one.total, one.host)
             memory.add_row(name, *(f"{value / 1e9:.2f}" for value in own))

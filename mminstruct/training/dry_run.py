@@ -96,8 +96,11 @@ class StageEstimate:
     notes: list[str]
 
 
-def dry_run(recipe: Recipe, processes: int = 1) -> list[StageEstimate]:
+def dry_run(recipe: Recipe, processes: int = 1, measure_time: bool = True) -> list[StageEstimate]:
     """Estimates for all stages of a recipe on so many processes.
+
+    Args:
+        measure_time: run two micro-batches of each stage, where the model fits into memory.
 
     Raises:
         ConfigError, DataError, MediaError: what training would raise before its first step.
@@ -114,7 +117,7 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[StageEstimate]:
         if processor is not None:
             data = [stage_data(stage, processor, recipe, Path(folder)) for stage in recipe.stages]
         return [
-            _stage(stage, recipe, copy.deepcopy(model), one, processes, missing)
+            _stage(stage, recipe, copy.deepcopy(model), one, processes, missing, measure_time)
             for stage, one in zip(recipe.stages, data, strict=True)
         ]
 
@@ -145,6 +148,7 @@ def _stage(
     data: StageData | None,
     processes: int,
     missing: Path | None,
+    measure_time: bool,
 ) -> StageEstimate:
     notes: list[str] = []
     freeze(model, stage.train)
@@ -169,7 +173,7 @@ def _stage(
     else:
         memory = _memory(stage, recipe, model, adapters, batch, processes)
     time = None
-    if data is not None and arranged is not None and steps is not None:
+    if measure_time and data is not None and arranged is not None and steps is not None:
         needed = memory[UNDIVIDED].total if memory else None
         time = step_time(
             stage, recipe, data.dataset, arranged, batches[len(batches) // 2], steps.optimizer_steps, needed, notes

@@ -7,7 +7,7 @@
 | | a process without DeepSpeed, DDP | ZeRO (DeepSpeed 0.19, `stage_1_and_2.py`, `stage3.py`) |
 |---|---|---|
 | weights | float32; bf16 casts are activations, as autocast keeps them for the backward pass | bf16 or float32 |
-| gradients | float32; DDP has them a second time in its buckets | as weights, and a bucket to reduce |
+| gradients | float32; DDP has them a second time in its buckets | as weights, two buckets to reduce them, float32 for the step |
 | optimizer | AdamW's two moments, float32 | and the weights that it steps, float32 always |
 
 DeepSpeed's own `estimate_zero2_model_states_mem_needs` and `estimate_zero3_...` were looked at: they take every parameter to
@@ -120,10 +120,13 @@ def divided(learning: Learning, activations: int, division: Division, bfloat16: 
     if division.stage >= 3:
         gathered = number * min(everything, division.gathered)
         weights = number * -(-everything // processes) + gathered
-    bucket = number * min(division.bucket, learning.trainable)
+    # The bucket itself, and the flat copy of it that is sent (`allreduce_bucket`). A CPU gives it no more pages than are
+    # used; a GPU gives it `reduce_bucket_size` in any case.
+    buckets = 2 * number * min(division.bucket, learning.trainable)
     own = number * (share if division.stage >= 2 else learning.trainable)
+    step = FLOAT32 * share  # those that the optimizer is given
     optimizer = (FLOAT32 + _MOMENTS) * share
-    host = optimizer + FLOAT32 * share if division.offload_optimizer else 0
+    host = optimizer + step if division.offload_optimizer else 0
     if division.offload_weights:
         host += number * -(-everything // processes)
-    return Memory(weights + learning.buffers, own + bucket, optimizer, activations, host)
+    return Memory(weights + learning.buffers, own + buckets + step, optimizer, activations, host)
