@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import socket
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import deepspeed  # noqa: F401 - what is imported before the fork does not count
 import peft  # noqa: F401
+import typer
 from PIL import Image
 
 from mminstruct import catalog
@@ -108,7 +109,6 @@ def worker(path: Path, out: Path) -> None:
 
     class Measured(VisionLanguageTrainer):
         def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-            marks.append(("save", time.time()))
             # Pages of libraries are touched anew after a fork; they are no memory of training.
             seen["files"] = _status("RssFile") - seen["files before"]
             seen["peak"] = _status("VmHWM") - seen["before"] - seen["files"]
@@ -139,14 +139,16 @@ def measure(folder: Path, case: str) -> int:
                 where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
                 os.environ |= {name: str(value) for name, value in where.items()}
                 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            status = 1
             try:
                 worker(path, out)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
+                status = 0
+            except Exception:
+                logging.exception("%s, process %d", case, rank)
+            finally:
+                os._exit(status)  # what the parent would do at its end is not the child's
         children.append(child)
-    if any([os.waitpid(child, 0)[1] for child in children]):  # noqa: C419 - all are waited for
+    if any([os.waitpid(child, 0)[1] for child in children]):
         raise SystemExit(f"{case} failed")
     found = [json.loads((folder / f"{out.name}-{rank}.json").read_text())["peak"] for rank in range(processes)]
     return max(found)
@@ -170,17 +172,18 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     cases = arguments.cases or list(CASES)
     for case in cases:  # all of them before the first estimate, which leaves freed memory behind for the forks
-        results.setdefault(case, {"measured": measure(arguments.folder, case)})
-        write_json(path, results)
-    print("| case | processes | weights | gradients | optimizer | activations | estimated | measured | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|")
+        if case not in results:
+            results[case] = {"measured": measure(arguments.folder, case)}
+            write_json(path, results)
+    typer.echo("| case | processes | weights | gradients | optimizer | activations | estimated | measured | ratio |")
+    typer.echo("|---|---|---|---|---|---|---|---|---|")
     for case in cases:
         found = results[case]["estimated"] = estimate(arguments.folder, case)
         write_json(path, results)
         measured = results[case]["measured"]
         names = ("weights", "gradients", "optimizer", "activations", "total")
         cells = [f"{value / 1e6:,.0f}" for value in (*(found[name] for name in names), measured)]
-        print(f"| {case} | {CASES[case][2]} | {' | '.join(cells)} | {found['total'] / measured:.2f} |", flush=True)
+        typer.echo(f"| {case} | {CASES[case][2]} | {' | '.join(cells)} | {found['total'] / measured:.2f} |")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ No weight is read, fetched or made, but for the measurement of time, and nothing
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -25,17 +23,15 @@ from transformers import PreTrainedModel
 from mminstruct import catalog
 from mminstruct.chat_template import IGNORE
 from mminstruct.data.plan import MicroBatch
-from mminstruct.errors import ConfigError
 from mminstruct.models import checkpoint
 from mminstruct.models.adapters import Adapter, LoraConfig, MaskConfig, attach
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create, read_row, skeleton
 from mminstruct.models.layout import Medium
-from mminstruct.models.packing import hindrance, packed
+from mminstruct.models.packing import hindrance
 from mminstruct.models.parts import freeze, parameter_counts, require_parts
 from mminstruct.models.segments import Segment, as_mask, positions
 from mminstruct.models.vlm import VisionLanguageModel
-from mminstruct.training.activation_checkpointing import activation_checkpointing
 from mminstruct.training.batching import Batching, batching
 from mminstruct.training.caching import require_cacheable
 from mminstruct.training.config import Recipe, StageConfig
@@ -132,7 +128,7 @@ def _missing(recipe: Recipe) -> Path | None:
 
 
 def _model(recipe: Recipe, with_processor: bool) -> tuple[PreTrainedModel, BaseProcessor | None]:
-    """The model on the meta device; its processor, whose tokenizer may be on the hub, only where data are to be read."""
+    """The model on the meta device; its processor, whose tokenizer may be on the hub, where data are to be read."""
     if Path(recipe.model).is_dir():
         return checkpoint.skeleton(recipe.model)
     if not with_processor:

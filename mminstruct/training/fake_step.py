@@ -7,9 +7,9 @@ torch's own fake tensors stand for their memory and take none, so a model of any
 autograd, autocast, activation checkpointing and the attention that a CPU would choose. What is counted is what exists
 between two operators; scratch memory inside of one is not seen.
 
-torch has a counter of its own, `torch.distributed._tools.mem_tracker.MemTracker`. It gives the peak of weights, gradients and
-activations together, of a model that is whole on each process; ZeRO divides all of these but activations, so here they
-are counted for themselves.
+torch has a counter of its own, `torch.distributed._tools.mem_tracker.MemTracker`. It gives the peak of weights,
+gradients and activations together, of a model that is whole on each process; ZeRO divides all of these but activations,
+so here they are counted for themselves.
 """
 
 from __future__ import annotations

@@ -2,16 +2,19 @@
 
     peak = weights + gradients + optimizer + activations of the largest micro-batch
 
-`fake_step` counts activations and gradients of one micro-batch; the rest is how torch and DeepSpeed keep the numbers:
+`fake_step` counts the activations; the rest is how torch and DeepSpeed keep the numbers:
 
-| | a process without DeepSpeed, DDP | ZeRO (DeepSpeed 0.19, `stage_1_and_2.py`, `stage3.py`) |
-|---|---|---|
-| weights | float32; bf16 casts are activations, as autocast keeps them for the backward pass | bf16 or float32 |
-| gradients | float32; DDP has them a second time in its buckets | as weights, two buckets to reduce them, float32 for the step |
-| optimizer | AdamW's two moments, float32 | and the weights that it steps, float32 always |
+    without DeepSpeed   weights     float32; casts to bfloat16 are activations, kept for the backward pass
+                        gradients   float32; DDP has them a second time in its buckets
+                        optimizer   AdamW's two moments, float32
+    under ZeRO          weights     bfloat16 or float32, divided by ZeRO-3, and what it has gathered at once
+                        gradients   as weights, divided from ZeRO-2 on; two buckets to reduce; float32 for the step
+                        optimizer   the moments and the weights that it steps, float32, divided
 
-DeepSpeed's own `estimate_zero2_model_states_mem_needs` and `estimate_zero3_...` were looked at: they take every parameter to
-learn and to be in half precision, and leave out buckets and activations.
+(DeepSpeed 0.19, `runtime/zero/stage_1_and_2.py` and `stage3.py`.) Gradients and activations are added up although the
+last activation is gone when the last gradient comes: from the second micro-batch of a step on they are there together,
+and otherwise memory that was freed in small pieces does not take large ones. DeepSpeed's own
+`estimate_zero2_model_states_mem_needs` takes every parameter to learn and leaves buckets and activations out.
 """
 
 from __future__ import annotations
@@ -120,8 +123,8 @@ def divided(learning: Learning, activations: int, division: Division, bfloat16: 
     if division.stage >= 3:
         gathered = number * min(everything, division.gathered)
         weights = number * -(-everything // processes) + gathered
-    # The bucket itself, and the flat copy of it that is sent (`allreduce_bucket`). A CPU gives it no more pages than are
-    # used; a GPU gives it `reduce_bucket_size` in any case.
+    # The bucket itself, and the flat copy of it that is sent (`allreduce_bucket`). On a CPU it takes the pages that are
+    # used; on a GPU all of it, however few numbers are in it.
     buckets = 2 * number * min(division.bucket, learning.trainable)
     own = number * (share if division.stage >= 2 else learning.trainable)
     step = FLOAT32 * share  # those that the optimizer is given
