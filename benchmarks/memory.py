@@ -46,6 +46,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "connector fp32": (ALIGN, {}, 1),
     "connector fp32, checkpointing": (ALIGN | AGAIN, {}, 1),
     "connector bf16": (ALIGN, {"precision": "bf16"}, 1),
+    "connector fp32, batch of 32": (ALIGN | {"batch_size": 32}, {}, 1),
+    "LoRA bf16, batch of 32": (LORA | {"batch_size": 32}, {"precision": "bf16"}, 1),
     "LoRA fp32": (LORA, {}, 1),
     "LoRA bf16": (LORA, {"precision": "bf16"}, 1),
     "DDP fp32": (FULL, {}, 2),

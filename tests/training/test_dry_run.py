@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from mminstruct.cli.app import app
 from mminstruct.config import dump_yaml
+from mminstruct.errors import DataError
 from mminstruct.models.factory import create, read_row
 from mminstruct.models.parts import parameter_counts
 from mminstruct.models.sizes import size
+from mminstruct.training import dry_run as training_dry_run
 from mminstruct.training.run import train
 from tests.training.conftest import make_recipe
 
@@ -84,16 +86,11 @@ def test_the_quickstart_counts_its_own_data():
 
 def test_what_training_refuses_is_refused_alike(workspace, tmp_path):
     recipe = make_recipe(workspace, [{"pack_tokens": 8}])
-    (tmp_path / "recipe.yaml").write_text(dump_yaml(recipe))
-    arguments = ["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
-    told = [
-        subprocess.run(
-            [sys.executable, "-m", "mminstruct", *arguments, *more], cwd=REPOSITORY, capture_output=True, text=True
-        )
-        for more in ([], ["--dry-run"])
-    ]
-    assert [one.returncode for one in told] == [2, 2]
-    assert told[0].stderr == told[1].stderr and "pack_tokens" in told[0].stderr
+    with pytest.raises(DataError, match="more than pack_tokens 8") as of_run:
+        train(recipe, tmp_path / "run")
+    with pytest.raises(DataError) as of_dry_run:
+        training_dry_run.dry_run(recipe)
+    assert str(of_dry_run.value) == str(of_run.value)
 
 
 def test_the_memory_is_what_a_process_takes(tmp_path):
