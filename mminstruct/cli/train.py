@@ -25,6 +25,10 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder; default runs/RECIPE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print parameters, steps, tokens, memory and time; train nothing.")
+    ] = False,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="That --dry-run counts with.")] = 1,
     list_: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -34,6 +38,11 @@ def train(
     """
     if list_ or not recipe:
         _list(as_json)
+        return
+    if dry_run:
+        from mminstruct.cli.dry_run import print_estimates
+
+        print_estimates(read_recipe(recipe, overrides or []), processes, as_json)
         return
     run_recipe(recipe, overrides or [], out, resume, show, as_json)
 

@@ -82,6 +82,21 @@ def load(
     return model, processor
 
 
+def skeleton(checkpoint: str | Path) -> tuple[PreTrainedModel, BaseProcessor]:
+    """As `load`, but the model lies on the meta device and no weight is read: to count and to measure.
+
+    Raises:
+        CheckpointError: `config.json` or the processor is missing.
+    """
+    folder = Path(checkpoint)
+    if native.is_native(folder):
+        return native.skeleton(folder)
+    processor = Processor.load(folder)
+    config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
+    with torch.device("meta"):
+        return VisionLanguageModel(config), processor
+
+
 def _require(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise CheckpointError(f"{folder} holds no {name}; the checkpoint is incomplete, copy or save it again")

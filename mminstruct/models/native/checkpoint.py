@@ -43,9 +43,7 @@ def load(
     folder: Path, dtype: torch.dtype | None, device: str | torch.device
 ) -> tuple[PreTrainedModel, NativeProcessor]:
     """The model (in evaluation mode) and processor of a folder; see `mminstruct.models.checkpoint.load`."""
-    config = NativeConfig()
-    if (folder / FILE).is_file():
-        config = validate(NativeConfig, read_json(folder / FILE), where=str(folder / FILE))
+    config = _own_config(folder)
     model = _model(folder, dtype or "auto").eval()
     model.to(device=device)  # type: ignore[call-arg]
     processor = open_processor(folder, config)
@@ -54,6 +52,21 @@ def load(
     for name, origin in config.origins.items():
         log.info("%s of %s began as %s", name, folder, origin)
     return model, processor
+
+
+def skeleton(folder: Path) -> tuple[PreTrainedModel, NativeProcessor]:
+    """See `mminstruct.models.checkpoint.skeleton`."""
+    processor = open_processor(folder, _own_config(folder))
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    return model, processor
+
+
+def _own_config(folder: Path) -> NativeConfig:
+    if not (folder / FILE).is_file():
+        return NativeConfig()
+    return validate(NativeConfig, read_json(folder / FILE), where=str(folder / FILE))
 
 
 def open_processor(source: str | Path, config: NativeConfig, **options: Any) -> NativeProcessor:

@@ -90,6 +90,14 @@ class ObjectiveConfig(Config, ABC):
         """Whether a step's loss is the mean over tokens, so that its output has their `logits`."""
         return self.of_tokens
 
+    def needs_second_model(self, whole: Sequence[str]) -> bool:
+        """Whether another model lies in memory beside the one that learns.
+
+        Args:
+            whole: the parts that learn whole.
+        """
+        return False
+
     @abstractmethod
     def build(self) -> Objective:
         """The objective itself."""

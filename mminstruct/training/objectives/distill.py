@@ -42,6 +42,9 @@ class DistillConfig(ObjectiveConfig):
     temperature: float = Field(default=1.0, gt=0)
     cross_entropy: float = Field(default=0.0, ge=0)
 
+    def needs_second_model(self, whole: Sequence[str]) -> bool:
+        return True
+
     def build(self) -> Distillation:
         return Distillation(self)
 

@@ -61,6 +61,9 @@ class DpoConfig(ObjectiveConfig):
             raise ValueError("label_smoothing belongs to the loss sigmoid; take it out")
         return self
 
+    def needs_second_model(self, whole: Sequence[str]) -> bool:
+        return self.reference is not None or bool(whole)
+
     def build(self) -> PreferenceTuning:
         return PreferenceTuning(self)
 

@@ -1,0 +1,135 @@
+"""What a training process needs, for each way of dividing it, by its largest micro-batch and by arithmetic.
+
+    peak = weights + gradients + optimizer + activations of the largest micro-batch
+
+`fake_step` counts the activations; the rest is how torch and DeepSpeed keep the numbers:
+
+    without DeepSpeed   weights     float32; casts to bfloat16 are activations, kept for the backward pass
+                        gradients   float32; DDP has them a second time in its buckets
+                        optimizer   AdamW's two moments, float32
+    under ZeRO          weights     bfloat16 or float32, divided by ZeRO-3, and what it has gathered at once
+                        gradients   as weights, divided from ZeRO-2 on; two buckets to reduce; float32 for the step
+                        optimizer   the moments and the weights that it steps, float32, divided
+
+(DeepSpeed 0.19, `runtime/zero/stage_1_and_2.py` and `stage3.py`.) Gradients and activations are added up although the
+last activation is gone when the last gradient comes: from the second micro-batch of a step on they are there together,
+and otherwise memory that was freed in small pieces does not take large ones. DeepSpeed's own
+`estimate_zero2_model_states_mem_needs` takes every parameter to learn and leaves buckets and activations out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+FLOAT32, BFLOAT16 = 4, 2  # bytes
+_MOMENTS = 2 * FLOAT32  # of AdamW, a parameter
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A stage's parameters: how many learn, how many do not, the largest one, and bytes of the buffers."""
+
+    trainable: int
+    frozen: int
+    largest: int
+    buffers: int
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Learning:
+        parameters = list(model.parameters())
+        trainable = sum(one.numel() for one in parameters if one.requires_grad)
+        return cls(
+            trainable,
+            sum(one.numel() for one in parameters) - trainable,
+            max(one.numel() for one in parameters),
+            sum(one.nbytes for one in model.buffers()),
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process.
+
+    Attributes:
+        activations: of the largest micro-batch.
+        host: of all these, what lies in the CPU's memory under offload.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    host: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a DeepSpeed config divides a model; sizes in numbers, not bytes.
+
+    Attributes:
+        bucket: gradients that are reduced together at most.
+        gathered: parameters that a process may hold whole at once (ZeRO-3).
+    """
+
+    stage: int
+    offload_optimizer: bool
+    offload_weights: bool
+    bucket: int
+    gathered: int
+
+    @classmethod
+    def read(cls, config: dict[str, Any], hidden_size: int) -> Division:
+        """Of a config of `train/deepspeed`; what is left out is DeepSpeed's default, "auto" is transformers'."""
+        zero = config.get("zero_optimization", {})
+        bucket = zero.get("reduce_bucket_size", 500_000_000)
+        return cls(
+            stage=zero.get("stage", 0),
+            offload_optimizer=_on_cpu(zero, "offload_optimizer"),
+            offload_weights=_on_cpu(zero, "offload_param"),
+            bucket=hidden_size**2 if bucket == "auto" else int(bucket),
+            gathered=int(zero.get("stage3_max_live_parameters", 1_000_000_000)),
+        )
+
+
+def _on_cpu(zero: dict[str, Any], key: str) -> bool:
+    return zero.get(key, {}).get("device", "none") != "none"
+
+
+def undivided(learning: Learning, activations: int, processes: int) -> Memory:
+    """Without DeepSpeed: one process, or DDP."""
+    weights = FLOAT32 * (learning.trainable + learning.frozen) + learning.buffers
+    gradients = FLOAT32 * learning.trainable
+    buckets = gradients if processes > 1 else 0
+    return Memory(weights, gradients + buckets, _MOMENTS * learning.trainable, activations)
+
+
+def divided(learning: Learning, activations: int, division: Division, bfloat16: bool, processes: int) -> Memory:
+    """Under ZeRO.
+
+    Args:
+        bfloat16: compute in it; the model's own weights are then bfloat16, too.
+    """
+    number = BFLOAT16 if bfloat16 else FLOAT32
+    everything = learning.trainable + learning.frozen
+    share = -(-learning.trainable // processes)
+    weights = number * everything
+    if division.stage >= 3:
+        gathered = number * min(everything, division.gathered)
+        weights = number * -(-everything // processes) + gathered
+    # The bucket itself, and the flat copy of it that is sent (`allreduce_bucket`). On a CPU it takes the pages that are
+    # used; on a GPU all of it, however few numbers are in it.
+    buckets = 2 * number * min(division.bucket, learning.trainable)
+    own = number * (share if division.stage >= 2 else learning.trainable)
+    step = FLOAT32 * share  # those that the optimizer is given
+    optimizer = (FLOAT32 + _MOMENTS) * share
+    host = optimizer + step if division.offload_optimizer else 0
+    if division.offload_weights:
+        host += number * -(-everything // processes)
+    return Memory(weights + learning.buffers, own + buckets + step, optimizer, activations, host)
