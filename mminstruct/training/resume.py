@@ -13,8 +13,11 @@ import contextlib
 import io
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from mminstruct.config import load_yaml, validate
@@ -77,6 +80,22 @@ def fit_to_processes(checkpoint: Path, settings: TrainingArguments) -> None:
             )
             _make_universal(shares, shares.with_name(f"{shares.name}_{_UNIVERSAL}"))
     settings.hf_deepspeed_config.config["checkpoint"] = {"load_universal": True}
+
+
+def mend_universal(optimizer: torch.optim.Optimizer, groups: Sequence[dict[str, Any]], rates: Sequence[float]) -> None:
+    """Give an optimiser back what DeepSpeed's loading of a universal checkpoint makes the same for all under ZeRO-3.
+
+    It gives all parameters one tensor of steps, which torch's optimisers count up once for each, and all groups the
+    settings of the first.
+
+    Args:
+        groups: the settings of each group, as the optimiser was made.
+        rates: the learning rate of each, as the schedule has it.
+    """
+    for state in optimizer.state.values():
+        state["step"] = state["step"].clone()
+    for group, own, rate in zip(optimizer.param_groups, groups, rates, strict=True):
+        group |= {**own, "initial_lr": own["lr"], "lr": rate}
 
 
 def _make_universal(shares: Path, universal: Path) -> None:

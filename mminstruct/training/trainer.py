@@ -30,6 +30,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from mminstruct.data.plan import StepSampler
 from mminstruct.errors import RunError
@@ -45,6 +46,7 @@ from mminstruct.training.guard import StepGuard
 from mminstruct.training.log_window import LogWindow
 from mminstruct.training.mask_tuning import GradientDropout
 from mminstruct.training.objectives import Objective
+from mminstruct.training.resume import mend_universal
 from mminstruct.training.stopping import StopRequest
 from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
 from mminstruct.training.validation import Validation
@@ -369,6 +371,7 @@ class VisionLanguageTrainer(Trainer):
                 ):
                     if members:
                         groups.append({"params": members, "lr": rate, "weight_decay": decay})
+            self._groups = [{name: group[name] for name in ("lr", "weight_decay")} for group in groups]
             self.optimizer = torch.optim.AdamW(groups, betas=self.stage.betas, fused=True)
         return self.optimizer
 
@@ -410,6 +413,15 @@ class VisionLanguageTrainer(Trainer):
             folder = Path(output_dir or str(self.args.output_dir))
             model: Any = self.accelerator.unwrap_model(self.model)
             model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and is_deepspeed_zero3_enabled():
+            engine: Any = self.model_wrapped
+            assert self.lr_scheduler is not None
+            mend_universal(
+                engine.optimizer.optimizer, self._groups, [float(rate) for rate in self.lr_scheduler.get_last_lr()]
+            )
 
     def resume(self, checkpoint: Path) -> None:
         """`train`, from a checkpoint on."""
