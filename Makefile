@@ -29,9 +29,11 @@ demo: setup ## chat in the browser with the model that quickstart made
 	$(BIN)/mminstruct demo $(QUICKSTART)/model $(ARGS)
 
 # One thread a worker: two workers share two cores instead of fighting over them. Nothing is fetched from a hub.
-# -v lifts the configured -q, for pytest's full closing line; -rs says why a test was skipped.
+# -v lifts the configured -q, for pytest's full closing line; -rs says why a test was skipped. Bytecode is written even
+# where the environment says otherwise: many tests start a process, and without it each compiles all of torch and
+# transformers that it imports, which takes longer than the imports.
 test: setup system-packages ## run the whole test suite
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 \
 		$(BIN)/python -m pytest -v -rs -n $(WORKERS) $(ARGS)
 
 lint: setup ## check style, formatting and types
