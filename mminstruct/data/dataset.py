@@ -50,6 +50,7 @@ class ConversationDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     branches: ClassVar[int] = 1  # samples that a unit is made of, which stand behind one another
+    cuts: ClassVar[bool] = True  # whether last turns may be left out of one that is too long
     view: ClassVar[str] = "conversation"  # a name of what `_encoded` makes of one, for the index on disk
 
     def __init__(

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import ClassVar
 
 import torch
 
-from mminstruct.chat_template import IGNORE, Loss
+from mminstruct.chat_template import IGNORE
 from mminstruct.chat_template.encode import EncodedPrompt
 from mminstruct.conversation import Conversation, Message, TextPart
 from mminstruct.data.dataset import ConversationDataset
-from mminstruct.data.source import Joined
 from mminstruct.errors import DataError, MminstructError
-from mminstruct.models.base_processor import BaseProcessor, Picture
+from mminstruct.models.base_processor import Picture
 from mminstruct.models.packing import medium_number
 
 
@@ -34,21 +31,8 @@ class ImageTextDataset(ConversationDataset):
         DataError: a conversation is more or less than one question with one picture or video, and one answer of text.
     """
 
-    view: ClassVar[str] = "sides"
-
-    def __init__(
-        self,
-        conversations: Joined | Sequence[Conversation],
-        media_root: Path,
-        processor: BaseProcessor,
-        max_length: int,
-        cache: Path | None = None,
-        cut_to: int | None = None,
-        loss: Loss = "response",
-    ) -> None:
-        if cut_to is not None:
-            raise DataError("a picture and its text are never cut; set too_long to error or skip")
-        super().__init__(conversations, media_root, processor, max_length, cache, loss=loss)
+    cuts = False
+    view = "sides"
 
     def _encoded(self, index: int, conversation: Conversation) -> EncodedPrompt:
         """Both sides one behind the other, to be counted: their last tokens are labelled."""

@@ -75,6 +75,7 @@ class PairDataset(ConversationDataset):
     """
 
     branches = 2
+    cuts = False
 
     def _arranged(self, conversations: Joined) -> Joined:
         return Joined([Branches(part) for part in conversations.parts])

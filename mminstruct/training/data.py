@@ -74,9 +74,9 @@ def stage_data(stage: StageConfig, processor: BaseProcessor, recipe: Recipe, out
         raise first_error(broken)
     cut_to = limit if data.too_long == "truncate" else None
     make = stage.objective.dataset
-    if make.branches > 1 and cut_to is not None:
+    if cut_to is not None and not make.cuts:
         raise ConfigError(
-            f"stage {stage.name!r} compares pairs, which are never cut; set data.too_long to skip or error"
+            f"stage {stage.name!r} learns from pairs, which are never cut; set data.too_long to skip or error"
         )
     dataset = make(joined, joined.media_root, processor, recipe.max_length, cache, cut_to, stage.loss)
     for sample, why in dataset.index.problems.items():

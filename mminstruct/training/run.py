@@ -42,7 +42,7 @@ from mminstruct import __version__
 from mminstruct.config import dump_yaml
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import Interrupted, MminstructError, RunError
-from mminstruct.files import TEMPORARY, require_new, write_json, write_text
+from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
@@ -115,7 +115,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
             for folder in (out, *out.glob("stages/*")):
                 remove_unfinished(folder)
     elif _is_main():
-        _require_startable(out)
+        require_new(out)
     transformers.utils.logging.disable_progress_bar()
     if not torch.cuda.is_available():
         keep_freed_memory()
@@ -221,14 +221,6 @@ def environment() -> dict[str, Any]:
 
 def _is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _require_startable(out: Path) -> None:
-    """Raises `RunError` for a folder that holds more than what a run made ready that was killed before it began."""
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    unfinished = {name for name in names if name.startswith(".") and name.endswith(TEMPORARY)}
-    if not names - unfinished <= {"cache", "data"}:  # these are found by content, so nothing stale is used
-        require_new(out)
 
 
 def _require_same_run(out: Path, resolved: str) -> None:

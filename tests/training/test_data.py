@@ -139,16 +139,3 @@ def test_too_long_conversations(workspace, two, tmp_path, rule):
 def test_what_does_not_go_together_is_an_error(workspace, data, words):
     with pytest.raises(ConfigError, match=words):
         make_recipe(workspace, [{}], data=data)
-
-
-def test_a_run_killed_before_it_began_can_be_started_again(workspace, tmp_path):
-    """All it has left is what it had made ready; a folder with anything else is not written into."""
-    recipe = make_recipe(workspace, [{"steps": 1}])
-    train(recipe, tmp_path / "run")
-    for path in (tmp_path / "run").iterdir():
-        if path.name != "cache":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (tmp_path / "run/.data.abc.tmp").mkdir()
-    train(recipe, tmp_path / "run")
-    with pytest.raises(RunError, match="not empty"):
-        train(recipe, tmp_path / "run")

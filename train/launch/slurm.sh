@@ -10,7 +10,8 @@
 set -euo pipefail
 
 # The first host of the job is where the processes of all nodes find each other.
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# (`sed` reads to the end; behind `head`, which does not, `pipefail` may find that scontrol was cut off.)
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # A port of its own for each job, so that two jobs may share the first host.
 port=$((20000 + SLURM_JOB_ID % 10000))
 

@@ -36,7 +36,7 @@ class ContrastiveConfig(ObjectiveConfig):
     """
     Attributes:
         temperature: what cosines are divided by. It is not learnt, since a checkpoint has no place for it; the default
-            is VLM2Vec's.
+            is FlagEmbedding's.
     """
 
     dataset: ClassVar[type[ConversationDataset]] = ImageTextDataset
