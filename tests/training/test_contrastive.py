@@ -239,7 +239,7 @@ def test_what_is_no_pair_is_named(workspace, data, tmp_path):
         run(chat_template={"name": "plain"})
     with pytest.raises(DataError, match=r"conversation '\w' has \d+ tokens, more than max_length 12"):
         run({"max_length": 12})
-    with pytest.raises(DataError, match="are never cut"):
+    with pytest.raises(ConfigError, match="are never cut"):
         run({"data": {**source, "too_long": "truncate"}})
     with pytest.raises(ConfigError, match="a micro-batch of one pair has nothing to tell it from"):
         run(batch_size=1, accumulate=4)
