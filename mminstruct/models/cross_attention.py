@@ -89,20 +89,26 @@ def decoder_layers(language_model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ConfigError: its modules do not say which they are.
     """
+    found = lists_of_layers(language_model)
+    if len(found) != 1:
+        depth = language_model.config.get_text_config().num_hidden_layers
+        raise ConfigError(
+            f"{type(language_model).__name__} has {len(found)} lists of {depth} decoder layers, so it is not clear "
+            "where gated layers belong; use a decoder-only model of transformers, or another connector"
+        )
+    return found[0]
+
+
+def lists_of_layers(language_model: PreTrainedModel) -> list[nn.ModuleList]:
+    """What could be the decoder layers of a language model, by kind and number: one list in almost every model."""
     depth = language_model.config.get_text_config().num_hidden_layers
-    found = [
+    return [
         module
         for module in language_model.modules()
         if isinstance(module, nn.ModuleList)
         and len(module) == depth
         and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)
     ]
-    if len(found) != 1:
-        raise ConfigError(
-            f"{type(language_model).__name__} has {len(found)} lists of {depth} decoder layers, so it is not clear "
-            "where gated layers belong; use a decoder-only model of transformers, or another connector"
-        )
-    return found[0]
 
 
 class InFront:

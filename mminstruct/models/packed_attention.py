@@ -1,10 +1,13 @@
 """Attention over packed rows, as one of transformers' attention functions.
 
-    queries, keys, values [1, heads, L, D] ─trees of like length─▶ [trees, heads, longest, D] ─SDPA─▶ [1, L, heads, D]
+    queries, keys, values [1, heads, L, D] ─tree by tree─▶ [1, L, heads, D]
 
 The table of segments (`segments.as_mask`) travels where the attention mask does: a mask with four dimensions reaches
 every layer as it is, through gradient checkpointing, DDP and DeepSpeed, in any model that knows transformers' attention
 interface. Given any other mask the function is transformers' SDPA.
+
+Half precision on a GPU takes a whole row in one call of torch's flash attention for sequences of any length, unless it
+holds shared prefixes, which that has no mask for. Elsewhere each tree is a call of SDPA, causal or with its own mask.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -22,91 +26,37 @@ from mminstruct.models.segments import Segment, trees, visible
 
 # The name in transformers' registries of attention functions and of mask functions.
 PACKED = "mminstruct_packed"
-# Trees of like length are computed together, each filled up to the longest. A bucket takes another tree as long as its
-# padded tokens stay below this multiple of the real ones.
-_WASTE = 1.25
+_LARGEST_HEAD = 256  # that flash attention takes
 
 
-class _Bucket(NamedTuple):
-    """Trees that are computed together: how many, how long the longest is, their mask (None: causal)."""
-
-    trees: int
-    length: int
-    mask: torch.Tensor | None
-
-
-class _Arrangement(NamedTuple):
-    """How a row is laid out for attention, bucket behind bucket.
+class _Forest(NamedTuple):
+    """What a row's table says to attention.
 
     Attributes:
-        take: `[P]`, the row's token that stands at each padded place; a filled place takes its tree's last token.
-        place: `[L]`, where each token of the row stands among the padded places.
+        lengths: of each tree.
+        masks: of each tree `[length, length]`, which tokens each sees; None where it is causal.
+        bounds: `[trees + 1]`, int32, where each tree begins, and where the last one ends.
+        chains: whether no tree has branches.
     """
 
-    buckets: list[_Bucket]
-    take: torch.Tensor
-    place: torch.Tensor
+    lengths: list[int]
+    masks: list[torch.Tensor | None]
+    bounds: torch.Tensor
+    chains: bool
 
 
-@functools.lru_cache(maxsize=4)  # a pure function, asked the same by every layer of a step and by checkpointing again
-def _arrange(segments: tuple[Segment, ...], window: int | None) -> _Arrangement:
-    forest = trees(segments)
+@functools.lru_cache(maxsize=2)  # a table is the same tensor in all layers of a step, and reading it stops a GPU
+def _forest(table: torch.Tensor, window: int | None) -> _Forest:
+    forest = trees([Segment(*row) for row in table[0, 0].tolist()])
     lengths = [tree[-1].start + tree[-1].length for tree in forest]
-    starts = [sum(lengths[:number]) for number in range(len(forest))]
-    order = sorted(range(len(forest)), key=lambda number: (len(forest[number]) > 1, lengths[number], number))
-    groups: list[list[int]] = []
-    real = 0
-    for number in order:
-        alike = groups and (len(forest[groups[-1][0]]) > 1) == (len(forest[number]) > 1)
-        if alike and lengths[number] * (len(groups[-1]) + 1) <= _WASTE * (real + lengths[number]):
-            groups[-1].append(number)
-            real += lengths[number]
-        else:
-            groups.append([number])
-            real = lengths[number]
-    buckets, take, place = [], [], torch.empty(sum(lengths), dtype=torch.long)
-    reached = 0
-    for group in groups:
-        longest = lengths[group[-1]]
-        masked = len(forest[group[0]]) > 1 or (window is not None and longest > window)
-        mask = torch.stack([visible(forest[number], longest, window) for number in group]) if masked else None
-        buckets.append(_Bucket(len(group), longest, None if mask is None else mask.unsqueeze(1)))
-        for number in group:
-            tokens = torch.arange(longest).clamp(max=lengths[number] - 1) + starts[number]
-            take.append(tokens)
-            place[starts[number] : starts[number] + lengths[number]] = torch.arange(reached, reached + lengths[number])
-            reached += longest
-    return _Arrangement(buckets, torch.cat(take), place)
-
-
-class _Pad(torch.autograd.Function):
-    """`[L, ...] -> [P, ...]`, the rows that `take` names. Nobody sees filled places, so nothing comes back of them."""
-
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor, take: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(place)
-        return values.index_select(0, take)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
-        (place,) = ctx.saved_tensors
-        return gradient.index_select(0, place), None, None
-
-
-class _Unpad(torch.autograd.Function):
-    """`[P, ...] -> [L, ...]`, the rows that `place` names, each at most once."""
-
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(place)
-        ctx.rows = len(values)
-        return values.index_select(0, place)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
-        (place,) = ctx.saved_tensors
-        padded = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
-        return padded.index_copy_(0, place, gradient), None
+    masks = [
+        visible(tree, length, window).to(table.device)
+        if len(tree) > 1 or (window is not None and length > window)
+        else None
+        for tree, length in zip(forest, lengths, strict=True)
+    ]
+    bounds = torch.tensor([0, *lengths]).cumsum(0).to(table.device, torch.int32)
+    return _Forest(lengths, masks, bounds, all(len(tree) == 1 for tree in forest))
 
 
 def packed_attention(
@@ -135,32 +85,44 @@ def packed_attention(
         )
         return result
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
-        raise ValueError("packed attention has neither soft caps nor attention sinks; set packing: false")
-    segments = tuple(Segment(*row) for row in attention_mask[0, 0].tolist())
-    arrangement = _arrange(segments, sliding_window)
-    take, place = arrangement.take.to(query.device), arrangement.place.to(query.device)
-    heads = query.shape[1]
-    tokens = [
-        _Pad.apply(states.squeeze(0).transpose(0, 1), take, place)  # [P, heads, D]
-        for states in (query, key, value)
-    ]
-    sizes = [bucket.trees * bucket.length for bucket in arrangement.buckets]
-    outputs = []
-    for bucket, *parts in zip(arrangement.buckets, *(states.split(sizes) for states in tokens), strict=True):
-        q, k, v = (part.unflatten(0, (bucket.trees, bucket.length)).transpose(1, 2) for part in parts)
-        if k.shape[1] != heads:
-            k, v = (repeat_kv(states, heads // states.shape[1]) for states in (k, v))
-        output = functional.scaled_dot_product_attention(
+        raise ValueError("packed attention has neither soft caps nor attention sinks")
+    forest = _forest(attention_mask, sliding_window)
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (repeat_kv(states, groups) for states in (key, value))
+    kind = _computed_in(query)
+    half = query.device.type == "cuda" and kind in (torch.bfloat16, torch.float16)
+    fits = query.shape[-1] == value.shape[-1] <= _LARGEST_HEAD and query.shape[-1] % 8 == 0
+    if half and fits and forest.chains and not dropout:
+        longest = max(forest.lengths)
+        q, k, v = (states.squeeze(0).transpose(0, 1).to(kind) for states in (query, key, value))  # [L, heads, D]
+        output = varlen_attn(
             q,
             k,
             v,
-            attn_mask=None if bucket.mask is None else bucket.mask.to(query.device),
-            dropout_p=dropout,
-            is_causal=bucket.mask is None,
+            forest.bounds,
+            forest.bounds,
+            longest,
+            longest,
             scale=scaling,
+            window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         )
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
-    return _Unpad.apply(torch.cat(outputs), place).unsqueeze(0), None
+        assert isinstance(output, torch.Tensor)
+        return output.unsqueeze(0), None
+    parts = zip(*(states.split(forest.lengths, dim=2) for states in (query, key, value)), forest.masks, strict=True)
+    outputs = [
+        functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+        )
+        for q, k, v, mask in parts
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _computed_in(states: torch.Tensor) -> torch.dtype:
+    """What attention computes in, autocast or not."""
+    device = states.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -47,6 +47,7 @@ from mminstruct.models import checkpoint
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
+from mminstruct.models.last_layer import last_layer_where_read
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
 from mminstruct.training.activation_checkpointing import activation_checkpointing
@@ -286,6 +287,7 @@ def _run_stage(
             trainer.add_callback(ProgressBar(stage.name))
         with (
             packed(model) if arranged.packed else contextlib.nullcontext(),
+            last_layer_where_read(model),
             activation_checkpointing(model, stage.activation_checkpointing),
         ):
             if found:

@@ -54,7 +54,7 @@ from mminstruct.training.validation import Validation
 log = logging.getLogger(__name__)
 
 # The model FLOPs of a token are an average over the first micro-batches, because counting costs time.
-_COUNTED = 8
+_COUNTED = 4
 
 KEPT = 2  # checkpoints of a stage, beside the best one
 
