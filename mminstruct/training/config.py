@@ -299,7 +299,10 @@ class Recipe(Config):
 
     Attributes:
         model: a zoo row (made anew, with the hub's weights where `pretrained`) or a checkpoint folder.
-        precision: `bf16` computes in bfloat16 and keeps the weights in float32.
+        precision: `bf16` computes in bfloat16 and keeps the weights in float32; on a GPU those of matrix products that
+            do not learn in bfloat16, which gives the same products.
+        kernels: what computes norms, rotary embeddings and feed-forwards of the language model, `torch` or, on a GPU,
+            `liger`.
         max_length: tokens of the longest conversation, images included; a longer one is an error that names it.
         deepspeed: a DeepSpeed config of `train/deepspeed` by name, or a path; needs a `deepspeed` or `torchrun` launch.
         evaluate: benchmarks that `mminstruct quickstart` runs on the trained model.
@@ -318,6 +321,7 @@ class Recipe(Config):
     data_cache: Path | None = None
     stages: list[StageConfig] = Field(min_length=1)
     precision: Literal["fp32", "bf16"] = "fp32"
+    kernels: Literal["torch", "liger"] = "torch"
     max_length: int = Field(default=2048, gt=0)
     seed: int = 0
     evaluate: list[str] = Field(default_factory=list)

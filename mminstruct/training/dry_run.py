@@ -32,13 +32,14 @@ from mminstruct.models.packing import hindrance
 from mminstruct.models.parts import freeze, parameter_counts, require_parts
 from mminstruct.models.segments import Segment, as_mask, positions
 from mminstruct.models.vlm import VisionLanguageModel
+from mminstruct.training.as_trained import as_trained
 from mminstruct.training.batching import Batching, batching
 from mminstruct.training.caching import require_cacheable
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import StageData, stage_data
 from mminstruct.training.fake_step import activation_bytes, without_numbers
 from mminstruct.training.memory_estimate import Division, Learning, Memory, divided, undivided
-from mminstruct.training.step_time import StageTime, as_trained, step_time
+from mminstruct.training.step_time import StageTime, step_time
 from mminstruct.training.trainable import Row, trainable_table
 from mminstruct.training.zero import deepspeed_config
 

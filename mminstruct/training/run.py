@@ -44,14 +44,13 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import Interrupted, MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
+from mminstruct.models.adapters import Mask
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
-from mminstruct.models.last_layer import last_layer_where_read
-from mminstruct.models.packing import packed
 from mminstruct.models.parts import require_parts
-from mminstruct.training.activation_checkpointing import activation_checkpointing
 from mminstruct.training.allocator import keep_freed_memory
+from mminstruct.training.as_trained import as_trained
 from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
 from mminstruct.training.callbacks import MetricsLog, ProgressBar, StopWhenAsked
@@ -69,7 +68,9 @@ from mminstruct.training.data import (
 )
 from mminstruct.training.early_stop import EarlyStop
 from mminstruct.training.ema import WeightAverage
+from mminstruct.training.frozen_weights import frozen_in_bfloat16
 from mminstruct.training.guard import StepGuard
+from mminstruct.training.kernels import require_liger, use_liger
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
 from mminstruct.training.stopping import stop_requests
@@ -108,6 +109,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
         DataError, MediaError, ConfigError: the data or the model cannot be used.
     """
     require_trackers(recipe.trackers)
+    if recipe.kernels == "liger":
+        require_liger()
     resolved = dump_yaml(recipe)
     if resume:
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -163,6 +166,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
                 model, processor = load_whole(finished, settings)
                 continue
             started = time.monotonic()
+            if recipe.kernels == "liger":
+                use_liger(model)
             attach_caches(recipe, number, datasets, model, settings)
             kept = held_out[number]
             if kept is not None and kept.conversations is dataset.conversations and dataset.cached is not None:
@@ -255,6 +260,45 @@ def _run_stage(
     out: Path,
     trackers: Sequence[str],
 ) -> None:
+    """Train a stage and write its model."""
+    masked = any(isinstance(one, Mask) for one in prepared.adapters)  # they read the weights themselves
+    halved = settings.bf16 and settings.device.type == "cuda" and settings.deepspeed is None and not masked
+    with frozen_in_bfloat16(model) if halved else contextlib.nullcontext():
+        trainer = _train(stage, settings, model, dataset, prepared, validation, folder, out, trackers)
+    if prepared.description is not None:
+        # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
+        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        if trainer.is_world_process_zero():
+            place = finished.with_name("adapter")
+            shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
+            with saving(place):
+                adapter_folder.save(place, model, prepared.adapters, prepared.description)
+        difference = adapter_folder.merge(model, prepared.adapters, processor)
+        if prepared.adapters:
+            log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
+        state_dict = None
+    else:
+        state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        with saving(finished):
+            checkpoint.save(finished, model, processor, state_dict)
+    trainer.accelerator.wait_for_everyone()
+    release(trainer)
+    AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
+
+
+def _train(
+    stage: StageConfig,
+    settings: TrainingArguments,
+    model: PreTrainedModel,
+    dataset: ConversationDataset,
+    prepared: Prepared,
+    validation: Validation | None,
+    folder: Path,
+    out: Path,
+    trackers: Sequence[str],
+) -> VisionLanguageTrainer:
+    """All steps of a stage, or those that are missing. Raises `Interrupted` where a signal asked it to stop."""
     arranged = batching(stage, model, dataset, settings.seed, settings.world_size)
     settings.max_steps = arranged.plan.steps
     found = checkpoints(folder)
@@ -285,11 +329,7 @@ def _run_stage(
         trainer.remove_callback(transformers.PrinterCallback)
         if sys.stderr.isatty():
             trainer.add_callback(ProgressBar(stage.name))
-        with (
-            packed(model) if arranged.packed else contextlib.nullcontext(),
-            last_layer_where_read(model),
-            activation_checkpointing(model, stage.activation_checkpointing),
-        ):
+        with as_trained(stage, model):
             if found:
                 trainer.resume(found[-1])
             else:
@@ -302,26 +342,7 @@ def _run_stage(
             stop.received or signal.SIGTERM,  # another process was asked
         )
     trainer.finish()
-    if prepared.description is not None:
-        # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
-        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-        if trainer.is_world_process_zero():
-            place = finished.with_name("adapter")
-            shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
-            with saving(place):
-                adapter_folder.save(place, model, prepared.adapters, prepared.description)
-        difference = adapter_folder.merge(model, prepared.adapters, processor)
-        if prepared.adapters:
-            log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
-        state_dict = None
-    else:
-        state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if trainer.is_world_process_zero():
-        with saving(finished):
-            checkpoint.save(finished, model, processor, state_dict)
-    trainer.accelerator.wait_for_everyone()
-    release(trainer)
-    AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
+    return trainer
 
 
 def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> TrainingArguments:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate.utils import convert_outputs_to_fp32
-from transformers import PreTrainedModel
 
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.plan import MicroBatch
 from mminstruct.models import checkpoint
 from mminstruct.models.factory import create
-from mminstruct.models.packing import hindrance, packed
-from mminstruct.training.activation_checkpointing import activation_checkpointing
+from mminstruct.training.as_trained import as_trained
 from mminstruct.training.batching import Batching
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.preparing import prepare
@@ -35,16 +31,6 @@ class StageTime:
     step: float
     run: float
     device: str
-
-
-@contextlib.contextmanager
-def as_trained(stage: StageConfig, model: PreTrainedModel) -> Iterator[None]:
-    """Within, a model takes the stage's rows and keeps the activations that the stage keeps."""
-    with (
-        packed(model) if hindrance(model) is None else contextlib.nullcontext(),
-        activation_checkpointing(model, stage.activation_checkpointing),
-    ):
-        yield
 
 
 def step_time(

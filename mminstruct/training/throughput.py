@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import torch
+from torch.nn.attention.varlen import varlen_attn  # noqa: F401 - registers the operation that it is
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
@@ -53,6 +54,11 @@ class ModelFlops(TorchDispatchMode):
         operation = func.overloadpacket
         if operation is _aten._scaled_dot_product_flash_attention_for_cpu:  # torch's registry has the GPU's only
             self.total += sdpa_flop_count(*(tensor.shape for tensor in args[:3])) * _passes(args[:3])
+        elif operation is torch.ops.torch_attn._varlen_attn:
+            query, key, value, bounds, _, *_ = args
+            for length in bounds.diff().tolist():
+                shapes = (torch.Size((1, one.shape[1], length, one.shape[2])) for one in (query, key, value))
+                self.total += sdpa_flop_count(*shapes) * _passes(args[:3])
         elif operation in flop_registry:
             flops = flop_registry[operation](*args, **(kwargs or {}), out_val=out)
             if operation in _FACTORS:

@@ -93,7 +93,9 @@ def test_nothing_is_left_behind():
     assert seen == [batch["input_ids"].shape[1]]
 
 
-@pytest.mark.parametrize("build_model", [lambda: experts.build("mixtral"), lambda: native.lively(next(iter(native.FAMILIES)))])
+@pytest.mark.parametrize(
+    "build_model", [lambda: experts.build("mixtral"), lambda: native.lively(next(iter(native.FAMILIES)))]
+)
 def test_mixtures_and_native_models_are_left_alone(build_model):
     model, _ = build_model()
     hooks = [len(module._forward_pre_hooks) for module in model.modules()]

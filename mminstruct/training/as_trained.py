@@ -1,0 +1,24 @@
+"""How a model computes while a stage trains it, and no longer: rows, what is not computed, what is computed twice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from transformers import PreTrainedModel
+
+from mminstruct.models.last_layer import last_layer_where_read
+from mminstruct.models.packing import hindrance, packed
+from mminstruct.training.activation_checkpointing import activation_checkpointing
+from mminstruct.training.config import StageConfig
+
+
+@contextlib.contextmanager
+def as_trained(stage: StageConfig, model: PreTrainedModel) -> Iterator[None]:
+    """Within, a model takes the stage's rows, and keeps the activations that the stage keeps."""
+    with (
+        packed(model) if hindrance(model) is None else contextlib.nullcontext(),
+        last_layer_where_read(model),
+        activation_checkpointing(model, stage.activation_checkpointing),
+    ):
+        yield

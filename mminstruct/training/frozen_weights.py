@@ -1,0 +1,52 @@
+"""Frozen weights in half the memory, where training in bfloat16 rounds them at every use anyway.
+
+Autocast turns the weight of a matrix product or a convolution to bfloat16 each time it is used. One that does not learn
+can be kept so: the products are the same, bit for bit. What is not rounded at its use (norms, embeddings, and weights
+that are read by other means than their own layer) stays in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+_ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@contextlib.contextmanager
+def frozen_in_bfloat16(model: nn.Module) -> Iterator[None]:
+    """Within, frozen weights of matrix products and convolutions are bfloat16; afterwards they are what they were.
+
+    Their own values wait in the CPU's memory, unless bfloat16 holds them exactly. Afterwards the whole model is there,
+    because a GPU that had room for half of them need not have room for all.
+    """
+    rounded: dict[nn.Parameter, torch.Tensor | None] = {}
+    for parameter in _frozen(model):
+        small = parameter.data.to(torch.bfloat16)
+        exact = torch.equal(small.to(torch.float32), parameter.data)
+        rounded[parameter] = None if exact else parameter.data.cpu()
+        parameter.data = small
+    try:
+        yield
+    finally:
+        model.cpu()
+        for parameter, own in rounded.items():
+            parameter.data = parameter.data.to(torch.float32) if own is None else own
+
+
+def _frozen(model: nn.Module) -> list[nn.Parameter]:
+    """Each once, those left out that another kind of layer shares."""
+    owners: dict[nn.Parameter, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(parameter, []).append(module)
+    return [
+        parameter
+        for parameter, modules in owners.items()
+        if not parameter.requires_grad
+        and parameter.dtype == torch.float32
+        and all(isinstance(module, _ROUNDED) for module in modules)
+    ]
