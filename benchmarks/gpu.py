@@ -39,7 +39,6 @@ from mminstruct.training.batching import batching
 from mminstruct.training.callbacks import MetricsLog
 from mminstruct.training.config import Recipe
 from mminstruct.training.frozen_weights import frozen_in_bfloat16
-from mminstruct.training.kernels import use_liger
 from mminstruct.training.preparing import prepare
 from mminstruct.training.run import training_arguments
 from mminstruct.training.stopping import stop_requests
@@ -136,14 +135,12 @@ def run(case: str, folder: Path, checkpointing: bool, out: Path) -> None:
     settings = training_arguments(recipe, stage, folder / "stages/tune")
     settings.save_strategy = "no"
     prepared = prepare(stage, recipe, settings, model, dataset)
-    if recipe.kernels == "liger":
-        use_liger(model)
     arranged = batching(stage, model, dataset, seed=0, processes=1)
     if PADDED in case:
         arranged = replace(arranged, batches=MicroBatches(dataset, False, False, None), packed=False)
     settings.max_steps = STEPS
     lines = folder / "metrics.jsonl"
-    with frozen_in_bfloat16(model), stop_requests() as stop, as_trained(stage, model):
+    with frozen_in_bfloat16(model), stop_requests() as stop, as_trained(stage, model, recipe.kernels):
         VisionLanguageTrainer(
             model=model,
             args=settings,

@@ -10,13 +10,15 @@ from transformers import PreTrainedModel
 from mminstruct.models.last_layer import last_layer_where_read
 from mminstruct.models.packing import hindrance, packed
 from mminstruct.training.activation_checkpointing import activation_checkpointing
-from mminstruct.training.config import StageConfig
+from mminstruct.training.config import Kernels, StageConfig
+from mminstruct.training.kernels import liger
 
 
 @contextlib.contextmanager
-def as_trained(stage: StageConfig, model: PreTrainedModel) -> Iterator[None]:
-    """Within, a model takes the stage's rows, and keeps the activations that the stage keeps."""
+def as_trained(stage: StageConfig, model: PreTrainedModel, kernels: Kernels = "torch") -> Iterator[None]:
+    """Within, a model takes the rows of a stage, computes with the kernels, and keeps for gradients what it says."""
     with (
+        liger(model) if kernels == "liger" else contextlib.nullcontext(),
         packed(model) if hindrance(model) is None else contextlib.nullcontext(),
         last_layer_where_read(model),
         activation_checkpointing(model, stage.activation_checkpointing),

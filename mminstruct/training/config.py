@@ -21,6 +21,8 @@ from mminstruct.models.vlm import PARTS
 from mminstruct.training.objectives import OBJECTIVES, ObjectiveOptions, SftConfig
 from mminstruct.training.watch_config import LOSS, AnswersConfig, BenchmarkConfig, GuardConfig, StopConfig
 
+Kernels = Literal["torch", "liger"]
+
 
 class SourceConfig(Config):
     """Where conversations come from: files that are there (`path`), or a builder that makes them for the run.
@@ -321,7 +323,7 @@ class Recipe(Config):
     data_cache: Path | None = None
     stages: list[StageConfig] = Field(min_length=1)
     precision: Literal["fp32", "bf16"] = "fp32"
-    kernels: Literal["torch", "liger"] = "torch"
+    kernels: Kernels = "torch"
     max_length: int = Field(default=2048, gt=0)
     seed: int = 0
     evaluate: list[str] = Field(default_factory=list)

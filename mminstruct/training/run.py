@@ -55,7 +55,7 @@ from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
 from mminstruct.training.callbacks import MetricsLog, ProgressBar, StopWhenAsked
 from mminstruct.training.checkpointing import checkpoints, remove_unfinished, saving, steps_done
-from mminstruct.training.config import Recipe, StageConfig
+from mminstruct.training.config import Kernels, Recipe, StageConfig
 from mminstruct.training.data import (
     SKIPPED,
     SOURCES,
@@ -70,7 +70,7 @@ from mminstruct.training.early_stop import EarlyStop
 from mminstruct.training.ema import WeightAverage
 from mminstruct.training.frozen_weights import frozen_in_bfloat16
 from mminstruct.training.guard import StepGuard
-from mminstruct.training.kernels import require_liger, use_liger
+from mminstruct.training.kernels import require_liger
 from mminstruct.training.preparing import Prepared, prepare, require_launch
 from mminstruct.training.resume import as_started, fit_to_processes
 from mminstruct.training.stopping import stop_requests
@@ -109,8 +109,6 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
         DataError, MediaError, ConfigError: the data or the model cannot be used.
     """
     require_trackers(recipe.trackers)
-    if recipe.kernels == "liger":
-        require_liger()
     resolved = dump_yaml(recipe)
     if resume:
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -126,6 +124,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
     set_seed(recipe.seed)
     unset_hf_deepspeed_config()  # of an earlier run in this process, by which transformers would divide the weights
     model, processor = _start_model(recipe.model, recipe.pretrained)
+    if recipe.kernels == "liger":
+        require_liger(model)
     for stage in recipe.stages:
         require_parts(model, [*stage.train, *(one.part for one in stage.adapters)])  # before anything is built
     folders = [out / "stages" / f"{number}-{stage.name}" for number, stage in enumerate(recipe.stages, start=1)]
@@ -166,8 +166,6 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
                 model, processor = load_whole(finished, settings)
                 continue
             started = time.monotonic()
-            if recipe.kernels == "liger":
-                use_liger(model)
             attach_caches(recipe, number, datasets, model, settings)
             kept = held_out[number]
             if kept is not None and kept.conversations is dataset.conversations and dataset.cached is not None:
@@ -182,7 +180,18 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
             trainable[stage.name] = {row.part: row.trainable for row in rows}
             trackers = recipe.trackers if _is_main() else []
             _run_stage(
-                stage, settings, model, processor, dataset, prepared, validation, folder, finished, out, trackers
+                stage,
+                recipe.kernels,
+                settings,
+                model,
+                processor,
+                dataset,
+                prepared,
+                validation,
+                folder,
+                finished,
+                out,
+                trackers,
             )
             seconds[stage.name] = round(time.monotonic() - started, 2)
             if is_deepspeed_zero3_enabled() and folder is not folders[-1]:
@@ -249,6 +258,7 @@ def _start_model(model: str, pretrained: bool) -> tuple[PreTrainedModel, BasePro
 
 def _run_stage(
     stage: StageConfig,
+    kernels: Kernels,
     settings: TrainingArguments,
     model: PreTrainedModel,
     processor: BaseProcessor,
@@ -264,7 +274,7 @@ def _run_stage(
     masked = any(isinstance(one, Mask) for one in prepared.adapters)  # they read the weights themselves
     halved = settings.bf16 and settings.device.type == "cuda" and settings.deepspeed is None and not masked
     with frozen_in_bfloat16(model) if halved else contextlib.nullcontext():
-        trainer = _train(stage, settings, model, dataset, prepared, validation, folder, out, trackers)
+        trainer = _train(stage, kernels, settings, model, dataset, prepared, validation, folder, out, trackers)
     if prepared.description is not None:
         # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
@@ -289,6 +299,7 @@ def _run_stage(
 
 def _train(
     stage: StageConfig,
+    kernels: Kernels,
     settings: TrainingArguments,
     model: PreTrainedModel,
     dataset: ConversationDataset,
@@ -329,7 +340,7 @@ def _train(
         trainer.remove_callback(transformers.PrinterCallback)
         if sys.stderr.isatty():
             trainer.add_callback(ProgressBar(stage.name))
-        with as_trained(stage, model):
+        with as_trained(stage, model, kernels):
             if found:
                 trainer.resume(found[-1])
             else:

@@ -72,7 +72,7 @@ def step_time(
     del batch["conversations"]
     batch = {name: value.to(device) for name, value in batch.items()}
     forward_backward = step = 0.0
-    with as_trained(stage, model):
+    with as_trained(stage, model, recipe.kernels if device.type == "cuda" else "torch"):
         for _ in range(_RUNS):  # the last one counts; the first one warms up
             started = _now(device)
             prepared.objective(model, dict(batch)).loss_sum.backward()
