@@ -2,25 +2,27 @@
 
     python benchmarks/gpu.py --out results.jsonl
 
-Each case is a process of its own: CLIP ViT-L at 336 px (frozen), a connector that learns, Llama of 7B that learns whole
-or by LoRA of rank 64; bfloat16 by autocast, AdamW in float32, data loaded by four processes. Lengths are simulated as
-in benchmarks/planning.py (a picture of 576 tokens and a text, log-normal), cut at 2,048 tokens. `questions` are short
-ones, ten about each picture. Padded batches hold so many conversations that they have about as many places as a pack.
-The last steps are measured, once all kernels are made.
+CLIP ViT-L at 336 px (frozen), a connector that learns, a Llama of 7B that learns whole or by LoRA of rank 64; bfloat16
+by autocast, AdamW in float32, data loaded by four processes. Lengths are simulated as in benchmarks/planning.py (a
+picture of 576 tokens and a text, log-normal), cut at 2,048 tokens. `questions` are short ones, ten about each picture.
+Padded batches hold so many conversations that they have about as many places as a pack. The last steps are measured,
+once all kernels are made.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,7 +41,7 @@ from mminstruct.training.batching import batching
 from mminstruct.training.callbacks import MetricsLog
 from mminstruct.training.config import Recipe
 from mminstruct.training.frozen_weights import frozen_in_bfloat16
-from mminstruct.training.preparing import prepare
+from mminstruct.training.preparing import Prepared, prepare
 from mminstruct.training.run import training_arguments
 from mminstruct.training.stopping import stop_requests
 from mminstruct.training.trainer import VisionLanguageTrainer
@@ -47,31 +49,44 @@ from mminstruct.training.trainer import VisionLanguageTrainer
 ROW, PICTURE, LONGEST, CONVERSATIONS = "llava-1.5-7b", 576, 2048, 480
 STEPS, WARM_UP = 7, 3
 
-FULL: dict[str, Any] = {"train": ["connector", "language_model"], "learning_rate": 1e-5, "share_prefix": False}
-LORA: dict[str, Any] = {
-    "train": ["connector"],
-    "adapters": [{"kind": "lora", "part": "language_model", "rank": 64, "alpha": 128}],
-    "learning_rate": 1e-5,
-    "share_prefix": False,
+# What the stages of a process say; its cases share one model.
+GROUPS: dict[str, dict[str, Any]] = {
+    "LoRA": {
+        "train": ["connector"],
+        "adapters": [{"kind": "lora", "part": "language_model", "rank": 64, "alpha": 128}],
+        "learning_rate": 1e-5,
+        "share_prefix": False,
+    },
+    "full": {"train": ["connector", "language_model"], "learning_rate": 1e-5, "share_prefix": False},
 }
-PACK, PAD = {"pack_tokens": LONGEST, "accumulate": 8}, {"batch_size": 3, "accumulate": 7}
-PADDED = "padded"  # in the name of a case: without rows, which a recipe cannot say
-# Name -> what the stage says, what the recipe says, which conversations.
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "full, packs of 2,048": ({**FULL, **PACK}, {"kernels": "liger"}, "llava"),
-    "full, padded, 3 a batch": ({**FULL, **PAD}, {"kernels": "liger"}, "llava"),
-    "full, packs of 2,048, without Liger": ({**FULL, **PACK}, {"kernels": "torch"}, "llava"),
-    "LoRA, packs of 2,048": ({**LORA, **PACK}, {"kernels": "liger"}, "llava"),
-    "LoRA, padded, 3 a batch": ({**LORA, **PAD}, {"kernels": "liger"}, "llava"),
-    "LoRA, packs of 2,048, without Liger": ({**LORA, **PACK}, {"kernels": "torch"}, "llava"),
-    "LoRA, packs of 8,192": ({**LORA, "pack_tokens": 8192, "accumulate": 2}, {"kernels": "liger"}, "llava"),
-    "LoRA, questions, packs of 2,048": ({**LORA, **PACK}, {"kernels": "liger"}, "questions"),
-    "LoRA, questions, packs of 2,048, pictures shared": (
-        {**LORA, **PACK, "share_prefix": True},
-        {"kernels": "liger"},
-        "questions",
-    ),
-}
+PACK: dict[str, Any] = {"pack_tokens": LONGEST, "accumulate": 8}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a case says on top of its group.
+
+    Attributes:
+        padded: without rows, which a recipe cannot say.
+        data: which conversations.
+    """
+
+    name: str
+    stage: dict[str, Any]
+    kernels: Literal["torch", "liger"] = "liger"
+    padded: bool = False
+    data: str = "llava"
+    groups: tuple[str, ...] = ("LoRA", "full")
+
+
+CASES = [
+    Case("packs of 2,048", PACK),
+    Case("padded, 3 a batch", {"batch_size": 3, "accumulate": 7}, padded=True),
+    Case("packs of 2,048, without Liger", PACK, kernels="torch"),
+    Case("packs of 8,192", {"pack_tokens": 8192, "accumulate": 2}, groups=("LoRA",)),
+    Case("questions, packs of 2,048", PACK, data="questions", groups=("LoRA",)),
+    Case("questions, pictures shared", {**PACK, "share_prefix": True}, data="questions", groups=("LoRA",)),
+]
 
 
 def conversations(kind: str, processor: BaseProcessor, folder: Path) -> list[Conversation]:
@@ -81,7 +96,7 @@ def conversations(kind: str, processor: BaseProcessor, folder: Path) -> list[Con
     found = []
     for number in range(CONVERSATIONS):
         pictured = kind == "questions" or rng.random() >= 0.06
-        tokens = int(np.clip(rng.lognormal(5.0 if pictured else 6.3, 0.8), 16, LONGEST - PICTURE * pictured - 100))
+        tokens = int(np.clip(rng.lognormal(5.0 if pictured else 6.3, 0.8), 16, LONGEST - PICTURE * pictured - 200))
         asked, answered = (20, 5) if kind == "questions" else (tokens // 3, tokens - tokens // 3)
         which = number // 10 if kind == "questions" else number
         path = folder / f"{which}.jpg"
@@ -112,50 +127,92 @@ def random_model() -> tuple[Any, BaseProcessor]:
     return model.float(), processor
 
 
-def run(case: str, folder: Path, checkpointing: bool, out: Path) -> None:
-    """One case, and the end of this process."""
-    stage_settings, recipe_settings, kind = CASES[case]
+def recipe(group: str, case: Case, checkpointing: bool) -> Recipe:
     kept = {"activation_checkpointing": ["language_model"]} if checkpointing else {}
     content = {
         "name": "gpu",
         "summary": "A benchmark.",
         "model": ROW,
         "precision": "bf16",
+        "kernels": case.kernels,
         "workers": 4,
         "log_every": 1,
         "max_length": LONGEST,
         "data": {"path": "not read"},
-        "stages": [{"name": "tune", "steps": STEPS, "warmup": 0.0, **stage_settings, **kept}],
-        **recipe_settings,
+        "stages": [{"name": "tune", "steps": STEPS, "warmup": 0.0, **GROUPS[group], **case.stage, **kept}],
     }
-    recipe = validate(Recipe, content, where="benchmark")
-    (stage,) = recipe.stages
+    return validate(Recipe, content, where="benchmark")
+
+
+def run(group: str, out: Path, folder: Path) -> None:
+    """All cases of a group, and the end of this process."""
+    started = time.perf_counter()
     model, processor = random_model()
-    dataset = ConversationDataset(conversations(kind, processor, folder), folder, processor, LONGEST)
-    settings = training_arguments(recipe, stage, folder / "stages/tune")
+    typer.echo(f"a model after {time.perf_counter() - started:.1f} s", err=True)
+    data = {kind: conversations(kind, processor, folder) for kind in ("llava", "questions")}
+    cases = [case for case in CASES if group in case.groups]
+    first = recipe(group, cases[0], False)
+    settings = training_arguments(first, first.stages[0], folder / "stages/tune")
+    dataset = ConversationDataset(data["llava"], folder, processor, LONGEST)
+    prepared = prepare(first.stages[0], first, settings, model, dataset)
+    checkpointing = False
+    with frozen_in_bfloat16(model):
+        for number, case in enumerate(cases):
+            dataset = ConversationDataset(data[case.data], folder, processor, LONGEST)
+            place = folder / str(number)
+            try:
+                found = measure(group, case, checkpointing, model, dataset, prepared, place)
+            except torch.OutOfMemoryError as error:
+                if checkpointing:
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold what did not fit
+                checkpointing = True
+                model.zero_grad()
+                found = measure(group, case, checkpointing, model, dataset, prepared, place)
+            with out.open("a") as file:
+                file.write(
+                    json.dumps({"case": f"{group}, {case.name}", "checkpointing": checkpointing, **found}) + "\n"
+                )
+        os._exit(0)  # on the way out the model would go back into the CPU's memory
+
+
+def measure(
+    group: str,
+    case: Case,
+    checkpointing: bool,
+    model: Any,
+    dataset: ConversationDataset,
+    prepared: Prepared,
+    place: Path,
+) -> dict[str, Any]:
+    settled = recipe(group, case, checkpointing)
+    (stage,) = settled.stages
+    settings = training_arguments(settled, stage, place / "stages/tune")
     settings.save_strategy = "no"
-    prepared = prepare(stage, recipe, settings, model, dataset)
-    arranged = batching(stage, model, dataset, seed=0, processes=1)
-    if PADDED in case:
-        arranged = replace(arranged, batches=MicroBatches(dataset, False, False, None), packed=False)
     settings.max_steps = STEPS
-    lines = folder / "metrics.jsonl"
-    with frozen_in_bfloat16(model), stop_requests() as stop, as_trained(stage, model, recipe.kernels):
-        VisionLanguageTrainer(
+    arranged = batching(stage, model, dataset, seed=0, processes=1)
+    if case.padded:
+        arranged = replace(arranged, batches=MicroBatches(dataset, False, False, None), packed=False)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    lines = place / "metrics.jsonl"
+    with stop_requests() as stop, as_trained(stage, model, settled.kernels):
+        trainer = VisionLanguageTrainer(
             model=model,
             args=settings,
             objective=prepared.objective,
             stage=stage,
             batching=arranged,
             stop=stop,
-            bad_batch=folder / "bad.json",
+            bad_batch=place / "bad.json",
             adapters=prepared.adapters,
             callbacks=[MetricsLog(lines, stage.name, arranged.plan)],
-        ).train()
-        found = summary([json.loads(line) for line in lines.read_text().splitlines()])
-        with out.open("a") as file:
-            file.write(json.dumps({"case": case, "activation_checkpointing": checkpointing, **found}) + "\n")
-        os._exit(0)  # on the way out the model would go back into the CPU's memory
+        )
+        trainer.train()
+    trainer.unwrap()
+    model.zero_grad()
+    return summary([json.loads(line) for line in lines.read_text().splitlines()])
 
 
 def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -171,36 +228,15 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def one(case: str, folder: Path, out: Path) -> None:
-    """Without activation checkpointing if that fits."""
-    try:
-        run(case, folder, False, out)
-    except torch.OutOfMemoryError:
-        traceback.clear_frames(sys.exc_info()[2])  # they hold the model
-    torch.cuda.empty_cache()
-    run(case, folder, True, out)
-
-
-def main(
-    case: str = "", out: Path = Path("gpu.jsonl"), only: str = "", limit: int = 120, folder: Path = Path()
-) -> None:
-    if case:
-        one(case, folder, out)
+def main(group: str = "", out: Path = Path("gpu.jsonl"), limit: int = 240, folder: Path = Path()) -> None:
+    if group:
+        run(group, out, folder)
         return
     environment = {**os.environ, "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-    for name in CASES:
-        if only in name:
-            order = [sys.executable, __file__, "--case", name, "--out", str(out), "--folder"]
-            try:
-                with tempfile.TemporaryDirectory() as place:
-                    done = subprocess.run(
-                        [*order, place], capture_output=True, text=True, timeout=limit, env=environment
-                    )
-            except subprocess.TimeoutExpired:
-                typer.echo(f"{name}: not done in {limit} s", err=True)
-                continue
-            if done.returncode:
-                typer.echo(f"{name} failed:\n{done.stderr[-1500:]}", err=True)
+    for name in GROUPS:
+        with tempfile.TemporaryDirectory() as place:
+            order = [sys.executable, __file__, "--group", name, "--out", str(out), "--folder", place]
+            subprocess.run(order, check=True, timeout=limit, env=environment)
     typer.echo(table([json.loads(line) for line in out.read_text().splitlines()]))
 
 
@@ -213,7 +249,7 @@ def table(results: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {found['case']} | {found['tokens_per_second']:,.0f} | {found['conversations_per_second']:.1f} | "
             f"{found['mfu']:.1%} | {found['padding_share']:.1%} | {found['data_wait_share']:.1%} | "
-            f"{found['memory_gb']:.1f} | {'yes' if found['activation_checkpointing'] else 'no'} |"
+            f"{found['memory_gb']:.1f} | {'yes' if found['checkpointing'] else 'no'} |"
         )
     return "\n".join(lines)
 

@@ -275,9 +275,8 @@ def _run_stage(
     halved = settings.bf16 and settings.device.type == "cuda" and settings.deepspeed is None and not masked
     with frozen_in_bfloat16(model) if halved else contextlib.nullcontext():
         trainer = _train(stage, kernels, settings, model, dataset, prepared, validation, folder, out, trackers)
+    trainer.unwrap()
     if prepared.description is not None:
-        # Off with what accelerate has put around the forward: bf16 would blur the comparison of the logits.
-        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
         if trainer.is_world_process_zero():
             place = finished.with_name("adapter")
             shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole

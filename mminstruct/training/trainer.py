@@ -446,6 +446,17 @@ class VisionLanguageTrainer(Trainer):
         if self.average is not None:
             self.average.put_in()
 
+    def unwrap(self) -> None:
+        """Take off the model what accelerate has put around its forward (autocast), and its mark that it has done so.
+
+        With the mark left on, the trainer of a later stage would not put autocast on again; with autocast left on,
+        bfloat16 would blur the comparison of logits when adapters are merged.
+        """
+        plain = self.accelerator.unwrap_model(self.model_wrapped)
+        for name in ("forward", "_original_forward"):
+            vars(plain).pop(name, None)
+        plain._is_accelerate_prepared = False
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises `RunError` for a checkpoint that is not all of the model's; transformers would warn and go on."""
         model: Any = self.accelerator.unwrap_model(self.model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -10,7 +12,10 @@ from mminstruct.models.packing import packed
 from mminstruct.models.parts import freeze
 from mminstruct.training import objectives
 from mminstruct.training.frozen_weights import frozen_in_bfloat16
+from mminstruct.training.run import train
+from mminstruct.training.trainer import VisionLanguageTrainer
 from tests.models.test_packing import samples
+from tests.training.conftest import make_recipe
 
 
 def step(model, batch) -> tuple[float, dict[str, torch.Tensor]]:
@@ -43,6 +48,28 @@ def test_loss_and_gradients_are_the_same_bit_for_bit(row):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     after = model.state_dict()
     assert all(torch.equal(value, after[name]) and value.dtype == after[name].dtype for name, value in before.items())
+
+
+def test_every_stage_computes_in_bfloat16(workspace, tmp_path, monkeypatch):
+    """Those behind a stage with adapters, too."""
+    seen = []
+    compute_loss = VisionLanguageTrainer.compute_loss
+
+    def watched(self, model, inputs, **kwargs):
+        note = lambda *_: seen.append((self.stage.name, torch.is_autocast_enabled("cpu")))  # noqa: E731
+        with contextlib.closing(_Hook(self.model.language_model, note)):
+            return compute_loss(self, model, inputs, **kwargs)
+
+    monkeypatch.setattr(VisionLanguageTrainer, "compute_loss", watched)
+    lora = {"adapters": [{"kind": "lora", "part": "language_model", "rank": 2}], "train": ["connector"]}
+    stages = [{"steps": 1, **extra} for extra in ({}, {}, lora, lora, {})]
+    train(make_recipe(workspace, stages, precision="bf16"), tmp_path / "run")
+    assert seen == [(f"s{number}", True) for number in range(5)]
+
+
+class _Hook:
+    def __init__(self, module, hook):
+        self.close = module.register_forward_pre_hook(hook).remove
 
 
 def test_values_that_bfloat16_holds_are_not_kept_twice():
