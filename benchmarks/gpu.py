@@ -18,8 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -71,21 +69,28 @@ class Case:
         data: which conversations.
     """
 
+    group: str
     name: str
     stage: dict[str, Any]
     kernels: Literal["torch", "liger"] = "liger"
     padded: bool = False
     data: str = "llava"
-    groups: tuple[str, ...] = ("LoRA", "full")
 
 
+AGAIN = {"activation_checkpointing": ["language_model"]}
 CASES = [
-    Case("packs of 2,048", PACK),
-    Case("padded, 3 a batch", {"batch_size": 3, "accumulate": 7}, padded=True),
-    Case("packs of 2,048, without Liger", PACK, kernels="torch"),
-    Case("packs of 8,192", {"pack_tokens": 8192, "accumulate": 2}, groups=("LoRA",)),
-    Case("questions, packs of 2,048", PACK, data="questions", groups=("LoRA",)),
-    Case("questions, pictures shared", {**PACK, "share_prefix": True}, data="questions", groups=("LoRA",)),
+    Case("LoRA", "packs of 8,192", {"pack_tokens": 8192, "accumulate": 2}),
+    Case("LoRA", "padded, 8 a batch", {"batch_size": 8, "accumulate": 2}, padded=True),
+    Case("LoRA", "packs of 16,384", {"pack_tokens": 16384}),
+    Case("LoRA", "packs of 2,048", PACK),
+    Case("LoRA", "packs of 2,048, without Liger", PACK, kernels="torch"),
+    Case("LoRA", "questions, packs of 2,048", PACK, data="questions"),
+    Case("LoRA", "questions, packs of 2,048, pictures shared", {**PACK, "share_prefix": True}, data="questions"),
+    Case("full", "packs of 8,192", {"pack_tokens": 8192, "accumulate": 2, **AGAIN}),
+    Case("full", "padded, 8 a batch", {"batch_size": 8, "accumulate": 2, **AGAIN}, padded=True),
+    Case("full", "packs of 4,096", {"pack_tokens": 4096, "accumulate": 4}),
+    Case("full", "packs of 2,048", PACK),
+    Case("full", "packs of 2,048, without Liger", PACK, kernels="torch"),
 ]
 
 
@@ -127,8 +132,7 @@ def random_model() -> tuple[Any, BaseProcessor]:
     return model.float(), processor
 
 
-def recipe(group: str, case: Case, checkpointing: bool) -> Recipe:
-    kept = {"activation_checkpointing": ["language_model"]} if checkpointing else {}
+def recipe(case: Case) -> Recipe:
     content = {
         "name": "gpu",
         "summary": "A benchmark.",
@@ -139,53 +143,35 @@ def recipe(group: str, case: Case, checkpointing: bool) -> Recipe:
         "log_every": 1,
         "max_length": LONGEST,
         "data": {"path": "not read"},
-        "stages": [{"name": "tune", "steps": STEPS, "warmup": 0.0, **GROUPS[group], **case.stage, **kept}],
+        "stages": [{"name": "tune", "steps": STEPS, "warmup": 0.0, **GROUPS[case.group], **case.stage}],
     }
     return validate(Recipe, content, where="benchmark")
 
 
-def run(group: str, out: Path, folder: Path) -> None:
+def run(group: str, only: str, out: Path, folder: Path) -> None:
     """All cases of a group, and the end of this process."""
-    started = time.perf_counter()
+    cases = [case for case in CASES if case.group == group and only in case.name]
     model, processor = random_model()
-    typer.echo(f"a model after {time.perf_counter() - started:.1f} s", err=True)
     data = {kind: conversations(kind, processor, folder) for kind in ("llava", "questions")}
-    cases = [case for case in CASES if group in case.groups]
-    first = recipe(group, cases[0], False)
+    first = recipe(cases[0])
     settings = training_arguments(first, first.stages[0], folder / "stages/tune")
     dataset = ConversationDataset(data["llava"], folder, processor, LONGEST)
     prepared = prepare(first.stages[0], first, settings, model, dataset)
-    checkpointing = False
     with frozen_in_bfloat16(model):
         for number, case in enumerate(cases):
             dataset = ConversationDataset(data[case.data], folder, processor, LONGEST)
-            place = folder / str(number)
-            try:
-                found = measure(group, case, checkpointing, model, dataset, prepared, place)
-            except torch.OutOfMemoryError as error:
-                if checkpointing:
-                    raise
-                traceback.clear_frames(error.__traceback__)  # they hold what did not fit
-                checkpointing = True
-                model.zero_grad()
-                found = measure(group, case, checkpointing, model, dataset, prepared, place)
+            found = measure(case, model, dataset, prepared, folder / str(number))
+            line = json.dumps(
+                {"case": f"{group}, {case.name}", "computed_again": AGAIN.items() <= case.stage.items(), **found}
+            )
+            typer.echo(line, err=True)
             with out.open("a") as file:
-                file.write(
-                    json.dumps({"case": f"{group}, {case.name}", "checkpointing": checkpointing, **found}) + "\n"
-                )
+                file.write(line + "\n")
         os._exit(0)  # on the way out the model would go back into the CPU's memory
 
 
-def measure(
-    group: str,
-    case: Case,
-    checkpointing: bool,
-    model: Any,
-    dataset: ConversationDataset,
-    prepared: Prepared,
-    place: Path,
-) -> dict[str, Any]:
-    settled = recipe(group, case, checkpointing)
+def measure(case: Case, model: Any, dataset: ConversationDataset, prepared: Prepared, place: Path) -> dict[str, Any]:
+    settled = recipe(case)
     (stage,) = settled.stages
     settings = training_arguments(settled, stage, place / "stages/tune")
     settings.save_strategy = "no"
@@ -228,9 +214,11 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main(group: str = "", out: Path = Path("gpu.jsonl"), limit: int = 240, folder: Path = Path()) -> None:
+def main(
+    group: str = "", only: str = "", out: Path = Path("gpu.jsonl"), limit: int = 300, folder: Path = Path()
+) -> None:
     if group:
-        run(group, out, folder)
+        run(group, only, out, folder)
         return
     environment = {**os.environ, "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
     for name in GROUPS:
@@ -249,7 +237,7 @@ def table(results: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {found['case']} | {found['tokens_per_second']:,.0f} | {found['conversations_per_second']:.1f} | "
             f"{found['mfu']:.1%} | {found['padding_share']:.1%} | {found['data_wait_share']:.1%} | "
-            f"{found['memory_gb']:.1f} | {'yes' if found['checkpointing'] else 'no'} |"
+            f"{found['memory_gb']:.1f} | {'yes' if found['computed_again'] else 'no'} |"
         )
     return "\n".join(lines)
 

@@ -121,4 +121,6 @@ def test_a_run_in_bfloat16_with_lora_and_liger(workspace, tmp_path):
     after, _ = mminstruct.load(result.model)
     old, new = before.vision_encoder.state_dict(), after.vision_encoder.state_dict()
     assert all(torch.equal(old[name], new[name]) for name in old)
-    assert not torch.equal(before.connector.state_dict()[name := "0.weight"], after.connector.state_dict()[name])
+    assert not torch.equal(
+        before.connector.state_dict()[name := "projection.weight"], after.connector.state_dict()[name]
+    )
