@@ -1,4 +1,4 @@
-"""What is told of a stage while it runs: `metrics.jsonl`, and a bar on the terminal."""
+"""What is told of a stage while it runs: `metrics.jsonl`, and a bar on the terminal; and what stands at its begin."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers.trainer_callback import ExportableState
 
 from mminstruct.data.plan import StepPlan
 from mminstruct.files import write_text
+from mminstruct.training.allocator import give_back_freed_memory
 from mminstruct.training.checkpointing import saving
 
 
@@ -26,6 +27,15 @@ def drop_repeated(path: Path, stage: str, step: int) -> None:
         lines = [json.loads(line) for line in whole]
         kept = [line for line in lines if line["stage"] != stage or line["step"] <= step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+class GiveBackMemory(TrainerCallback):
+    """Before the first step a process gives back what making the model ready took (`allocator`)."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        give_back_freed_memory()
 
 
 class MetricsLog(TrainerCallback):

@@ -38,6 +38,7 @@ from mminstruct.training.caching import require_cacheable
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import StageData, stage_data
 from mminstruct.training.fake_step import activation_bytes, without_numbers
+from mminstruct.training.frozen_weights import frozen_matrices, keeps_half
 from mminstruct.training.memory_estimate import Division, Learning, Memory, divided, undivided
 from mminstruct.training.step_time import StageTime, step_time
 from mminstruct.training.trainable import Row, trainable_table
@@ -197,10 +198,13 @@ def _memory(
 ) -> dict[str, Memory]:
     """By way of dividing: none, and each config of `train/deepspeed`."""
     bf16 = recipe.precision == "bf16"
-    learning = Learning.of(model)
     objective = stage.objective.build()
     objective.adapters = adapters
     without_numbers(model)
+    if keeps_half(stage.adapters, bf16):
+        for parameter in frozen_matrices(model):
+            parameter.data = parameter.data.to(torch.bfloat16)
+    learning = Learning.of(model)
     with as_trained(stage, model):
         activations = activation_bytes(model, objective, batch, autocast=bf16)
         found = {UNDIVIDED: undivided(learning, activations, processes)}

@@ -8,10 +8,12 @@ that are read by other means than their own layer) stays in float32.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
+
+from mminstruct.models.adapters import LoraConfig, MaskConfig
 
 _ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -24,7 +26,7 @@ def frozen_in_bfloat16(model: nn.Module) -> Iterator[None]:
     because a GPU that had room for half of them need not have room for all.
     """
     rounded: dict[nn.Parameter, torch.Tensor | None] = {}
-    for parameter in _frozen(model):
+    for parameter in frozen_matrices(model):
         small = parameter.data.to(torch.bfloat16)
         exact = torch.equal(small.to(torch.float32), parameter.data)
         rounded[parameter] = None if exact else parameter.data.cpu()
@@ -37,8 +39,15 @@ def frozen_in_bfloat16(model: nn.Module) -> Iterator[None]:
             parameter.data = parameter.data.to(torch.float32) if own is None else own
 
 
-def _frozen(model: nn.Module) -> list[nn.Parameter]:
-    """Each once, those left out that another kind of layer shares."""
+def keeps_half(adapters: Sequence[LoraConfig | MaskConfig], bfloat16: bool) -> bool:
+    """Whether a stage without DeepSpeed, which has its own ways, keeps frozen matrices in bfloat16: on a GPU, unless it
+    learns masks, which read the weights themselves."""
+    masked = any(isinstance(one, MaskConfig) for one in adapters)
+    return bfloat16 and torch.cuda.is_available() and not masked
+
+
+def frozen_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weights that are rounded at each use. Each once, those left out that another kind of layer shares."""
     owners: dict[nn.Parameter, list[nn.Module]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

@@ -4,7 +4,8 @@
 
 `fake_step` counts the activations; the rest is how torch and DeepSpeed keep the numbers:
 
-    without DeepSpeed   weights     float32; casts to bfloat16 are activations, kept for the backward pass
+    without DeepSpeed   weights     float32, frozen matrices on a GPU in bfloat16 where that is computed in
+                                    (`frozen_weights`); casts to bfloat16 are activations, kept for the backward pass
                         gradients   float32; DDP has them a second time in its buckets
                         optimizer   AdamW's two moments, float32
     under ZeRO          weights     bfloat16 or float32, divided by ZeRO-3, and what it has gathered at once
@@ -30,11 +31,11 @@ _MOMENTS = 2 * FLOAT32  # of AdamW, a parameter
 
 @dataclass(frozen=True)
 class Learning:
-    """A stage's parameters: how many learn, how many do not, the largest one, and bytes of the buffers."""
+    """A stage's parameters: how many learn, how many do not; bytes of those that do not, and of the buffers."""
 
     trainable: int
     frozen: int
-    largest: int
+    frozen_bytes: int
     buffers: int
 
     @classmethod
@@ -44,7 +45,7 @@ class Learning:
         return cls(
             trainable,
             sum(one.numel() for one in parameters) - trainable,
-            max(one.numel() for one in parameters),
+            sum(one.nbytes for one in parameters if not one.requires_grad),
             sum(one.nbytes for one in model.buffers()),
         )
 
@@ -104,7 +105,7 @@ def _on_cpu(zero: dict[str, Any], key: str) -> bool:
 
 def undivided(learning: Learning, activations: int, processes: int) -> Memory:
     """Without DeepSpeed: one process, or DDP."""
-    weights = FLOAT32 * (learning.trainable + learning.frozen) + learning.buffers
+    weights = FLOAT32 * learning.trainable + learning.frozen_bytes + learning.buffers
     gradients = FLOAT32 * learning.trainable
     buckets = gradients if processes > 1 else 0
     return Memory(weights, gradients + buckets, _MOMENTS * learning.trainable, activations)

@@ -44,7 +44,6 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import Interrupted, MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
-from mminstruct.models.adapters import Mask
 from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
@@ -53,7 +52,7 @@ from mminstruct.training.allocator import keep_freed_memory
 from mminstruct.training.as_trained import as_trained
 from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
-from mminstruct.training.callbacks import MetricsLog, ProgressBar, StopWhenAsked
+from mminstruct.training.callbacks import GiveBackMemory, MetricsLog, ProgressBar, StopWhenAsked
 from mminstruct.training.checkpointing import checkpoints, remove_unfinished, saving, steps_done
 from mminstruct.training.config import Kernels, Recipe, StageConfig
 from mminstruct.training.data import (
@@ -68,7 +67,7 @@ from mminstruct.training.data import (
 )
 from mminstruct.training.early_stop import EarlyStop
 from mminstruct.training.ema import WeightAverage
-from mminstruct.training.frozen_weights import frozen_in_bfloat16
+from mminstruct.training.frozen_weights import frozen_in_bfloat16, keeps_half
 from mminstruct.training.guard import StepGuard
 from mminstruct.training.kernels import require_liger
 from mminstruct.training.preparing import Prepared, prepare, require_launch
@@ -271,8 +270,7 @@ def _run_stage(
     trackers: Sequence[str],
 ) -> None:
     """Train a stage and write its model."""
-    masked = any(isinstance(one, Mask) for one in prepared.adapters)  # they read the weights themselves
-    halved = settings.bf16 and settings.device.type == "cuda" and settings.deepspeed is None and not masked
+    halved = keeps_half(stage.adapters, settings.bf16) and settings.deepspeed is None
     with frozen_in_bfloat16(model) if halved else contextlib.nullcontext():
         trainer = _train(stage, kernels, settings, model, dataset, prepared, validation, folder, out, trackers)
     trainer.unwrap()
@@ -332,6 +330,8 @@ def _train(
         )
         if validation is not None:
             trainer.add_callback(ValidateEvery(validation.every))
+        if settings.device.type == "cpu":
+            trainer.add_callback(GiveBackMemory)
         trainer.add_callback(StopWhenAsked(lambda: trainer.stopping))
         for callback in tracker_callbacks(trackers, out, stage.name, steps_done(found[-1]) if found else 0):
             trainer.add_callback(callback)
