@@ -4,9 +4,9 @@
 
 PEER has torch, torchvision, transformers, accelerate, datasets and trl, which `mixed` is compared with. One tiny random
 LLaVA (CLIP of 64 px and 64 patches, Llama of 256 x 4, 5.3 M parameters, float32) is made with transformers, saved, and
-imported with `mminstruct zoo import`. Each step of a peer sees the conversations that a step of ours sees, so losses can
-be compared step by step, and only the speed may differ. In each round all run once, in random order; a ratio is of one
-round.
+imported with `mminstruct zoo import`. Each step of a peer sees the conversations that a step of ours sees, so losses
+can be compared step by step, and only the speed may differ. In each round all run once, in random order; a ratio is of
+one round.
 
 Workloads: `mixed` has answers of 5 to 200 tokens, log-uniform; `questions` is easy-VQA as it is, about ten questions a
 picture; `vocabulary` is the same with a head of 32,000 tokens; `jpeg` is `mixed` with pictures of 640 x 480 as JPEG

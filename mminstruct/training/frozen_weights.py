@@ -34,7 +34,8 @@ def frozen_in_bfloat16(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        model.cpu()
+        if rounded:
+            model.cpu()
         for parameter, own in rounded.items():
             parameter.data = parameter.data.to(torch.float32) if own is None else own
 
