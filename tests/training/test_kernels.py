@@ -12,6 +12,8 @@ from mminstruct.training.kernels import liger, require_liger
 from mminstruct.training.run import train
 from tests.training.conftest import make_recipe
 
+pytest.importorskip("liger_kernel")  # there is none but for Linux
+
 
 def test_they_are_in_the_model_within_and_gone_afterwards():
     model, _ = mminstruct.create("nano", tiny=True)
