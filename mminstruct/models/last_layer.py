@@ -5,7 +5,7 @@
 A training step reads logits at the places that predict a supervised token, so the head runs there only. Behind the last
 attention nothing leads from one place to another any more: what the feed-forward makes of other places is read by
 nobody, no gradient comes back through it, and loss and gradients are the same without it. In a model of n layers that
-saves about two thirds of the last one at the places without a label; what is measured: benchmarks/training-*.md.
+saves about two thirds of the last one at the places without a label.
 
 As for gated cross-attention, what the hooks need travels with the call, so gradient checkpointing computes the same.
 It repeats the layer's own forward, without hooks around it: therefore they are on the layer's modules.
