@@ -113,10 +113,10 @@ def packed_attention(
     outputs = [
         functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
-        )
+        ).transpose(1, 2)  # as torch lays it out in memory, so that joining is the only copy
         for q, k, v, mask in parts
     ]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat(outputs, dim=1), None
 
 
 def _computed_in(states: torch.Tensor) -> torch.dtype:
