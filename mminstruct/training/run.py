@@ -78,6 +78,7 @@ from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import VisionLanguageTrainer
 from mminstruct.training.validation import Score, ValidateEvery, Validation, hold_out, require_scores, validating
 from mminstruct.training.zero import deepspeed_config, load_whole, release, require_agreement
+from mminstruct.training.zero_watch import ZeroAverage
 
 log = logging.getLogger(__name__)
 
@@ -312,6 +313,7 @@ def _train(
     found = checkpoints(folder)
     if found:
         fit_to_processes(found[-1], settings)
+    averaging = WeightAverage if settings.deepspeed is None else ZeroAverage
     with stop_requests() as stop:
         trainer = VisionLanguageTrainer(
             model=model,
@@ -324,7 +326,7 @@ def _train(
             adapters=prepared.adapters,
             validation=validation,
             guard=None if stage.guard is None else StepGuard(stage.guard, out / _SKIPPED_STEPS, stage.name),
-            average=None if stage.ema is None else WeightAverage(model, stage.ema),
+            average=None if stage.ema is None else averaging(model, stage.ema),
             early_stop=None if stage.stop is None else EarlyStop(stage.stop),
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )

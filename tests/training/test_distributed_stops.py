@@ -1,0 +1,262 @@
+"""Two gloo processes under DeepSpeed: averages, guards, clips, and what ends a run before its time.
+
+All runs follow one another in one pair of processes, behind the runs of one process that two go on with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing.connection
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+import mminstruct
+from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart, VideoPart
+from mminstruct.formats import native
+from mminstruct.models import checkpoint
+from mminstruct.training.checkpointing import checkpoints
+from mminstruct.training.run import train
+from tests.command import call
+from tests.conftest import picture
+from tests.media.test_open_video import write as write_clip
+from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
+from tests.training.launching import FORKED, require_compiler, write
+from tests.training.test_exactness import metrics
+
+VALIDATION = {"share": 0.292, "every": 2}
+# Some of the eight steps have a longer gradient than this, and some have not.
+WATCHED = {"steps": 8, "validation": VALIDATION, "guard": {"grad_norm": 4.4}, "ema": 0.5}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run of two processes: a recipe `NAME.yaml` into `NAME`.
+
+    Attributes:
+        stopped: the process that gets SIGTERM when the log has so many lines.
+        full: the process that meets a full disk.
+    """
+
+    name: str
+    resume: bool = False
+    stopped: tuple[int, int] | None = None
+    full: int | None = None
+
+
+CASES = [
+    Case("zero1"),
+    Case("zero2"),
+    Case("zero3"),
+    Case("zero2-offload"),
+    Case("zero3-offload"),
+    Case("clips"),
+    Case("stopped", stopped=(1, 4)),
+    Case("stopped", resume=True, full=0),
+    Case("stopped", resume=True, full=1),
+    Case("stopped", resume=True),
+    Case("more2", resume=True),
+    Case("more3", resume=True),
+    Case("nan"),
+]
+ZERO = [case.name for case in CASES if case.name.startswith("zero")]
+
+
+def on_processes(folder: Path, processes: int, cases: list[Case], seconds: float = 300) -> list[list[dict]]:
+    """Run cases; of each case what each process says: its exit code, and what it wrote to stderr."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+        started.append(FORKED.Process(target=_work, args=(environment, folder, cases)))
+        started[-1].start()
+    end = time.monotonic() + seconds
+    for process in started:
+        process.join(max(0.0, end - time.monotonic()))
+    hanging = [process.is_alive() for process in started]
+    for process in started:
+        process.kill()
+    reports = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
+    assert not any(hanging), reports
+    assert all(len(report) == len(cases) for report in reports), reports
+    return [list(of_case) for of_case in zip(*reports, strict=True)]
+
+
+def _work(environment: dict[str, int], folder: Path, cases: list[Case]) -> None:
+    os.environ |= {"MASTER_ADDR": "localhost", **{name: str(value) for name, value in environment.items()}}
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    rank, report = environment["RANK"], []
+    for case in cases:
+        done, began = threading.Event(), time.monotonic()
+        if case.stopped is not None and case.stopped[0] == rank:
+            threading.Thread(target=_stop_at, args=(Path(case.name), case.stopped[1], done), daemon=True).start()
+        with full_disk() if case.full == rank else contextlib.nullcontext():
+            code, _, error = call("train", f"{case.name}.yaml", "--out", case.name, *["--resume"] * case.resume)
+        done.set()
+        AcceleratorState._reset_state()
+        report.append({"code": code, "error": error, "seconds": time.monotonic() - began})
+        Path(f"rank{rank}.json").write_text(json.dumps(report))
+
+
+def _stop_at(out: Path, lines: int, done: threading.Event) -> None:
+    path = out / "metrics.jsonl"
+    while not done.wait(0.01):
+        if path.exists() and path.read_text().count("\n") >= lines:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file may be as large as the weights."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_films(folder: Path) -> dict[str, str]:
+    """Conversations about a clip, a picture and nothing in turn, so that two processes hold different kinds."""
+    folder.mkdir()
+    write_clip(folder / "clip.mp4", 20)
+    picture(0).save(folder / "0.png")
+    kinds: list[tuple[list, list]] = [
+        ([VideoPart(index=0)], [Media(path="clip.mp4", kind="video")]),
+        ([ImagePart(index=0)], [Media(path="0.png")]),
+        ([], []),
+    ]
+    records = []
+    for number in range(16):
+        parts, media = kinds[number % 3]
+        question = Message(role="user", content=[*parts, TextPart(text="what is it")])
+        answer = Message(role="assistant", content=[TextPart(text="a red circle")])
+        records.append(Conversation(id=str(number), messages=[question, answer], media=media))
+    native.write(records, folder / "set")
+    return {"path": str(folder / "set"), "media_root": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("stops")
+    torch.manual_seed(0)
+    for row, name in (("nano", "model"), ("nano-gated-cross-attention", "gated")):
+        checkpoint.save(folder / name, *mminstruct.create(row, tiny=True))
+    write_dataset(folder / "data", 16, text_only=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(folder) -> Path:
+    """The run that all others are compared with: one process, no DeepSpeed."""
+    train(make_recipe(folder, [{"batch_size": 2, "accumulate": 2, **WATCHED}], save_every=3), folder / "one")
+    return folder / "one"
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> dict[str, list[list[dict]]]:
+    """What the processes said, by the case's name."""
+    require_compiler()
+    for name in ZERO:
+        write(make_recipe(folder, [{"batch_size": 2, **WATCHED}], save_every=3, deepspeed=name), folder / f"{name}.yaml")
+    shutil.copy(folder / "zero2.yaml", folder / "stopped.yaml")
+    films = write_films(folder / "films")
+    gated = {"model": str(folder / "gated"), "data": films, "deepspeed": "zero3"}
+    kinds = {"batch_size": 1, "steps": 8, "validation": {"data": films, "every": 4}}
+    write(make_recipe(folder, [kinds], **gated), folder / "clips.yaml")
+    far = {"batch_size": 2, "learning_rate": 1e30, "warmup": 0.0, "steps": 5}
+    write(make_recipe(folder, [far], deepspeed="zero2", log_every=10), folder / "nan.yaml")
+
+    alone = []
+    for name, deepspeed in (("more2", "zero2"), ("more3", "zero3")):
+        recipe = make_recipe(
+            folder, [{"batch_size": 2, "accumulate": 2, **WATCHED}], save_every=3, deepspeed=deepspeed
+        )
+        write(recipe, folder / f"{name}.yaml")
+        alone.append(Case(name))
+    assert [report[0]["code"] for report in on_processes(folder, 1, alone)] == [0, 0]
+    for name in ("more2", "more3"):
+        shutil.rmtree(folder / name / "model")
+        _, newest = checkpoints(folder / name / "stages/1-s0")
+        shutil.rmtree(newest)
+        shutil.copy(folder / f"zero{name[-1]}.yaml", folder / f"{name}.yaml")
+
+    reports: dict[str, list[list[dict]]] = {}
+    for case, report in zip(CASES, on_processes(folder, 2, CASES), strict=True):
+        reports.setdefault(case.name, []).append(report)
+    return reports
+
+
+def skipped(out: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (out / "skipped_steps.jsonl").read_text().splitlines()]
+
+
+def require_as_one(one: Path, two: Path) -> None:
+    """Weights, averages, losses, and the steps that were left out."""
+    assert 2 <= len(skipped(one)) <= 6 and skipped(one) == skipped(two)
+    assert largest_difference(weights(one / "model"), weights(two / "model")) < 1e-5
+    newest = [checkpoints(out / "stages/1-s0")[-1] / "ema.safetensors" for out in (one, two)]
+    assert largest_difference(*map(load_file, newest)) < 1e-5
+    for a, b in zip(metrics(one), metrics(two), strict=True):
+        for value in ("loss", "validation_loss", "grad_norm", "skipped_steps"):
+            assert a.get(value, 0.0) == pytest.approx(b.get(value, 0.0), rel=1e-4)
+
+
+def codes(reports: list[list[dict]]) -> list[list[int]]:
+    return [[process["code"] for process in report] for report in reports]
+
+
+@pytest.mark.parametrize("name", ZERO)
+def test_average_and_guard_under_zero_are_those_of_one_process(folder, one, found, name):
+    assert codes(found[name]) == [[0, 0]], found[name]
+    require_as_one(one, folder / name)
+
+
+@pytest.mark.parametrize("name", ["more2", "more3"])
+def test_zero_goes_on_with_more_processes(folder, one, found, name):
+    """Begun by one process, from its universal checkpoint on by two."""
+    assert codes(found[name]) == [[0, 0]], found[name]
+    require_as_one(one, folder / name)
+
+
+def test_clips_beside_pictures_and_text_run_under_zero3(folder, found):
+    assert codes(found["clips"]) == [[0, 0]], found["clips"]
+    assert len([line for line in metrics(folder / "clips") if "validation_loss" in line]) == 2
+
+
+def test_a_signal_and_a_full_disk_leave_a_run_that_goes_on(folder, one, found):
+    signalled, full0, full1, ended = found["stopped"]
+    assert [process["code"] for process in signalled] == [128 + signal.SIGTERM] * 2, signalled
+    for full, report in enumerate((full0, full1)):
+        assert [process["code"] for process in report] == [2, 2], report
+        assert "could not be saved" in report[full]["error"]
+    assert [process["code"] for process in ended] == [0, 0], ended
+    assert largest_difference(weights(folder / "zero2/model"), weights(folder / "stopped/model")) == 0.0
+    require_as_one(one, folder / "stopped")
+
+
+def test_a_loss_that_is_not_finite_stops_all_processes(folder, found):
+    assert codes(found["nan"]) == [[2, 2]], found["nan"]
+    for process in found["nan"][0]:
+        (told,) = [line for line in process["error"].splitlines() if line.startswith("error")]
+        assert "step 2 is not finite" in told and "bad_batch.json" in told
+    bad = json.loads((folder / "nan/bad_batch.json").read_text())
+    assert [batch["process"] for batch in bad["micro_batches"]] == [0, 1]
+    assert all(len(batch["conversations"]) == 2 for batch in bad["micro_batches"])
