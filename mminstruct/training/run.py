@@ -4,7 +4,7 @@
     OUT/cache/                conversations and their token counts, read at random; `data_cache` puts it elsewhere
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step; and one per validation
-    OUT/sources.json          what each stage's epochs are made of, and hashes of it, compared on resume
+    OUT/sources.json          what each stage's epochs are made of, and validation data; hashes, compared on resume
     OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/bad_batch.json        where a loss was not finite: the conversations of that step
@@ -148,6 +148,9 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
             ]
         seconds["data"] = round(time.monotonic() - started, 2)
         reports = {stage.name: report(one, recipe.seed) for stage, one in zip(recipe.stages, data, strict=True)}
+        for stage, chosen in zip(recipe.stages, held_out, strict=True):
+            if chosen is not None and stage.validation is not None and stage.validation.data is not None:
+                reports[f"{stage.name} (validation)"] = report(chosen, recipe.seed)
         require_equal_data(reports)
         if resume:
             require_same_data(out / SOURCES, reports)
@@ -167,7 +170,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
                 continue
             started = time.monotonic()
             attach_caches(recipe, number, datasets, model, settings)
-            kept = held_out[number]
+            chosen = held_out[number]
+            kept = None if chosen is None else chosen.dataset
             if kept is not None and kept.conversations is dataset.conversations and dataset.cached is not None:
                 kept.use(dataset.cached)
             prepared = prepare(stage, recipe, settings, model, dataset)

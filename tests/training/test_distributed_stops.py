@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing.connection
 import os
 import resource
 import shutil
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +47,7 @@ class Case:
 
     Attributes:
         stopped: the process that gets SIGTERM behind its first step.
-        full: the process that meets a full disk. It ends with that, and its connections, so such a case is a list's last.
+        full: the process that meets a full disk. It ends there with its connections, so such a case is a list's last.
     """
 
     name: str
