@@ -218,7 +218,7 @@ class VisionLanguageTrainer(Trainer):
 
     def _leaves_out(self) -> bool:
         """Whether the guard leaves the step out that DeepSpeed is about to make."""
-        if self.guard is None or not self._step_losses:  # DeepSpeed tries its optimiser before the first step
+        if self.guard is None or not self._step_losses:  # DeepSpeed may try its optimiser before any step
             return False
         if self._left_out is None:
             engine: Any = self.model_wrapped

@@ -119,7 +119,7 @@ class ZeroAverage(WeightAverage):
 
 
 class ZeroStep:
-    """Lets `left_out` decide whether a step under ZeRO is made; it is asked once a step, behind the clipping.
+    """Lets `left_out` decide, behind the clipping, whether a step under ZeRO is made.
 
     Args:
         optimizer: the one that DeepSpeed is given.
