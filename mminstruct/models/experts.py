@@ -30,6 +30,7 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeDecoderLaye
 
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.models.config import ExpertExtensionConfig
+from mminstruct.models.in_step import calls_everything
 
 PLACES = "image_places"
 
@@ -131,7 +132,7 @@ class LayerExtension(nn.Module):
         is_new = (chosen >= self.old).flatten()
         new = is_new.nonzero().squeeze(-1)
         if not len(new):
-            if not self.training:
+            if not calls_everything(self):
                 return None
             # One token with weight zero, so that every parameter gets a gradient here as well.
             self._pairs = (new, new, states[:1], chosen.new_zeros(1, 1), 0 * weights[:1, :1])

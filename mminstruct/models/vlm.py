@@ -31,6 +31,7 @@ from mminstruct.models.config import ExpertExtensionConfig, OwnParts
 from mminstruct.models.connectors import GatedCrossAttention, Instruction
 from mminstruct.models.cross_attention import KEYWORD, Sights, decoder_layers, sights
 from mminstruct.models.experts import PLACES, ExpertExtension
+from mminstruct.models.in_step import calls_everything
 from mminstruct.models.layout import Layout, Medium
 
 # What a model may consist of; `VisionLanguageModel.parts` says what one does.
@@ -285,9 +286,11 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             seen, auxiliary_loss = self._see(pixel_values.to(embeddings.dtype), instruction, media)
         cached = features is not None
         if not self.connector.in_prompt:
-            blank = self._blank(input_ids, embeddings.dtype, cached) if seen is None and self.training else None
+            blank = None
+            if seen is None and calls_everything(self):
+                blank = self._blank(input_ids, embeddings.dtype, cached)
             return embeddings, auxiliary_loss, sights(seen, places, blank)
-        if seen is None and self.training:
+        if seen is None and calls_everything(self):
             embeddings = embeddings + 0.0 * self._blank(input_ids, embeddings.dtype, cached).sum()
         found, wanted = (0 if seen is None else len(seen)), int(places.sum())
         if wanted != found:
@@ -300,10 +303,9 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         return embeddings, auxiliary_loss, None
 
     def _blank(self, input_ids: torch.Tensor, dtype: torch.dtype, cached: bool) -> torch.Tensor:
-        """The image embeddings of a blank picture, for a training batch that holds text only.
+        """The image embeddings of a blank picture, for a batch that holds text only.
 
-        Every rank runs connector and, unless features are `cached`, encoder once per micro-batch, or ZeRO-3 and DDP
-        wait for ever for one that does not.
+        Every rank runs connector and, unless features are `cached`, encoder once per micro-batch (`in_step`).
         """
         size = self.layout.tile
         media = [Medium(0, size, size)]

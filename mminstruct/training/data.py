@@ -194,6 +194,11 @@ def require_same_data(path: Path, reports: dict[str, list[dict[str, Any]]]) -> N
         raise RunError(f"{path} is missing, so the run's data cannot be compared with today's; start a new run")
     known = read_json(path)
     for stage, rows in reports.items():
+        if stage not in known:
+            raise RunError(
+                f"{path} does not say what stage {stage!r} was made of, and it cannot be compared with today's; "
+                "start a new run"
+            )
         for old, new in zip(known[stage], rows, strict=True):  # the recipe is the same
             for key, words in _COMPARED.items():
                 if old[key] != new[key]:

@@ -25,11 +25,15 @@ class WeightAverage(TrainerCallback):
     """See the module. It lives from the stage's first step on, where the weights are on their device.
 
     Only what learns is copied: a copy of the whole model would hold the frozen parts twice.
+
+    Attributes:
+        held: whether the step at hand is left out, so that the average stays what it is.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.held = False
         self._checkpoint: Path | None = None
 
     def resume(self, checkpoint: Path) -> None:
@@ -39,22 +43,29 @@ class WeightAverage(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._weights = nn.ParameterList(self.learning.values())
+        self.first, self.process, self.processes = args.process_index == 0, args.process_index, args.world_size
+        self._weights = nn.ParameterList(self._averaged(kwargs["optimizer"]))
         self._average = AveragedModel(self._weights, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
         self._average.update_parameters(self._weights)  # the first one counts as the start
         if self._checkpoint is not None:
             self.load(self._checkpoint)
 
+    def _averaged(self, optimizer: Any) -> list[torch.Tensor]:
+        """What it is the average of."""
+        return list(self.learning.values())
+
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if any(p.grad is not None for p in self.learning.values()):  # a step that a guard left out has taken them away
+        if not self.held:
             self._average.update_parameters(self._weights)
+        self.held = False
 
     def save(self, folder: Path) -> None:
-        """Write the average into a checkpoint."""
-        averaged = zip(self.learning, self._average.module.parameters(), strict=True)
-        save_file({name: value.detach().contiguous() for name, value in averaged}, folder / FILE)
+        """Write the average into a checkpoint; called by all processes, of which the first writes."""
+        if self.first:
+            averaged = zip(self.learning, self._average.module.parameters(), strict=True)
+            save_file({name: value.detach().contiguous() for name, value in averaged}, folder / FILE)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:

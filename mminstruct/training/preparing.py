@@ -17,6 +17,7 @@ from mminstruct.models.parts import freeze, parameter_counts
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.mask_tuning import choose_weights
 from mminstruct.training.objectives import Objective
+from mminstruct.training.zero import require_watchable
 
 
 @dataclass
@@ -76,13 +77,6 @@ def require_launch(recipe: Recipe) -> None:
             "set gradient_dropout: 0, or launch with torchrun and without deepspeed"
         )
     for stage in recipe.stages:
-        if recipe.deepspeed and stage.guard is not None:
-            raise ConfigError(
-                f"stage {stage.name!r} has a guard, and DeepSpeed makes its step before anyone can look at its "
-                "gradients; take guard out, or launch with torchrun and without deepspeed"
-            )
-        if recipe.deepspeed and stage.ema is not None:
-            raise ConfigError(
-                f"stage {stage.name!r} has an ema, and with DeepSpeed a process holds a share of the weights, or "
-                "rounded ones; take ema out, or launch with torchrun and without deepspeed"
-            )
+        watched = [name for name, one in (("guard", stage.guard), ("ema", stage.ema)) if one is not None]
+        if recipe.deepspeed and watched:
+            require_watchable(recipe.deepspeed, f"stage {stage.name!r} has {' and '.join(watched)}")

@@ -103,15 +103,20 @@ def _make_universal(shares: Path, universal: Path) -> None:
     from deepspeed.checkpoint import ds_to_universal
 
     shutil.rmtree(universal, ignore_errors=True)
+    wanted = argparse.Namespace(
+        input_folder=str(shares),
+        output_folder=str(universal),
+        num_extract_workers=1,  # more are processes of their own, which would start while torch runs here
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it prints its progress
-        ds_to_universal.main(
-            argparse.Namespace(
-                input_folder=str(shares),
-                output_folder=str(universal),
-                num_extract_workers=1,  # more are processes of their own, which would start while torch runs here
-                num_merge_workers=1,
-                keep_temp_folder=False,
-                strict=True,
-                inject_missing_state=True,
-            )
-        )
+        try:
+            ds_to_universal.main(wanted)
+        except KeyError as error:
+            raise RunError(
+                f"{shares} holds no {error} of the optimiser, because every step before it was left out; resume on as "
+                "many processes as wrote it, or start a new run"
+            ) from error

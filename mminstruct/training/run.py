@@ -4,7 +4,7 @@
     OUT/cache/                conversations and their token counts, read at random; `data_cache` puts it elsewhere
     OUT/config.resolved.yaml  the recipe with every default written out      OUT/env.json  versions and machine
     OUT/metrics.jsonl         loss, learning rate, speed, one line per log step; and one per validation
-    OUT/sources.json          what each stage's epochs are made of, and hashes of it, compared on resume
+    OUT/sources.json          what each stage's epochs are made of, and validation data; hashes, compared on resume
     OUT/skipped.jsonl         where conversations are left out: which, and why
     OUT/trainable.json        what trains in each stage, part by part
     OUT/bad_batch.json        where a loss was not finite: the conversations of that step
@@ -78,6 +78,7 @@ from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import VisionLanguageTrainer
 from mminstruct.training.validation import Score, ValidateEvery, Validation, hold_out, require_scores, validating
 from mminstruct.training.zero import deepspeed_config, load_whole, release, require_agreement
+from mminstruct.training.zero_watch import ZeroAverage
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,9 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
             ]
         seconds["data"] = round(time.monotonic() - started, 2)
         reports = {stage.name: report(one, recipe.seed) for stage, one in zip(recipe.stages, data, strict=True)}
+        for stage, chosen in zip(recipe.stages, held_out, strict=True):
+            if chosen is not None and stage.validation is not None and stage.validation.data is not None:
+                reports[f"{stage.name} (validation)"] = report(chosen, recipe.seed)
         require_equal_data(reports)
         if resume:
             require_same_data(out / SOURCES, reports)
@@ -166,7 +170,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
                 continue
             started = time.monotonic()
             attach_caches(recipe, number, datasets, model, settings)
-            kept = held_out[number]
+            chosen = held_out[number]
+            kept = None if chosen is None else chosen.dataset
             if kept is not None and kept.conversations is dataset.conversations and dataset.cached is not None:
                 kept.use(dataset.cached)
             prepared = prepare(stage, recipe, settings, model, dataset)
@@ -312,6 +317,7 @@ def _train(
     found = checkpoints(folder)
     if found:
         fit_to_processes(found[-1], settings)
+    averaging = WeightAverage if settings.deepspeed is None else ZeroAverage
     with stop_requests() as stop:
         trainer = VisionLanguageTrainer(
             model=model,
@@ -324,7 +330,7 @@ def _train(
             adapters=prepared.adapters,
             validation=validation,
             guard=None if stage.guard is None else StepGuard(stage.guard, out / _SKIPPED_STEPS, stage.name),
-            average=None if stage.ema is None else WeightAverage(model, stage.ema),
+            average=None if stage.ema is None else averaging(model, stage.ema),
             early_stop=None if stage.stop is None else EarlyStop(stage.stop),
             callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
         )

@@ -50,6 +50,7 @@ from mminstruct.training.resume import mend_universal
 from mminstruct.training.stopping import StopRequest
 from mminstruct.training.throughput import ModelFlops, peak_flops, peak_memory
 from mminstruct.training.validation import Validation
+from mminstruct.training.zero_watch import ZeroStep
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class VisionLanguageTrainer(Trainer):
         self._window = LogWindow()
         self._losses: list[torch.Tensor] = []  # of the step's micro-batches so far
         self._step_losses: list[float] = []  # of a whole step's, with a guard
+        self._left_out: bool | None = None  # whether the guard leaves the step at hand out; None: not judged so far
         self._flops = ModelFlops()
         self._flops_counted, self._flops_places = 0, 0
         self._peak_flops = peak_flops(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
@@ -200,23 +202,44 @@ class VisionLanguageTrainer(Trainer):
         self.stopping = asked_anywhere > 0
         self._losses = []
         if self.guard is not None:
-            self._step_losses = losses.tolist()
+            self._step_losses, self._left_out = losses.tolist(), None
 
     def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
-        """Transformers' own; behind it, where the optimiser's step comes next, the guard looks at the step."""
+        """Transformers' own; behind it, where the optimiser's step comes next, the guard looks at the step.
+
+        With DeepSpeed the step was made within the backward pass and judged there, or left out by DeepSpeed itself
+        because the gradient was not finite.
+        """
         norm: torch.Tensor = super()._clip_grad_norm(model)
-        if self.guard is not None:
-            loss = self._sum_over_processes(torch.tensor(sum(self._step_losses), device=self.args.device))
-            why = self.guard.judge(loss.item() / self.args.world_size, norm.item())
-            if why is not None:
-                step = self.state.global_step + 1
-                micro_batches = self._micro_batches(self._step_losses)
-                if not self.guard.skip():
-                    self._refuse_step(micro_batches, f"step {step} was not made: {why}")
-                if self.is_world_process_zero():
-                    self.guard.write(step, why, micro_batches)
-                model.zero_grad()  # an optimiser leaves alone what has no gradient
+        if self.guard is not None and self._left_out is None and self._judge(self.guard, float(norm)):
+            model.zero_grad()  # an optimiser leaves alone what has no gradient
+        self._step_losses = []
         return norm
+
+    def _leaves_out(self) -> bool:
+        """Whether the guard leaves the step out that DeepSpeed is about to make."""
+        if self.guard is None or not self._step_losses:  # DeepSpeed may try its optimiser before any step
+            return False
+        if self._left_out is None:
+            engine: Any = self.model_wrapped
+            self._judge(self.guard, float(engine.optimizer._global_grad_norm))
+        return bool(self._left_out)
+
+    def _judge(self, guard: StepGuard, norm: float) -> bool:
+        """Whether the guard leaves the step at hand out, which is written down; or it stops the run."""
+        loss = self._sum_over_processes(torch.tensor(sum(self._step_losses), device=self.args.device))
+        why = guard.judge(loss.item() / self.args.world_size, norm)
+        self._left_out = why is not None
+        if why is not None:
+            step = self.state.global_step + 1
+            micro_batches = self._micro_batches(self._step_losses)
+            if not guard.skip():
+                self._refuse_step(micro_batches, f"step {step} was not made: {why}")
+            if self.is_world_process_zero():
+                guard.write(step, why, micro_batches)
+            if self.average is not None:
+                self.average.held = True
+        return self._left_out
 
     def _micro_batches(self, losses: list[float]) -> list[dict[str, Any]]:
         """Of each micro-batch of the step at hand its process, loss and conversations; on the first process.
@@ -373,6 +396,8 @@ class VisionLanguageTrainer(Trainer):
                         groups.append({"params": members, "lr": rate, "weight_decay": decay})
             self._groups = [{name: group[name] for name in ("lr", "weight_decay")} for group in groups]
             self.optimizer = torch.optim.AdamW(groups, betas=self.stage.betas, fused=True)
+            if self.guard is not None and self.is_deepspeed_enabled:
+                ZeroStep(self.optimizer, self._leaves_out)
         return self.optimizer
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -390,8 +415,8 @@ class VisionLanguageTrainer(Trainer):
                 sums = self._sums_over_processes()
                 if self.is_world_process_zero():
                     self._window.save(staging / name, sums)
-                    if self.average is not None:
-                        self.average.save(staging / name)
+                if self.average is not None:
+                    self.average.save(staging / name)
                 self.accelerator.wait_for_everyone()
                 if self.is_world_process_zero():
                     publish(staging / name, folder / name)

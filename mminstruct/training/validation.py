@@ -66,7 +66,7 @@ def require_scores(recipe: Recipe, scores: Mapping[str, Score]) -> None:
 
 def hold_out(
     stage: StageConfig, data: StageData, processor: BaseProcessor, recipe: Recipe, out: Path
-) -> ConversationDataset | None:
+) -> StageData | None:
     """What a stage is validated on, None where there is nothing; a share of its own data is taken out of these.
 
     Raises:
@@ -76,15 +76,15 @@ def hold_out(
     if validation is None or not validation.holds_out:
         return None
     if validation.data is not None:
-        held_out = stage_data(stage.model_copy(update={"data": validation.data}), processor, recipe, out).dataset
+        held_out = stage_data(stage.model_copy(update={"data": validation.data}), processor, recipe, out)
     else:
         assert validation.share is not None  # the recipe has been checked
         held_out = _split(stage, data, (stage.data or recipe.data).balance, validation.share)
-    log.info("stage %s is validated on %d conversations", stage.name, sum(held_out.mixture.counts))
+    log.info("stage %s is validated on %d conversations", stage.name, sum(held_out.dataset.mixture.counts))
     return held_out
 
 
-def _split(stage: StageConfig, data: StageData, balance: Any, share: float) -> ConversationDataset:
+def _split(stage: StageConfig, data: StageData, balance: Any, share: float) -> StageData:
     """The same data set with the held-out conversations alone, each once; the stage's own goes on without them."""
     left, held = [], []
     for member in data.dataset.mixture.members:
@@ -100,7 +100,7 @@ def _split(stage: StageConfig, data: StageData, balance: Any, share: float) -> C
     held_out = copy.copy(data.dataset)
     held_out.mixture = Mixture(held)
     data.dataset.mixture = Mixture(left, balance)
-    return held_out
+    return StageData(held_out, data.sources, data.skipped)
 
 
 def _held_out(name: str, share: float) -> bool:

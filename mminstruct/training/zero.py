@@ -71,6 +71,28 @@ def require_agreement(settings: TrainingArguments, recipe_name: str, stage_name:
         )
 
 
+def require_watchable(name: str, who: str) -> None:
+    """Raises `ConfigError` where a DeepSpeed config keeps the optimiser's weights where nothing can look at them.
+
+    Args:
+        who: what wants to look, as a message begins.
+    """
+    zero = deepspeed_config(name).get("zero_optimization", {})
+    offload = zero.get("offload_optimizer") or {}
+    found = None
+    if zero.get("stage", 0) == 0:
+        found = "no ZeRO stage"
+    elif offload.get("device") == "nvme":
+        found = "the optimiser on NVMe"
+    elif offload.get("ratio", 1.0) != 1.0:
+        found = "the optimiser in two places (offload_optimizer.ratio)"
+    if found is not None:
+        raise ConfigError(
+            f"{who}, and the DeepSpeed config {name} has {found}; use one of train/deepspeed, or launch with torchrun "
+            "and without deepspeed"
+        )
+
+
 def load_whole(folder: Path, settings: TrainingArguments) -> tuple[PreTrainedModel, BaseProcessor]:
     """A checkpoint with all its weights on each process, whatever ZeRO does with them afterwards."""
     if settings.deepspeed is None:

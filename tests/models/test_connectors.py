@@ -17,6 +17,7 @@ from mminstruct.errors import ConfigError
 from mminstruct.models import connectors
 from mminstruct.models.config import ConnectorConfig
 from mminstruct.models.connectors import Instruction
+from mminstruct.models.connectors.perceiver import Resampler, ResamplerOptions
 from mminstruct.models.connectors.text_guided_moe import load_balance
 
 Q_FORMER = {"queries": 5, "hidden_size": 16, "layers": 4, "heads": 2, "intermediate_size": 24, "dropout": 0.0}
@@ -241,3 +242,16 @@ def test_unknown_names_are_refused():
         connectors.build(ConnectorConfig(kind="preceiver"), 8, 8)
     with pytest.raises(ConfigError, match=r"unknown key 'factr'\. Did you mean 'factor'"):
         connectors.build(ConnectorConfig(kind="pixel_shuffle", options={"factr": 2}), 8, 8)
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_a_resampler_takes_media_of_different_lengths_as_each_alone(qk_norm):
+    torch.manual_seed(0)
+    resampler = Resampler(16, ResamplerOptions(latents=3, depth=2, heads=2, head_size=8, qk_norm=qk_norm))
+    for parameter in resampler.parameters():
+        torch.nn.init.normal_(parameter)
+    lengths = [4, 12, 1]
+    features = torch.randn(sum(lengths), 16)
+    together = resampler(features, lengths)
+    alone = torch.cat([resampler(part[None]) for part in features.split(lengths)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)

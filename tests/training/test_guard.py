@@ -12,9 +12,10 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 import mminstruct
-from mminstruct import formats
+from mminstruct import catalog, formats
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import ConfigError, RunError
+from mminstruct.files import read_json
 from mminstruct.models.packing import packed
 from mminstruct.training import objectives
 from mminstruct.training.batching import batching
@@ -106,8 +107,20 @@ def test_a_guard_stops_the_run(workspace, poisoned, tmp_path, guard, step):
     assert json.loads((tmp_path / "run/bad_batch.json").read_text())["step"] == step
 
 
-@pytest.mark.parametrize(("setting", "told"), [({"guard": {"grad_norm": 1.0}}, "guard"), ({"ema": 0.9}, "ema")])
-def test_deepspeed_has_neither_guard_nor_average(workspace, setting, told):
-    recipe = make_recipe(workspace, [{**STAGE, **setting}])
-    with pytest.raises(ConfigError, match=f"take {told} out"):
-        require_launch(recipe.model_copy(update={"deepspeed": "zero2"}))
+@pytest.mark.parametrize(
+    ("zero", "told"),
+    [
+        ({}, "no ZeRO stage"),
+        ({"stage": 2, "offload_optimizer": {"device": "nvme"}}, "the optimiser on NVMe"),
+        ({"stage": 3, "offload_optimizer": {"device": "cpu", "ratio": 0.5}}, "the optimiser in two places"),
+    ],
+)
+def test_under_deepspeed_guard_and_average_want_the_optimiser_in_one_place(workspace, tmp_path, zero, told):
+    config = read_json(catalog.find(catalog.DEEPSPEED, "zero3"))
+    kept = {"stage3_gather_16bit_weights_on_model_save": True}
+    (tmp_path / "own.json").write_text(json.dumps(config | {"zero_optimization": kept | zero}))
+    recipe = make_recipe(workspace, [{**STAGE, "guard": {"grad_norm": 1.0}, "ema": 0.9}])
+    with pytest.raises(ConfigError, match=f"'s0' has guard and ema, and the DeepSpeed config .* has {told}"):
+        require_launch(recipe.model_copy(update={"deepspeed": str(tmp_path / "own.json")}))
+    for name in ("zero1", "zero2", "zero3", "zero2-offload", "zero3-offload"):
+        require_launch(recipe.model_copy(update={"deepspeed": name}))

@@ -170,7 +170,14 @@ class GatedCrossAttention(Connector):
             return latents
         if self.resampler is None:
             raise DataError("this model looks at features without a resampler, so it takes pictures only; send frames")
-        return torch.cat([self(medium.flatten(0, 1).unsqueeze(0)) for medium in torch.split(features, list(frames))])
+        found: torch.Tensor = self(features.flatten(0, 1), lengths=[count * features.shape[1] for count in frames])
+        return found
 
-    def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
-        return features if self.resampler is None else self.resampler(features)
+    def forward(
+        self,
+        features: torch.Tensor,
+        instruction: Instruction | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """The latents; with `lengths` of media that have so many of the features `[sum of lengths, D]`."""
+        return features if self.resampler is None else self.resampler(features, lengths)
