@@ -115,7 +115,7 @@ def worker(path: Path, out: Path) -> None:
             if state.global_step == 0:
                 Path("/proc/self/clear_refs").write_text("5")
 
-    class Measured(Exception):
+    class Measured(Exception):  # noqa: N818 - not an error
         """The run has told what it was started for; what it would save is not measured."""
 
     class Measuring(VisionLanguageTrainer):
