@@ -11,6 +11,7 @@ the table are megabytes (1e6).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import random
 import socket
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import deepspeed  # noqa: F401 - what is imported before the fork does not count
 import peft  # noqa: F401
@@ -114,20 +115,24 @@ def worker(path: Path, out: Path) -> None:
             if state.global_step == 0:
                 Path("/proc/self/clear_refs").write_text("5")
 
-    class Measured(VisionLanguageTrainer):
+    class Measured(Exception):  # noqa: N818 - not an error
+        """The run has told what it was started for; what it would save is not measured."""
+
+    class Measuring(VisionLanguageTrainer):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
             self.add_callback(FromTheFirstStep)
 
-        def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        def _save_checkpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
             # Pages of libraries are touched anew after a fork; they are no memory of training.
             seen["files"] = _status("RssFile") - seen["files before"]
             seen["peak"] = _status("VmHWM") - seen["before"] - seen["files"]
-            return super()._save_checkpoint(*args, **kwargs)
+            raise Measured
 
-    run.VisionLanguageTrainer = Measured  # type: ignore[misc]
+    run.VisionLanguageTrainer = Measuring  # type: ignore[misc]
     seen = {"before": _status("VmRSS"), "files before": _status("RssFile")}
-    run.train(validate(Recipe, load_yaml(path), str(path)), out)
+    with contextlib.suppress(Measured):
+        run.train(validate(Recipe, load_yaml(path), str(path)), out)
     rank = os.environ.get("RANK", "0")
     write_json(out.with_name(f"{out.name}-{rank}.json"), seen)
 

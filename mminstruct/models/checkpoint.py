@@ -20,6 +20,7 @@ from transformers.initialization import no_init_weights
 from mminstruct.errors import CheckpointError
 from mminstruct.files import new_folder, read_json
 from mminstruct.models.base_processor import FILE, BaseProcessor
+from mminstruct.models.meta import meta
 from mminstruct.models.native import checkpoint as native
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
@@ -93,7 +94,7 @@ def skeleton(checkpoint: str | Path) -> tuple[PreTrainedModel, BaseProcessor]:
         return native.skeleton(folder)
     processor = Processor.load(folder)
     config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
-    with torch.device("meta"):
+    with meta():
         return VisionLanguageModel(config), processor
 
 

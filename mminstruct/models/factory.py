@@ -38,6 +38,7 @@ from mminstruct.models.config import (
     TokenizerConfig,
     TokenizerSource,
 )
+from mminstruct.models.meta import meta
 from mminstruct.models.native import factory as native
 from mminstruct.models.native.config import NativeRow
 from mminstruct.models.processor import Processor, ProcessorConfig
@@ -184,7 +185,7 @@ def skeleton(spec: ModelRow | NativeRow) -> PreTrainedModel:
         **_arrangement(spec),
         expert_extension=_extension(spec),
     )
-    with torch.device("meta"):
+    with meta():
         return VisionLanguageModel(config)
 
 

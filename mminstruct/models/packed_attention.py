@@ -7,7 +7,8 @@ every layer as it is, through gradient checkpointing, DDP and DeepSpeed, in any 
 interface. Given any other mask the function is transformers' SDPA.
 
 Half precision on a GPU takes a whole row in one call of torch's flash attention for sequences of any length, unless it
-holds shared prefixes, which that has no mask for. Elsewhere each tree is a call of SDPA, causal or with its own mask.
+holds shared prefixes, which that has no mask for. Elsewhere each tree is a call of SDPA, causal or with its own mask;
+causal trees of one length are a batch of one call.
 """
 
 from __future__ import annotations
@@ -109,6 +110,12 @@ def packed_attention(
         )
         assert isinstance(output, torch.Tensor)
         return output.unsqueeze(0), None
+    if len(set(forest.lengths)) == 1 and forest.chains and forest.masks[0] is None:  # a batch: one call, nothing joined
+        q, k, v = (
+            states.squeeze(0).unflatten(1, (-1, forest.lengths[0])).transpose(0, 1) for states in (query, key, value)
+        )
+        output = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        return output.transpose(1, 2).flatten(0, 1).unsqueeze(0), None
     parts = zip(*(states.split(forest.lengths, dim=2) for states in (query, key, value)), forest.masks, strict=True)
     outputs = [
         functional.scaled_dot_product_attention(

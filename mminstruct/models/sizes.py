@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from mminstruct.models import connectors, encoders
 from mminstruct.models.config import ModelRow, OwnParts
 from mminstruct.models.factory import skeleton
+from mminstruct.models.meta import meta
 from mminstruct.models.native.config import NativeRow
 from mminstruct.models.parts import parameter_counts
 from mminstruct.models.vlm import VisionLanguageModel
@@ -46,7 +47,7 @@ def size(spec: ModelRow | NativeRow) -> Size:
         return Size(whole.parameter_counts(), whole.layout.most_tokens())
     encoder, width, patches = _encoder(spec.vision_encoder.model_dump_json())
     language_model, hidden = _language_model(json.dumps(spec.language_model.architecture, sort_keys=True))
-    with torch.device("meta"):
+    with meta():
         connector = connectors.build(spec.connector, input_size=width, output_size=hidden)
     parameters = {
         "vision_encoder": encoder,
@@ -64,7 +65,7 @@ def _count(module: torch.nn.Module) -> int:
 def _encoder(config: str) -> tuple[int, int, int]:
     """Parameters, width of a feature, patches of a picture."""
     parts = OwnParts.model_validate({"vision_encoder": json.loads(config), "connector": {"kind": "linear"}})
-    with torch.device("meta"):
+    with meta():
         encoder = encoders.build(parts.vision_encoder)
     side = parts.vision_encoder.image.size
     return _count(encoder), encoder.hidden_size, encoder.num_patches(side, side)
@@ -74,6 +75,6 @@ def _encoder(config: str) -> tuple[int, int, int]:
 def _language_model(architecture: str) -> tuple[int, int]:
     """Parameters, width of an embedding."""
     config = AutoConfig.for_model(**json.loads(architecture))
-    with torch.device("meta"):
+    with meta():
         model = AutoModelForCausalLM.from_config(config)
     return _count(model), config.get_text_config().hidden_size

@@ -28,6 +28,7 @@ from mminstruct.models.adapters import Adapter, LoraConfig, MaskConfig, attach
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create, read_row, skeleton
 from mminstruct.models.layout import Medium
+from mminstruct.models.meta import meta
 from mminstruct.models.packing import hindrance
 from mminstruct.models.parts import freeze, parameter_counts, require_parts
 from mminstruct.models.segments import Segment, as_mask, positions
@@ -135,7 +136,7 @@ def _model(recipe: Recipe, with_processor: bool) -> tuple[PreTrainedModel, BaseP
         return checkpoint.skeleton(recipe.model)
     if not with_processor:
         return skeleton(read_row(recipe.model)[0]), None
-    with torch.device("meta"):
+    with meta():
         return create(recipe.model)
 
 
@@ -151,7 +152,7 @@ def _stage(
     notes: list[str] = []
     freeze(model, stage.train)
     totals = parameter_counts(model)
-    with torch.device("meta"):
+    with meta():
         adapters = [attach(model, _countable(one, notes)) for one in stage.adapters]
     rows = trainable_table(model, totals, adapters)
     arranged, steps = None, None

@@ -77,7 +77,7 @@ from mminstruct.training.trackers import finish_trackers, require_trackers, trac
 from mminstruct.training.trainable import announce, record, trainable_table
 from mminstruct.training.trainer import VisionLanguageTrainer
 from mminstruct.training.validation import Score, ValidateEvery, Validation, hold_out, require_scores, validating
-from mminstruct.training.zero import deepspeed_config, load_whole, release, require_agreement
+from mminstruct.training.zero import compile_nothing, deepspeed_config, load_whole, release, require_agreement
 from mminstruct.training.zero_watch import ZeroAverage
 
 log = logging.getLogger(__name__)
@@ -364,6 +364,8 @@ def _train(
 def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> TrainingArguments:
     """The stage in transformers' words."""
     on_cpu = not torch.cuda.is_available()
+    if recipe.deepspeed is not None and on_cpu:
+        compile_nothing()
     return TrainingArguments(
         output_dir=str(folder),
         run_name=f"{folder.parents[1].name}-{stage.name}",

@@ -59,6 +59,16 @@ def deepspeed_config(name: str) -> dict[str, Any]:
     return config
 
 
+def compile_nothing() -> None:
+    """Have DeepSpeed start without the C++ of its CPU communication, which it would compile for a minute and more.
+
+    Only its inference calls that, and falls back to torch. The table is DeepSpeed's own, and made to be edited.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
 def require_agreement(settings: TrainingArguments, recipe_name: str, stage_name: str) -> None:
     """Raises `ConfigError` where numbers in the DeepSpeed config are not the stage's; DeepSpeed would fail later."""
     if settings.deepspeed is not None and settings.hf_deepspeed_config.mismatches:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
-import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from mminstruct.config import dump_yaml
@@ -39,11 +37,6 @@ def launch(arguments: list[str], folder: Path, **environment: str) -> subprocess
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
-
-
-def require_compiler() -> None:
-    if shutil.which("g++") is None and not os.environ.get("CI"):
-        pytest.skip("DeepSpeed builds its CPU communication with g++, which is missing; run: apt-get install g++")
 
 
 def write(recipe: Recipe, path: Path) -> str:

@@ -33,7 +33,7 @@ from tests.command import call
 from tests.conftest import picture
 from tests.media.test_open_video import write as write_clip
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
-from tests.training.launching import FORKED, require_compiler, write
+from tests.training.launching import FORKED, write
 from tests.training.test_exactness import metrics
 
 VALIDATION = {"share": 0.292, "every": 4}
@@ -183,7 +183,6 @@ def codes(reports: list[list[dict]]) -> list[list[int]]:
 @pytest.fixture(scope="module")
 def found(folder) -> dict[str, list[list[dict]]]:
     """What the processes said, by the case's name."""
-    require_compiler()
     for name in ZERO:
         write(
             make_recipe(folder, [{"batch_size": 2, **WATCHED}], save_every=3, deepspeed=name), folder / f"{name}.yaml"

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, InstructBlipVisionModel, PreTrai
 from mminstruct.errors import ConfigError
 from mminstruct.models.config import TransformersConfig
 from mminstruct.models.encoders.base import Tower
+from mminstruct.models.meta import meta
 from mminstruct.models.recompute import recompute_layers
 
 # Modules that no hidden state passes through (a pooled output is made of them); they are not kept, so that every
@@ -65,7 +66,7 @@ class TransformersEncoder(Tower):
         size = self.config.image.size
         shallow = copy.deepcopy(settings)
         shallow.num_hidden_layers = 1  # their number does not depend on the depth, the time does
-        with torch.device("meta"):
+        with meta():
             output = _build(shallow)(torch.zeros(1, 3, size, size)).last_hidden_state
         return int(output.shape[1]) - (size // self._patch) ** 2
 

@@ -28,6 +28,7 @@ from mminstruct.models.factory import IMAGE_TOKEN, generation_config, processor_
 from mminstruct.models.interop.jinja import from_jinja, to_jinja
 from mminstruct.models.interop.keys import TOWER, match
 from mminstruct.models.interop.stream import Planned, Source, write
+from mminstruct.models.meta import meta
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel, own_parts
 
@@ -81,7 +82,7 @@ class Parts:
 
 def empty_model(config: VisionLanguageConfig) -> VisionLanguageModel:
     """The model without numbers, for its names and shapes."""
-    with torch.device("meta"):
+    with meta():
         return VisionLanguageModel(config)
 
 
@@ -100,7 +101,7 @@ def unread_names(model: VisionLanguageModel) -> list[str]:
     tower = model.vision_encoder.config
     assert isinstance(tower, TransformersConfig)  # `Parts` has no other
     architecture = dict(tower.architecture)
-    with torch.device("meta"):
+    with meta():
         whole = AutoModel.from_config(CLIPVisionConfig(**{k: v for k, v in architecture.items() if k != "model_type"}))
     names = {f"vision_encoder.model.{name}" for name in whole.state_dict()} - set(model.state_dict())
     return [*sorted(names), "vision_encoder.model.embeddings.position_ids", *unread_language_names(model)]

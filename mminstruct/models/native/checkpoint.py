@@ -20,6 +20,7 @@ from mminstruct.config import validate
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json
 from mminstruct.models.base_processor import FILE
+from mminstruct.models.meta import meta
 from mminstruct.models.native.config import NativeConfig
 from mminstruct.models.native.processor import NativeProcessor
 
@@ -58,7 +59,7 @@ def skeleton(folder: Path) -> tuple[PreTrainedModel, NativeProcessor]:
     """See `mminstruct.models.checkpoint.skeleton`."""
     processor = open_processor(folder, _own_config(folder))
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
+    with meta():
         model: PreTrainedModel = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     return model, processor
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 
 from mminstruct.errors import CheckpointError
+from mminstruct.models.meta import meta
 from mminstruct.models.native.checkpoint import open_processor
 from mminstruct.models.native.config import NativeConfig, NativeRow
 from mminstruct.models.native.parts import NATIVE_PARTS
@@ -41,7 +42,7 @@ def create(
 
 def skeleton(row: NativeRow) -> PreTrainedModel:
     """A row's model on the meta device, to count and to measure."""
-    with torch.device("meta"):
+    with meta():
         model: PreTrainedModel = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**row.architecture))
     return model
 
