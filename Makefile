@@ -34,7 +34,7 @@ demo: setup ## chat in the browser with the model that quickstart made
 # transformers that it imports, which takes longer than the imports.
 test: setup system-packages ## run the whole test suite
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 \
-		$(BIN)/python -m pytest -v -rs -n $(WORKERS) $(ARGS)
+		$(BIN)/python -m pytest -v -rs -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .

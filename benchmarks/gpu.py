@@ -40,7 +40,7 @@ from mminstruct.training.callbacks import MetricsLog
 from mminstruct.training.config import Recipe
 from mminstruct.training.frozen_weights import frozen_in_bfloat16
 from mminstruct.training.preparing import Prepared, prepare
-from mminstruct.training.run import training_arguments
+from mminstruct.training.stage_run import training_arguments
 from mminstruct.training.stopping import stop_requests
 from mminstruct.training.trainer import VisionLanguageTrainer
 

@@ -18,43 +18,35 @@ Nothing is written before data and model are known to be good.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from accelerate.state import AcceleratorState
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from mminstruct import __version__
 from mminstruct.config import dump_yaml
-from mminstruct.data.dataset import ConversationDataset
-from mminstruct.errors import Interrupted, MminstructError, RunError
+from mminstruct.errors import MminstructError, RunError
 from mminstruct.files import require_new, write_json, write_text
 from mminstruct.models import checkpoint
-from mminstruct.models.adapters import folder as adapter_folder
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.factory import create
 from mminstruct.models.parts import require_parts
 from mminstruct.training.allocator import keep_freed_memory
-from mminstruct.training.as_trained import as_trained
-from mminstruct.training.batching import batching
 from mminstruct.training.caching import attach_caches, require_cacheable
-from mminstruct.training.callbacks import GiveBackMemory, MetricsLog, ProgressBar, StopWhenAsked
-from mminstruct.training.checkpointing import checkpoints, remove_unfinished, saving, steps_done
-from mminstruct.training.config import Kernels, Recipe, StageConfig
+from mminstruct.training.checkpointing import remove_unfinished
+from mminstruct.training.config import Recipe
 from mminstruct.training.data import (
     SKIPPED,
     SOURCES,
@@ -65,26 +57,18 @@ from mminstruct.training.data import (
     stage_data,
     write_skipped,
 )
-from mminstruct.training.early_stop import EarlyStop
-from mminstruct.training.ema import WeightAverage
-from mminstruct.training.frozen_weights import frozen_in_bfloat16, keeps_half
-from mminstruct.training.guard import StepGuard
 from mminstruct.training.kernels import require_liger
-from mminstruct.training.preparing import Prepared, prepare, require_launch
-from mminstruct.training.resume import as_started, fit_to_processes
-from mminstruct.training.stopping import stop_requests
-from mminstruct.training.trackers import finish_trackers, require_trackers, tracker_callbacks
+from mminstruct.training.preparing import prepare, require_launch
+from mminstruct.training.resume import as_started
+from mminstruct.training.stage_run import BAD_BATCH, StageRun, training_arguments
+from mminstruct.training.trackers import require_trackers
 from mminstruct.training.trainable import announce, record, trainable_table
-from mminstruct.training.trainer import VisionLanguageTrainer
-from mminstruct.training.validation import Score, ValidateEvery, Validation, hold_out, require_scores, validating
-from mminstruct.training.zero import compile_nothing, deepspeed_config, load_whole, release, require_agreement
-from mminstruct.training.zero_watch import ZeroAverage
+from mminstruct.training.validation import Score, hold_out, require_scores, validating
+from mminstruct.training.zero import load_whole, require_agreement
 
 log = logging.getLogger(__name__)
 
 _RESOLVED = "config.resolved.yaml"
-_BAD_BATCH = "bad_batch.json"
-_SKIPPED_STEPS = "skipped_steps.jsonl"
 
 
 @dataclass
@@ -182,26 +166,14 @@ def train(recipe: Recipe, out: Path, resume: bool = False, scores: Mapping[str, 
                 announce(stage.name, rows)
                 record(out / "trainable.json", stage.name, rows)
             trainable[stage.name] = {row.part: row.trainable for row in rows}
-            trackers = recipe.trackers if _is_main() else []
-            _run_stage(
-                stage,
-                recipe.kernels,
-                settings,
-                model,
-                processor,
-                dataset,
-                prepared,
-                validation,
-                folder,
-                finished,
-                out,
-                trackers,
-            )
+            StageRun(
+                recipe, stage, settings, model, processor, dataset, prepared, validation, folder, finished, out
+            ).run()
             seconds[stage.name] = round(time.monotonic() - started, 2)
             if is_deepspeed_zero3_enabled() and folder is not folders[-1]:
                 model, processor = load_whole(finished, settings)  # of this one no process has the whole
     except MminstructError as error:
-        saved = list(out.glob("stages/*/*/trainer_state.json")) or (out / _BAD_BATCH).exists()
+        saved = list(out.glob("stages/*/*/trainer_state.json")) or (out / BAD_BATCH).exists()
         if _is_main() and not resume and not saved:
             shutil.rmtree(out, ignore_errors=True)  # nothing was saved that a resume could use
         told = _without_worker_traceback(error)
@@ -258,139 +230,3 @@ def _start_model(model: str, pretrained: bool) -> tuple[PreTrainedModel, BasePro
     if Path(model).is_dir():
         return checkpoint.load(model, dtype=torch.float32)
     return create(model, pretrained=pretrained)
-
-
-def _run_stage(
-    stage: StageConfig,
-    kernels: Kernels,
-    settings: TrainingArguments,
-    model: PreTrainedModel,
-    processor: BaseProcessor,
-    dataset: ConversationDataset,
-    prepared: Prepared,
-    validation: Validation | None,
-    folder: Path,
-    finished: Path,
-    out: Path,
-    trackers: Sequence[str],
-) -> None:
-    """Train a stage and write its model."""
-    halved = keeps_half(stage.adapters, settings.bf16) and settings.deepspeed is None
-    with frozen_in_bfloat16(model) if halved else contextlib.nullcontext():
-        trainer = _train(stage, kernels, settings, model, dataset, prepared, validation, folder, out, trackers)
-    trainer.unwrap()
-    if prepared.description is not None:
-        if trainer.is_world_process_zero():
-            place = finished.with_name("adapter")
-            shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped before its model was whole
-            with saving(place):
-                adapter_folder.save(place, model, prepared.adapters, prepared.description)
-        difference = adapter_folder.merge(model, prepared.adapters, processor)
-        if prepared.adapters:
-            log.info("stage %s: adapters merged, the logits differ by %.1e of the largest", stage.name, difference)
-        state_dict = None
-    else:
-        state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if trainer.is_world_process_zero():
-        with saving(finished):
-            checkpoint.save(finished, model, processor, state_dict)
-    trainer.accelerator.wait_for_everyone()
-    release(trainer)
-    AcceleratorState._reset_state()  # or accelerate refuses the next stage's DeepSpeed config
-
-
-def _train(
-    stage: StageConfig,
-    kernels: Kernels,
-    settings: TrainingArguments,
-    model: PreTrainedModel,
-    dataset: ConversationDataset,
-    prepared: Prepared,
-    validation: Validation | None,
-    folder: Path,
-    out: Path,
-    trackers: Sequence[str],
-) -> VisionLanguageTrainer:
-    """All steps of a stage, or those that are missing. Raises `Interrupted` where a signal asked it to stop."""
-    arranged = batching(stage, model, dataset, settings.seed, settings.world_size)
-    settings.max_steps = arranged.plan.steps
-    found = checkpoints(folder)
-    if found:
-        fit_to_processes(found[-1], settings)
-    averaging = WeightAverage if settings.deepspeed is None else ZeroAverage
-    with stop_requests() as stop:
-        trainer = VisionLanguageTrainer(
-            model=model,
-            args=settings,
-            objective=prepared.objective,
-            stage=stage,
-            batching=arranged,
-            stop=stop,
-            bad_batch=out / _BAD_BATCH,
-            adapters=prepared.adapters,
-            validation=validation,
-            guard=None if stage.guard is None else StepGuard(stage.guard, out / _SKIPPED_STEPS, stage.name),
-            average=None if stage.ema is None else averaging(model, stage.ema),
-            early_stop=None if stage.stop is None else EarlyStop(stage.stop),
-            callbacks=[MetricsLog(out / "metrics.jsonl", stage.name, arranged.plan)],
-        )
-        if validation is not None:
-            trainer.add_callback(ValidateEvery(validation.every))
-        if settings.device.type == "cpu":
-            trainer.add_callback(GiveBackMemory)
-        trainer.add_callback(StopWhenAsked(lambda: trainer.stopping))
-        for callback in tracker_callbacks(trackers, out, stage.name, steps_done(found[-1]) if found else 0):
-            trainer.add_callback(callback)
-        # transformers adds a callback that prints every log entry to stdout; the bar and metrics.jsonl say it better.
-        trainer.remove_callback(transformers.PrinterCallback)
-        if sys.stderr.isatty():
-            trainer.add_callback(ProgressBar(stage.name))
-        with as_trained(stage, model, kernels):
-            if found:
-                trainer.resume(found[-1])
-            else:
-                trainer.train()
-    finish_trackers(trackers)
-    if trainer.stopping:
-        raise Interrupted(
-            f"stage {stage.name!r} is saved after step {trainer.state.global_step} of {arranged.plan.steps}; go on "
-            f"with --resume, the same recipe and --out {out}",
-            stop.received or signal.SIGTERM,  # another process was asked
-        )
-    trainer.finish()
-    return trainer
-
-
-def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> TrainingArguments:
-    """The stage in transformers' words."""
-    on_cpu = not torch.cuda.is_available()
-    if recipe.deepspeed is not None and on_cpu:
-        compile_nothing()
-    return TrainingArguments(
-        output_dir=str(folder),
-        run_name=f"{folder.parents[1].name}-{stage.name}",
-        per_device_train_batch_size=stage.batch_size,
-        gradient_accumulation_steps=stage.accumulate,
-        learning_rate=stage.highest_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=stage.warmup,
-        weight_decay=stage.weight_decay,
-        max_grad_norm=stage.max_grad_norm,
-        bf16=recipe.precision == "bf16",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        logging_steps=recipe.log_every,
-        logging_first_step=True,
-        save_strategy="steps",
-        save_steps=recipe.save_every,
-        logging_nan_inf_filter=False,  # the trainer stops at such a loss
-        dataloader_num_workers=recipe.workers,
-        dataloader_pin_memory=not on_cpu,
-        remove_unused_columns=False,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=on_cpu,
-        ddp_backend="gloo" if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
-        ddp_find_unused_parameters=False,
-        deepspeed=deepspeed_config(recipe.deepspeed) if recipe.deepspeed else None,
-    )

@@ -19,7 +19,7 @@ from mminstruct.training.as_trained import as_trained
 from mminstruct.training.batching import Batching
 from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.preparing import prepare
-from mminstruct.training.run import training_arguments
+from mminstruct.training.stage_run import training_arguments
 
 _RUNS = 2
 

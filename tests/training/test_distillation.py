@@ -14,7 +14,8 @@ from mminstruct.models import checkpoint
 from mminstruct.models.packing import packed
 from mminstruct.training import objectives
 from mminstruct.training.config import StageConfig
-from mminstruct.training.run import train, training_arguments
+from mminstruct.training.run import train
+from mminstruct.training.stage_run import training_arguments
 from tests.training.conftest import largest_difference, make_recipe, weights
 from tests.training.test_exactness import metrics
 

@@ -23,7 +23,8 @@ from mminstruct.models.packing import owners, packed, position_function
 from mminstruct.models.parts import freeze
 from mminstruct.training import objectives
 from mminstruct.training.config import StageConfig
-from mminstruct.training.run import train, training_arguments
+from mminstruct.training.run import train
+from mminstruct.training.stage_run import training_arguments
 from tests.conftest import picture, turns
 from tests.models.native import lively
 from tests.training.conftest import largest_difference, make_recipe, weights

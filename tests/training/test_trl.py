@@ -20,7 +20,7 @@ from mminstruct.data.plan import MicroBatch
 from mminstruct.models import checkpoint
 from mminstruct.models.packing import packed
 from mminstruct.training import objectives
-from mminstruct.training.run import training_arguments
+from mminstruct.training.stage_run import training_arguments
 from tests.conftest import turns
 from tests.training.conftest import largest_difference, make_recipe
 from tests.training.test_preference import pair
