@@ -4,9 +4,9 @@ needed before the first step is given back.
 glibc gives each large tensor pages of its own and returns them when it is freed, so that every step touches tens of
 thousands of pages for the first time, which the kernel has to clear. What is measured: benchmarks/training-*.md.
 
-The largest blocks keep pages of their own all the same (`_LARGE`). In the heap a block that is freed and asked for again
-can come to lie elsewhere, and what it has touched stays: DeepSpeed's bucket of half a billion bfloat16 numbers, of which
-few are used, left 0.6 GB in a process that needed 1.6 (benchmarks/memory-2026-11-26.md).
+The largest blocks keep pages of their own all the same (`_LARGE`). In the heap a block that is freed and asked for
+again can come to lie elsewhere, and what it has touched stays: DeepSpeed's bucket of half a billion bfloat16 numbers,
+of which few are used, left 0.6 GB in a process that needed 1.6 (benchmarks/memory-2026-11-26.md).
 """
 
 from __future__ import annotations

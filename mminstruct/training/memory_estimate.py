@@ -29,9 +29,10 @@ from torch import nn
 FLOAT32, BFLOAT16 = 4, 2  # bytes
 _MOMENTS = 2 * FLOAT32  # of AdamW, a parameter
 # What is alive on a CPU beside the model's tensors: data and Python objects until the first step (15 to 20 MB), and
-# what libraries make in the first steps and keep (28 to 35 MB): MKL's buffers for packing matrices, and in bfloat16 oneDNN's
-# products, 0.3 MB for each shape. Counted in malloc, 2026-11-26, Xeon with AVX-512 and AMX, torch 2.15: 46 to 55 MB
-# where a connector learns, in models of 59, 125 and 290 million parameters (benchmarks/memory-2026-11-26.md).
+# what libraries make in the first steps and keep (28 to 35 MB): MKL's buffers for packing matrices, and in bfloat16
+# oneDNN's products, 0.3 MB for each shape. Counted in malloc, 2026-11-26, Xeon with AVX-512 and AMX, torch 2.15: 46
+# to 55 MB where a connector learns, in models of 59, 125 and 290 million parameters
+# (benchmarks/memory-2026-11-26.md).
 LIBRARIES = 50_000_000
 
 
