@@ -190,13 +190,13 @@ def main() -> None:
         if case not in results:
             results[case] = {"measured": measure(arguments.folder, case)}
             write_json(path, results)
-    typer.echo("| case | processes | weights | gradients | optimizer | activations | estimated | measured | ratio |")
-    typer.echo("|---|---|---|---|---|---|---|---|---|")
+    names = ("weights", "gradients", "optimizer", "activations", "libraries", "total")
+    typer.echo(f"| case | processes | {' | '.join(names[:-1])} | estimated | measured | ratio |")
+    typer.echo("|---|---|---|---|---|---|---|---|---|---|")
     for case in cases:
         found = results[case]["estimated"] = estimate(arguments.folder, case)
         write_json(path, results)
         measured = results[case]["measured"]
-        names = ("weights", "gradients", "optimizer", "activations", "total")
         cells = [f"{value / 1e6:,.0f}" for value in (*(found[name] for name in names), measured)]
         typer.echo(f"| {case} | {CASES[case][2]} | {' | '.join(cells)} | {found['total'] / measured:.2f} |")
 

@@ -56,10 +56,17 @@ def _print(stage: StageEstimate, recipe: Recipe, processes: int) -> None:
         )
     if stage.memory:
         memory = Table(
-            "GB a process", "weights", "gradients", "optimizer", "activations", "total", "of it in CPU memory"
+            "GB a process",
+            "weights",
+            "gradients",
+            "optimizer",
+            "activations",
+            "libraries",
+            "total",
+            "of it in CPU memory",
         )
         for name, one in stage.memory.items():
-            own = (one.weights, one.gradients, one.optimizer, one.activations, one.total, one.host)
+            own = (one.weights, one.gradients, one.optimizer, one.activations, one.libraries, one.total, one.host)
             memory.add_row(name, *(f"{value / 1e9:.2f}" for value in own))
         console.print(memory)
         typer.echo(f"activations are those of the largest micro-batch, {stage.micro_batch_tokens:,} tokens")

@@ -10,6 +10,7 @@ No weight is read, fetched or made, but for the measurement of time, and nothing
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import statistics
 import tempfile
@@ -40,7 +41,7 @@ from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import StageData, stage_data
 from mminstruct.training.fake_step import activation_bytes, without_numbers
 from mminstruct.training.frozen_weights import frozen_matrices, keeps_half
-from mminstruct.training.memory_estimate import Division, Learning, Memory, divided, undivided
+from mminstruct.training.memory_estimate import LIBRARIES, Division, Learning, Memory, divided, undivided
 from mminstruct.training.step_time import StageTime, step_time
 from mminstruct.training.trainable import Row, trainable_table
 from mminstruct.training.zero import deepspeed_config
@@ -218,7 +219,9 @@ def _memory(
         if division.stage == 3 and stage.adapters:
             continue  # refused in training
         found[name] = divided(learning, activations, division, bf16, processes)
-    return found
+    if torch.cuda.is_available():
+        return found
+    return {name: dataclasses.replace(one, libraries=LIBRARIES) for name, one in found.items()}
 
 
 def count_steps(

@@ -1,6 +1,6 @@
 """What a training process needs, for each way of dividing it, by its largest micro-batch and by arithmetic.
 
-    peak = weights + gradients + optimizer + activations of the largest micro-batch
+    peak = weights + gradients + optimizer + activations of the largest micro-batch (+ libraries on a CPU)
 
 `fake_step` counts the activations; the rest is how torch and DeepSpeed keep the numbers:
 
@@ -9,7 +9,8 @@
                         gradients   float32; DDP has them a second time in its buckets
                         optimizer   AdamW's two moments, float32
     under ZeRO          weights     bfloat16 or float32, divided by ZeRO-3, and what it has gathered at once
-                        gradients   as weights, divided from ZeRO-2 on; two buckets to reduce; float32 for the step
+                        gradients   as weights, divided from ZeRO-2 on; two buckets to reduce or, once these are gone
+                                    (`_release_ipg_buffers`), float32 for the step, whichever is more
                         optimizer   the moments and the weights that it steps, float32, divided
 
 (DeepSpeed 0.19, `runtime/zero/stage_1_and_2.py` and `stage3.py`.) Gradients and activations are added up although the
@@ -27,6 +28,12 @@ from torch import nn
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes
 _MOMENTS = 2 * FLOAT32  # of AdamW, a parameter
+# What is alive on a CPU beside the model's tensors: data and Python objects until the first step (15 to 20 MB), and
+# what libraries make in the first steps and keep (28 to 35 MB): MKL's buffers for packing matrices, and in bfloat16
+# oneDNN's products, 0.3 MB for each shape. Counted in malloc, 2026-11-26, Xeon with AVX-512 and AMX, torch 2.15: 46
+# to 55 MB where a connector learns, in models of 59, 125 and 290 million parameters
+# (benchmarks/memory-2026-11-26.md).
+LIBRARIES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Memory:
     Attributes:
         activations: of the largest micro-batch.
         host: of all these, what lies in the CPU's memory under offload.
+        libraries: what is alive beside tensors in a process whose tensors are in the CPU's memory, too.
     """
 
     weights: int
@@ -64,10 +72,11 @@ class Memory:
     optimizer: int
     activations: int
     host: int = 0
+    libraries: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.gradients + self.optimizer + self.activations + self.libraries
 
 
 @dataclass(frozen=True)
@@ -133,4 +142,4 @@ def divided(learning: Learning, activations: int, division: Division, bfloat16: 
     host = optimizer + step if division.offload_optimizer else 0
     if division.offload_weights:
         host += number * -(-everything // processes)
-    return Memory(weights + learning.buffers, own + buckets + step, optimizer, activations, host)
+    return Memory(weights + learning.buffers, own + max(buckets, step), optimizer, activations, host)
