@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 from mminstruct import catalog
 from mminstruct.config import dump_yaml, load_yaml, validate
 from mminstruct.files import write_json
-from mminstruct.training import run
+from mminstruct.training import run, stage_run
 from mminstruct.training.config import Recipe
 from mminstruct.training.dry_run import UNDIVIDED, dry_run
 from mminstruct.training.trainer import VisionLanguageTrainer
@@ -129,7 +129,7 @@ def worker(path: Path, out: Path) -> None:
             seen["peak"] = _status("VmHWM") - seen["before"] - seen["files"]
             raise Measured
 
-    run.VisionLanguageTrainer = Measuring  # type: ignore[misc]
+    stage_run.VisionLanguageTrainer = Measuring  # type: ignore[misc]
     seen = {"before": _status("VmRSS"), "files before": _status("RssFile")}
     with contextlib.suppress(Measured):
         run.train(validate(Recipe, load_yaml(path), str(path)), out)

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -146,12 +147,17 @@ def test_lines_from_a_pipe_end_at_the_first_error_with_code_2(saved: Path) -> No
     assert done.stderr.splitlines()[-1].startswith("error: the image nowhere.png does not exist")
 
 
+def _at_a_terminal() -> None:
+    os.close(os.open(os.ttyname(0), os.O_RDWR))  # opening it makes it the controlling terminal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has its background jobs, and so their children, ignore it
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_program(saved: Path) -> None:
     main, inner = pty.openpty()
     process = subprocess.Popen(
         command(saved, "--max-new-tokens", 40_000),
         stdin=inner, stdout=inner, stderr=inner, start_new_session=True, close_fds=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # opening it makes it the controlling terminal
+        preexec_fn=_at_a_terminal,
     )  # fmt: skip
     os.close(inner)
     seen = b""
