@@ -18,13 +18,18 @@ from mminstruct.models.sizes import size
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_zoo_page_is_fresh():
-    page = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
-    assert page == pages.zoo_page(), f"docs/zoo.md is stale; renew it: make docs (or {pages.RENEW})"
+@pytest.fixture(scope="module")
+def page() -> str:
+    return pages.zoo_page()
 
 
-def test_zoo_page_has_every_row_once_with_its_size():
-    lines = pages.zoo_page().splitlines()
+def test_zoo_page_is_fresh(page):
+    kept = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
+    assert kept == page, f"docs/zoo.md is stale; renew it: make docs (or {pages.RENEW})"
+
+
+def test_zoo_page_has_every_row_once_with_its_size(page):
+    lines = page.splitlines()
     for name in mminstruct.list_models():
         (line,) = [line for line in lines if line.startswith(f"| `{name}` |")]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
