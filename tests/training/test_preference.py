@@ -102,6 +102,7 @@ def by_hand(model, reference, dataset, options: objectives.ObjectiveConfig) -> t
         else:
             right, wrong = torch.sigmoid(options.beta * h), torch.sigmoid(-options.beta * h)
             total = total - (1 - options.label_smoothing) * right.log() - options.label_smoothing * wrong.log()
+        total = total - options.supervised_weight * better / int((chosen["labels"][1:] != -100).sum())
     return total
 
 
@@ -125,7 +126,9 @@ def settings(tmp_path):
 
 @pytest.mark.parametrize("way", ["padded", "apart", "shared"])
 @pytest.mark.parametrize(
-    "options", [{}, {"beta": 0.5, "label_smoothing": 0.2}, {"loss": "ipo"}], ids=["sigmoid", "smoothed", "ipo"]
+    "options",
+    [{}, {"beta": 0.5, "label_smoothing": 0.2}, {"loss": "ipo"}, {"supervised_weight": 2.0}],
+    ids=["sigmoid", "smoothed", "ipo", "supervised"],
 )
 def test_loss_and_gradients_equal_the_hand_written(pairs, tmp_path, way, options):
     model, reference, dataset = pairs

@@ -1,7 +1,8 @@
 """Preference tuning of text: TRL's `DPOTrainer` finds the same loss and the same gradients on the same tokens.
 
 Its `ipo` takes the mean over an answer's tokens, ours the sum as the paper does, so that is not compared. TRL has label
-smoothing in `aot`, which sorts the ratios of a batch first: with one pair in it that is our smoothed `sigmoid`.
+smoothing in `aot`, which sorts the ratios of a batch first: with one pair in it that is our smoothed `sigmoid`. Its
+`sft` beside `sigmoid` is a mean over a batch's tokens: with one pair that is our supervised term.
 """
 
 from __future__ import annotations
@@ -53,8 +54,13 @@ def in_trls_words(samples: list[dict[str, torch.Tensor]]) -> list[dict[str, list
     [
         ({"beta": 0.5}, {"loss_type": "sigmoid"}, [0, 1, 2]),
         ({"beta": 0.5, "label_smoothing": 0.2}, {"loss_type": "aot", "label_smoothing": 0.2}, [1]),
+        (
+            {"beta": 0.5, "supervised_weight": 0.7},
+            {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7]},
+            [2],
+        ),
     ],
-    ids=["sigmoid", "smoothed"],
+    ids=["sigmoid", "smoothed", "supervised"],
 )
 def test_loss_and_gradients_equal_trls(tmp_path, options, theirs, indices):
     torch.manual_seed(1)

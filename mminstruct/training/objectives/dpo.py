@@ -3,9 +3,13 @@
     h = log p(chosen) / p_ref(chosen) - log p(rejected) / p_ref(rejected), p(answer) the product over its tokens
     sigmoid: -log sigmoid(beta h), with label smoothing e: (1 - e) of that and e of -log sigmoid(-beta h)
     ipo:     (h - 1 / (2 beta))^2                                        (arXiv 2310.12036, equation 17)
+    supervised_weight w adds -w log p(chosen) / tokens of chosen         (arXiv 2404.19733, equation 1)
 
 Equation 7 of the first; label smoothing is that of its authors' code (eric-mitchell/direct-preference-optimization,
 `trainers.py`, `preference_loss`), where a share e of the preferences is taken to be the wrong way round.
+
+Only the difference `h` is rewarded, so both answers may become unlikely together and what then is said is neither. The
+supervised term keeps the chosen one likely.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ class DpoConfig(ObjectiveConfig):
     Attributes:
         beta: how dearly a distance from the reference is paid for.
         label_smoothing: of `sigmoid`, the share of preferences taken to be wrong.
+        supervised_weight: of the chosen answer's mean cross-entropy, added to the loss.
         reference: the model that answers are compared with: a checkpoint folder, or `start`, a frozen copy of the model
             as the stage begins. Default: the model without the stage's adapters where nothing but adapters learns,
             which costs no memory; otherwise `start`.
@@ -53,6 +58,7 @@ class DpoConfig(ObjectiveConfig):
     beta: float = Field(default=0.1, gt=0)
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    supervised_weight: float = Field(default=0.0, ge=0)
     reference: str | None = None
 
     @model_validator(mode="after")
@@ -71,7 +77,8 @@ class DpoConfig(ObjectiveConfig):
 class PreferenceTuning(Objective):
     """See the module. `loss_sum` is summed over pairs; a connector's own loss counts once a pair.
 
-    Metrics: the rewards `beta log p / p_ref` of both, their margin, and how often it is positive.
+    Metrics: the rewards `beta log p / p_ref` of both, their margin, and how often it is positive; with a supervised term
+    the chosen answer's mean cross-entropy too.
     """
 
     unit: ClassVar[str] = "pairs"
@@ -90,11 +97,11 @@ class PreferenceTuning(Objective):
             self._reference = FrozenModel.copy_of(model, settings)
 
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return _present(batch).sum() // 2
+        return (_tokens(batch) > 0).sum() // 2
 
     def __call__(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> ObjectiveOutput:
         reference = self._reference_log_probabilities(model, batch)
-        found, output = _log_probabilities(model, batch)
+        found, tokens, output = _log_probabilities(model, batch)
         ratios = found - reference
         chosen, rejected = ratios[0::2], ratios[1::2]
         loss_sum = self.losses(chosen - rejected).sum()
@@ -105,6 +112,10 @@ class PreferenceTuning(Objective):
             "reward_margin_sum": (rewards[0] - rewards[1]).sum(),
             "preference_accuracy_sum": (rewards[0] > rewards[1]).sum(),
         }
+        if self.config.supervised_weight:
+            supervised = -(found[0::2] / tokens[0::2]).sum()
+            loss_sum = loss_sum + self.config.supervised_weight * supervised
+            metrics["supervised_loss_sum"] = supervised.detach()
         count = torch.tensor(len(chosen), device=loss_sum.device)
         return ObjectiveOutput(with_auxiliary(loss_sum, count, output, metrics), count, metrics)
 
@@ -124,23 +135,23 @@ class PreferenceTuning(Objective):
                 stack.enter_context(adapter.off())
             training = model.training
             model.eval()
-            found, _ = _log_probabilities(model, batch)
+            found, _, _ = _log_probabilities(model, batch)
             model.train(training)
         return found
 
 
-def _present(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Whether a sample has a label, in the order of the samples; rows that only fill a batch are the last."""
+def _tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """How many labels a sample has, in the order of the samples; rows that only fill a batch are the last, with 0."""
     labelled = owners(batch)[:, 1:][batch["labels"][:, 1:] != IGNORE]
-    return torch.bincount(labelled) > 0
+    return torch.bincount(labelled)
 
 
 def _log_probabilities(
     model: nn.Module | FrozenModel, batch: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """`log p` of each sample's supervised tokens together, `[samples]`, and the model's output."""
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """`log p` of each sample's supervised tokens together, their number, both `[samples]`, and the model's output."""
     output, logits, targets, where = at_supervised(model, batch)
-    tokens = -nn.functional.cross_entropy(logits, targets, reduction="none")
-    present = _present(batch)
-    sums = tokens.new_zeros(len(present)).index_add(0, owners(batch)[:, 1:][where], tokens)
-    return sums[present], output
+    log_p = -nn.functional.cross_entropy(logits, targets, reduction="none")
+    tokens = _tokens(batch)
+    sums = log_p.new_zeros(len(tokens)).index_add(0, owners(batch)[:, 1:][where], log_p)
+    return sums[tokens > 0], tokens[tokens > 0], output
