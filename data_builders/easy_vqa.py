@@ -22,7 +22,6 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import random
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +29,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from mminstruct.building import Builder
+from mminstruct.building import Builder, Job
 from mminstruct.config import Config
-from mminstruct.conversation import Conversation, Media, Message, Preference, image, text
+from mminstruct.conversation import Conversation, Message, Preference, image, text
 from mminstruct.errors import DataError
-from mminstruct.files import read_json, sha256
-from mminstruct.media import open_image
+from mminstruct.files import read_json
 
 PACKAGE = "easy-vqa"
 INSTRUCTION = "Answer the question about the picture with one word."
@@ -64,7 +62,16 @@ class Question:
     task: str
 
 
-class EasyVqa(Builder):
+@dataclass(frozen=True)
+class Picture:
+    """A picture and its questions in the order that they are asked in."""
+
+    id: str
+    number: int
+    asked: list[Question]
+
+
+class EasyVqa(Builder[Picture]):
     name = "easy-vqa"
     version = "3"
     summary = "easy-VQA: 4,000 + 1,000 pictures of one shape, 48,248 questions of three types (pip install easy-vqa)."
@@ -102,34 +109,32 @@ class EasyVqa(Builder):
 
     options: Options
 
-    def build(self, folder: Path) -> Iterator[Conversation]:
+    def items(self) -> Iterator[Picture]:
         """Raises `DataError` where the package is missing or its data are not as described above."""
-        source = data_folder() / self.options.split / "images"
-        parents = [f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"]
-        (folder / "images" / self.options.split).mkdir(parents=True)
         for number, asked in self._by_image():
-            conversations = list(self._conversations(number, asked))
-            if not conversations:
-                continue
-            picture = source / f"{number}.png"
-            width, height = open_image(picture).size  # a broken picture is found here, not in training
-            media = Media(
-                path=f"images/{self.options.split}/{number}.png", sha256=sha256(picture), width=width, height=height
+            yield Picture(f"{self.name}/{self.options.split}/{number}", number, asked)
+
+    def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
+        conversations = list(self._conversations(item))
+        if not conversations:
+            job.drop("no question describes the picture")
+            return
+        name = f"{self.options.split}/{item.number}.png"
+        media = job.copy(data_folder() / self.options.split / "images" / f"{item.number}.png", name)
+        parents = [f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"]
+        for conversation, tasks, messages, preference in conversations:
+            yield Conversation(
+                id=conversation,
+                messages=messages,
+                preference=preference,
+                media=[media],
+                task=tasks[0] if len(tasks) == 1 else None,
+                extra=None if len(tasks) == 1 else {"tasks": tasks},
+                provenance=job.provenance(parents),
             )
-            shutil.copyfile(picture, folder / media.path)
-            for name, tasks, messages, preference in conversations:
-                yield Conversation(
-                    id=name,
-                    messages=messages,
-                    preference=preference,
-                    media=[media],
-                    task=tasks[0] if len(tasks) == 1 else None,
-                    extra=None if len(tasks) == 1 else {"tasks": tasks},
-                    provenance=self.provenance(parents),
-                )
 
     def count(self) -> int:
-        return sum(len(list(self._conversations(number, asked))) for number, asked in self._by_image())
+        return sum(1 for _ in self._by_image())
 
     def _by_image(self) -> Iterator[tuple[int, list[Question]]]:
         """(image, its questions in the order that they are asked in)."""
@@ -153,11 +158,9 @@ class EasyVqa(Builder):
             (f"{prefix}/c{number}", asked[start : start + self.options.turns]) for number, start in enumerate(starts)
         ]
 
-    def _conversations(
-        self, number: int, asked: list[Question]
-    ) -> Iterator[tuple[str, list[str], list[Message], Preference | None]]:
+    def _conversations(self, item: Picture) -> Iterator[tuple[str, list[str], list[Message], Preference | None]]:
         """(id, tasks, messages, preference) of each conversation about one image."""
-        prefix = f"{self.name}/{self.options.split}/{number}"
+        prefix, asked = item.id, item.asked
         if self.options.style == "captions":
             if described := caption(asked):
                 messages = [

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class MminstructError(Exception):
-    """Base class. The message is one line: what was found, where, what to do."""
+    """Base class. The message is one line: what was found, where, what to do.
+
+    Attributes:
+        code: one word for reports that count errors by kind.
+    """
+
+    code: ClassVar[str] = "error"
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())
@@ -20,21 +27,59 @@ class MminstructError(Exception):
 class ConfigError(MminstructError):
     """A config file, an override or a name that does not exist."""
 
+    code = "config"
+
 
 class DataError(MminstructError):
     """A data set, a conversation or a file format that does not hold what it should."""
+
+    code = "data"
 
 
 class MediaError(MminstructError):
     """An image or a video that is missing, broken, too large or not what it claims to be."""
 
+    code = "media"
+
 
 class CheckpointError(MminstructError):
     """A checkpoint folder that is incomplete or does not fit its own description."""
 
+    code = "checkpoint"
+
 
 class RunError(MminstructError):
     """An output folder, a port or a run in a state that would lose or overwrite something."""
+
+    code = "run"
+
+
+class ServerError(MminstructError):
+    """A model's server that did not answer, or refused this one question.
+
+    Attributes:
+        again: whether the same question may be answered later.
+        after: seconds to wait before, where the server says so.
+    """
+
+    code = "server"
+
+    def __init__(self, message: str, *, again: bool = False, after: float | None = None) -> None:
+        super().__init__(message)
+        self.again = again
+        self.after = after
+
+
+class ReplyError(MminstructError):
+    """A model's reply that is not of the form that was asked for, or is cut off."""
+
+    code = "reply"
+
+
+class BudgetError(MminstructError):
+    """Work that would cost more than was allowed."""
+
+    code = "budget"
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error

@@ -28,16 +28,19 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """The name of an empty file to write to, which appears at `path` only when the block ends without an error."""
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
+    """The name of an empty file to write to, which appears at `path` only when the block ends without an error.
+
+    Without `durable` it may be lost or empty after a power cut, until someone calls `fsync`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            fsync(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
@@ -97,6 +100,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def bytes_sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears at `path` only when the block ends without an error.
@@ -117,14 +124,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 def publish(temporary: Path, path: Path) -> None:
     """Give a whole folder its name, once all that is in it is on the disk; `path` may be an empty folder."""
     for found in [*temporary.rglob("*"), temporary]:
-        _fsync(found)
+        fsync(found)
     if path.is_dir():
         path.rmdir()
     temporary.replace(path)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Let the disk have a file, or the names in a folder, before this returns."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

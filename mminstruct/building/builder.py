@@ -1,24 +1,37 @@
-"""What a builder is: facts in, conversations out, in an order and with bytes that depend on its options only.
+"""What a builder is: items in, conversations out, in an order and with bytes that depend on its options only.
 
-    Builder(options).build(folder) ─▶ Conversation, Conversation, ...      (media files written below `folder`)
+    Builder(options).items() ─▶ Item, Item, ...         one picture, page or clip each, found without any model
+    Builder.make(item, job)  ─▶ Conversation, ...       pure steps between `job.ask`s; files by `job.save`
 
-A builder is one file in `data_builders/` with a subclass of `Builder` called `BUILDER`; a path to a file of one's own
-works wherever a name does.
+Items are made side by side and written in their own order. A builder is one file in `data_builders/` with a subclass of
+`Builder` called `BUILDER`; a path to a file of one's own works wherever a name does.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from mminstruct import catalog
 from mminstruct.config import Config, apply_overrides, validate
 from mminstruct.conversation import Conversation, Provenance
 
+if TYPE_CHECKING:
+    from mminstruct.building.job import Job
 
-class Builder(abc.ABC):
+
+class Item(Protocol):
+    """What one `make` works on. `id` is unique in a build and stays the same from run to run."""
+
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=Item)
+
+
+class Builder(abc.ABC, Generic[T]):
     """The contract; `BUILDER` in each file of `data_builders/` is a subclass.
 
     Attributes:
@@ -26,6 +39,7 @@ class Builder(abc.ABC):
         version: changes whenever the same options give other bytes.
         summary: one line on what is built.
         licence: of what is built, as its source states it.
+        asks: whether `make` asks a model.
         options: what `key=value` sets; subclasses declare their own `Options`.
     """
 
@@ -33,6 +47,7 @@ class Builder(abc.ABC):
     version: ClassVar[str]
     summary: ClassVar[str]
     licence: ClassVar[str]
+    asks: ClassVar[bool] = False
 
     class Options(Config):
         """No options."""
@@ -43,20 +58,30 @@ class Builder(abc.ABC):
         self.options = options if options is not None else validate(self.Options, {}, where=f"options of {self.name}")
 
     @abc.abstractmethod
-    def build(self, folder: Path) -> Iterator[Conversation]:
-        """The conversations, ids unique, in an order of their own.
+    def items(self) -> Iterable[T]:
+        """The items, in an order of their own, one at a time. Raises a `MminstructError` where a source is missing."""
 
-        Media files are written below `folder` before the record that names them is given; their paths are relative to
-        it. Raises a `MminstructError` where a source is missing or broken.
+    @abc.abstractmethod
+    def make(self, item: T, job: Job) -> Iterable[Conversation]:
+        """The conversations of one item, ids unique in the build; none where it is `drop`ped.
+
+        Called in several threads at once. All chance comes from `job.random`. Raises a `MminstructError` where the item
+        cannot be used.
         """
 
     def count(self) -> int | None:
-        """How many conversations `build` will give, where that is known beforehand."""
+        """How many items there are, where that is known without going through them."""
         return None
 
-    def provenance(self, parents: Sequence[str] = ()) -> Provenance:
-        """This builder as the origin of a record that was made of `parents`."""
-        return Provenance(builder=self.name, version=self.version, parents=list(parents), licence=self.licence)
+    def provenance(self, parents: Sequence[str] = (), call_ids: Sequence[str] = ()) -> Provenance:
+        """This builder as the origin of a record that was made of `parents` and of logged calls."""
+        return Provenance(
+            builder=self.name,
+            version=self.version,
+            parents=list(parents),
+            call_ids=list(call_ids),
+            licence=self.licence,
+        )
 
 
 def builder_class(name: str) -> type[Builder]:

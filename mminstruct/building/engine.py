@@ -1,53 +1,272 @@
 """Runs a builder: its conversations and media become a native data set that appears whole or not at all.
 
-    builder.build(folder) ──each checked──▶ mminstruct.formats.native ──▶ OUT/{manifest.json, shard-*.jsonl, images/}
+    builder.items() ──make, in threads──▶ in the items' order ──each checked──▶ OUT.unfinished ──whole──▶ OUT
 
-The manifest notes the builder, its version and every option. No time, host or path is noted, so the same builder with
-the same options writes the same bytes anywhere.
+The manifest notes the builder, its version, every option and the model, and no time, host or folder, so the same
+builder with the same options and replies writes the same bytes anywhere, with any number of workers, killed or not.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
-from mminstruct.building.builder import Builder
+from pydantic import Field
+
+from mminstruct.building.asking import Asker, AskingConfig
+from mminstruct.building.builder import Builder, Item
+from mminstruct.building.call_log import CallLog
+from mminstruct.building.clients import LanguageModelClient, TemplateClient
+from mminstruct.building.job import Job
+from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
+from mminstruct.building.unfinished import CALLS, DeadLetter, UnfinishedBuild
+from mminstruct.config import Config
 from mminstruct.conversation import Conversation
-from mminstruct.errors import DataError
-from mminstruct.files import new_folder
-from mminstruct.formats.native import Manifest, write_into
+from mminstruct.errors import BudgetError, ConfigError, DataError, MminstructError, RunError
+from mminstruct.formats.native import Manifest
+
+_LOG = logging.getLogger(__name__)
+_AHEAD = 16  # items of each worker that may be done before the one whose turn it is
 
 
-def run(builder: Builder, out: Path, advance: Callable[[], None] | None = None) -> Manifest:
+class BuildConfig(Config):
+    """How a builder is run; none of it changes the bytes of what is built.
+
+    Attributes:
+        workers: items that are made side by side, in threads.
+        on_error: whether an item that cannot be used stops the build or is left out and noted.
+        max_errors: how many may be left out for that; one more stops the build.
+        calls: the file of the log of replies; None: within the build's folder.
+        retry: whether questions whose known replies are all broken are asked once more.
+    """
+
+    workers: int = Field(default=1, ge=1)
+    on_error: Literal["raise", "skip"] = "raise"
+    max_errors: int = Field(default=100, ge=0)
+    per_shard: int = Field(default=10_000, ge=1)
+    calls: Path | None = None
+    retry: bool = False
+    asking: AskingConfig = AskingConfig()
+    budget: BudgetConfig = BudgetConfig()
+    rate: RateConfig = RateConfig()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run has done so far, resumed parts included in the first three; the others are this run's."""
+
+    items: int
+    conversations: int
+    failed: int
+    requests: int
+    tokens: int
+    cost: float
+
+
+@dataclass
+class _Made:
+    item: str
+    conversations: list[Conversation] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    files: list[Path] = field(default_factory=list)
+    failure: MminstructError | None = None
+    call_ids: list[str] = field(default_factory=list)
+
+
+def run(
+    builder: Builder,
+    out: Path,
+    config: BuildConfig | None = None,
+    *,
+    client: LanguageModelClient | None = None,
+    price: Price | None = None,
+    resume: bool = False,
+    advance: Callable[[Progress], None] | None = None,
+) -> Manifest:
     """The manifest of the data set that `builder` wrote to `out`.
 
     Args:
-        advance: called after each conversation, for a progress bar.
+        client: what answers; left out, the prompts' own templates.
+        price: of the client's model.
+        resume: go on with what an earlier run left in `OUT.unfinished`, where there is something.
+        advance: called after each item.
 
     Raises:
-        RunError: `out` exists and is not an empty folder.
+        RunError: `out` exists and is not an empty folder, or see `UnfinishedBuild`.
         DataError: the builder gave nothing, an id twice, or a record whose media file it did not write.
+        BudgetError: the budget is spent; what was built is kept.
     """
+    config = config or BuildConfig()
+    if client is not None and not builder.asks:
+        raise ConfigError(f"{builder.name} asks no model; leave the backend out")
+    client = client or TemplateClient()
     note = {
         "name": builder.name,
         "version": builder.version,
         "licence": builder.licence,
         "options": builder.options.model_dump(mode="json"),
     }
-    with new_folder(out) as folder:
-        return write_into(folder, _checked(builder, folder, advance), where=out, builder=note)
+    if builder.asks:
+        note["model"] = {
+            "backend": client.backend,
+            "name": client.model,
+            "parameters": config.asking.parameters.model_dump(exclude_none=True),
+        }
+    build = UnfinishedBuild(out, note | {"per_shard": config.per_shard}, resume)
+    with ExitStack() as stack:
+        try:
+            asker = None
+            if builder.asks:
+                log = stack.enter_context(CallLog(config.calls or build.folder / CALLS))
+                budget = Budget(config.budget, price)
+                asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry)
+            _Run(builder, build, config, asker, advance).go()
+            stack.close()  # the log is whole before the folder gets its name
+            return build.finish(note)
+        except BaseException:
+            stack.close()
+            build.leave()
+            if build.folder.is_dir():
+                _LOG.warning("what was built is kept in %s; go on with --resume", build.folder)
+            raise
 
 
-def _checked(builder: Builder, folder: Path, advance: Callable[[], None] | None) -> Iterator[Conversation]:
-    for conversation in builder.build(folder):
-        for media in conversation.media:
-            if media.path.startswith("data:") or Path(media.path).is_absolute():
-                continue
-            if not (folder / media.path).is_file():
-                raise DataError(
-                    f"the builder {builder.name} gave {conversation.id!r} with {media.path}, which it did not write; "
-                    f"write media below the folder that `build` is given"
-                )
-        yield conversation
-        if advance is not None:
-            advance()
+class _Run:
+    """One run over the items that are left."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        build: UnfinishedBuild,
+        config: BuildConfig,
+        asker: Asker | None,
+        advance: Callable[[Progress], None] | None,
+    ) -> None:
+        self.builder = builder
+        self.build = build
+        self.config = config
+        self.asker = asker
+        self.advance = advance
+        self.items = build.items
+        self.conversations = len(build.ids)
+        self.errors = len(build.failed)
+        self.names: set[str] = set()
+        self._begin_part()
+
+    def _begin_part(self) -> None:
+        self.pending: list[Conversation] = []
+        self.made: list[int] = []
+        self.dropped: Counter[str] = Counter()
+        self.failed: list[DeadLetter] = []
+        self.files: dict[Path, None] = {}
+
+    def go(self) -> None:
+        for made in self._in_order(islice(self._items(), self.items, None)):
+            self._take(made)
+            if max(len(self.pending), len(self.made)) >= self.config.per_shard:
+                self._end_part()
+            if self.advance is not None:
+                self.advance(self._progress())
+        self._end_part()
+
+    def _items(self) -> Iterator[Item]:
+        for item in self.builder.items():
+            if item.id in self.names:
+                raise DataError(f"the builder {self.builder.name} has two items of the id {item.id!r}")
+            self.names.add(item.id)
+            yield item
+
+    def _in_order(self, items: Iterator[Item]) -> Iterator[_Made]:
+        """Each item's outcome, in the items' order; others are made while one is waited for."""
+        if self.config.workers == 1:
+            yield from map(self._make, items)
+            return
+        pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="build")
+        waiting: deque[Future[_Made]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(self._make, item))
+                if len(waiting) >= self.config.workers * _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            if self.asker is not None and waiting:
+                self.asker.stop()
+            # What is on its way to a server ends and is kept: it is paid for.
+            pool.shutdown(cancel_futures=True)
+
+    def _make(self, item: Item) -> _Made:
+        job = Job(self.builder, item.id, self.build.folder, self.asker)
+        try:
+            conversations = list(self.builder.make(item, job))
+        except (BudgetError, ConfigError):  # nothing that comes will fare better
+            raise
+        except MminstructError as error:
+            return _Made(item.id, failure=error, call_ids=job.call_ids)
+        return _Made(item.id, conversations, job.dropped, job.files)
+
+    def _take(self, made: _Made) -> None:
+        failure = made.failure or self._unfit(made)
+        self.items += 1
+        if failure is None:
+            self.build.ids.update(conversation.id for conversation in made.conversations)
+            self.conversations += len(made.conversations)
+            self.pending += made.conversations
+            self.made.append(len(made.conversations))
+            self.dropped.update(made.dropped)
+            self.files |= dict.fromkeys(made.files)
+            return
+        if self.config.on_error == "raise":
+            raise failure
+        self.errors += 1
+        if self.errors > self.config.max_errors:
+            raise RunError(
+                f"more than {self.config.max_errors} items cannot be used, the last one {made.item!r}: {failure}; "
+                f"mend the source, or raise --max-errors"
+            )
+        _LOG.warning("left out %s: %s", made.item, failure)
+        self.made.append(0)
+        self.failed.append(
+            DeadLetter(item=made.item, reason=failure.code, problem=str(failure), call_ids=made.call_ids)
+        )
+
+    def _unfit(self, made: _Made) -> DataError | None:
+        """What is wrong with an item's conversations, if anything is."""
+        seen: set[str] = set()
+        for conversation in made.conversations:
+            if conversation.id in seen or conversation.id in self.build.ids:
+                return DataError(f"two conversations have the id {conversation.id!r}; the builder must tell them apart")
+            seen.add(conversation.id)
+            for media in conversation.media:
+                if media.path.startswith("data:") or Path(media.path).is_absolute():
+                    continue
+                if not (self.build.folder / media.path).is_file():
+                    return DataError(
+                        f"the builder {self.builder.name} gave {conversation.id!r} with {media.path}, which it did not "
+                        f"write; write media with job.save or job.copy"
+                    )
+        return None
+
+    def _end_part(self) -> None:
+        if self.made:
+            self.build.add(self.pending, self.made, self.dropped, self.failed, self.files)
+            self._begin_part()
+
+    def _progress(self) -> Progress:
+        spent = None if self.asker is None else self.asker.budget
+        return Progress(
+            self.items,
+            self.conversations,
+            self.errors,
+            0 if spent is None else spent.requests,
+            0 if spent is None else spent.read + spent.written,
+            0.0 if spent is None else spent.cost,
+        )

@@ -7,11 +7,19 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mminstruct.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mminstruct.building import BuildConfig, Builder, Progress
+    from mminstruct.building.clients import LanguageModelClient
+
+Backend = Literal["template", "openai", "replay"]
+_MODEL = "The model that is asked"
+_LIMITS = "Limits"
 
 
 def build(
@@ -20,6 +28,41 @@ def build(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The builder's options, e.g. split=test.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="A new folder for the data set.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a build that did not end.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the items again that an ended build had left out.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Items that are made side by side.")] = 1,
+    on_error: Annotated[
+        Literal["raise", "skip"], typer.Option(help="Stop at an item that cannot be used, or leave it out.")
+    ] = "raise",
+    max_errors: Annotated[int, typer.Option(min=0, help="How many may be left out.")] = 100,
+    backend: Annotated[
+        Backend, typer.Option(help="What answers: templates, a server, or only a log.", rich_help_panel=_MODEL)
+    ] = "template",
+    model: Annotated[str | None, typer.Option(help="The model's name at the server.", rich_help_panel=_MODEL)] = None,
+    base_url: Annotated[
+        list[str] | None, typer.Option(help="The server's address, e.g. .../v1; several share.", rich_help_panel=_MODEL)
+    ] = None,
+    key_variable: Annotated[
+        str, typer.Option(help="The environment's variable with the server's key.", rich_help_panel=_MODEL)
+    ] = "OPENAI_API_KEY",
+    timeout: Annotated[float, typer.Option(help="Seconds for one answer.", rich_help_panel=_MODEL)] = 120.0,
+    calls: Annotated[
+        Path | None, typer.Option(help="The log of replies, if not the build's own.", rich_help_panel=_MODEL)
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, rich_help_panel=_MODEL)] = None,
+    top_p: Annotated[float | None, typer.Option(rich_help_panel=_MODEL)] = None,
+    max_reply_tokens: Annotated[int | None, typer.Option(min=1, rich_help_panel=_MODEL)] = None,
+    requests_per_minute: Annotated[float | None, typer.Option(rich_help_panel=_LIMITS)] = None,
+    tokens_per_minute: Annotated[float | None, typer.Option(rich_help_panel=_LIMITS)] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Budget of this run.", rich_help_panel=_LIMITS)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Budget of this run.", rich_help_panel=_LIMITS)] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Budget of this run in dollars; needs --prices.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Budget of this run.", rich_help_panel=_LIMITS)] = None,
+    prices: Annotated[Path | None, typer.Option(help="A YAML file of prices.", rich_help_panel=_LIMITS)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, or the list, as JSON.")] = False,
 ) -> None:
     """Build a data set, or list the builders.
@@ -36,17 +79,82 @@ def build(
     if out is None:
         raise ConfigError(f"no folder given for what {builder} builds; add --out DIR")
 
-    from mminstruct.building import load_builder, run
+    from mminstruct.building import BuildConfig, load_builder, run
+    from mminstruct.building.asking import AskingConfig
+    from mminstruct.building.limits import BudgetConfig, RateConfig, read_price
+    from mminstruct.building.request import Parameters
+    from mminstruct.building.unfinished import reopen
+    from mminstruct.config import validate
     from mminstruct.files import require_new
 
     chosen = load_builder(builder, options or ())
-    require_new(out)  # before the work, and again when the folder appears
-    with _progress(chosen.name, chosen.count()) as advance:
-        manifest = run(chosen, out, advance)
+    limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost, "minutes": max_minutes}
+    drawn = {"temperature": temperature, "top_p": top_p, "max_tokens": max_reply_tokens}
+    config = BuildConfig(
+        workers=workers,
+        on_error=on_error,
+        max_errors=max_errors,
+        calls=calls,
+        retry=retry_failed,
+        asking=AskingConfig(parameters=validate(Parameters, drawn, where="the model's options")),
+        budget=validate(BudgetConfig, limits, where="the budget"),
+        rate=validate(
+            RateConfig, {"requests": requests_per_minute, "tokens": tokens_per_minute}, where="requests and tokens"
+        ),
+    )
+    price = None if prices is None else read_price(prices, model or "")
+    with _client(chosen, backend, model, base_url, key_variable, timeout, config) as client:
+        if retry_failed:
+            reopen(out)
+        require_new(out)  # before the work, and again when the folder appears
+        with _progress(chosen) as advance:
+            manifest = run(
+                chosen, out, config, client=client, price=price, resume=resume or retry_failed, advance=advance
+            )
     if as_json:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return
+    failed = (manifest.builder or {}).get("failed", 0)
+    left_out = f", {failed:,} items left out (see dead-letters.jsonl)" if failed else ""
+    typer.echo(f"{out}: {manifest.conversations:,} conversations, {manifest.images:,} images{left_out}")
+
+
+@contextlib.contextmanager
+def _client(
+    builder: Builder,
+    backend: Backend,
+    model: str | None,
+    base_urls: list[str] | None,
+    key_variable: str,
+    timeout: float,
+    config: BuildConfig,
+) -> Iterator[LanguageModelClient | None]:
+    """What answers the builder's questions; None for one that asks none, and for templates."""
+    if backend == "template":
+        if model is not None or base_urls:
+            raise ConfigError("templates take neither --model nor --base-url; add --backend openai to ask a server")
+        yield None
+        return
+    if not builder.asks:
+        raise ConfigError(f"{builder.name} asks no model; leave --backend out")
+    if backend == "replay":
+        from mminstruct.building.call_log import CallLog
+        from mminstruct.building.clients import ReplayClient
+
+        if config.calls is None:
+            raise ConfigError("--backend replay needs the log to answer from; add --calls FILE")
+        if not config.calls.is_file():
+            raise ConfigError(f"{config.calls} does not exist; give the calls.sqlite of an earlier build")
+        with CallLog(config.calls) as log:
+            client: LanguageModelClient = ReplayClient(log, model)
     else:
-        typer.echo(f"{out}: {manifest.conversations:,} conversations, {manifest.images:,} images")
+        from mminstruct.building.clients import OpenAICompatibleClient
+
+        if model is None or not base_urls:
+            raise ConfigError("--backend openai needs --model NAME and --base-url ADDRESS")
+        client = OpenAICompatibleClient(model, base_urls, key_variable=key_variable, timeout=timeout)
+    with contextlib.closing(client):
+        yield client
 
 
 def _list(as_json: bool) -> None:
@@ -61,6 +169,7 @@ def _list(as_json: bool) -> None:
                 "version": each.version,
                 "summary": each.summary,
                 "licence": each.licence,
+                "asks": each.asks,
                 "options": {key: field.get_default() for key, field in each.Options.model_fields.items()},
             }
             for each in classes
@@ -70,21 +179,41 @@ def _list(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("builder", "what it builds", "licence", "options")
+    table = Table("builder", "what it builds", "licence", "asks a model", "options")
     for each in classes:
-        table.add_row(each.name, each.summary, each.licence, ", ".join(each.Options.model_fields))
+        asks = "yes" if each.asks else "no"
+        table.add_row(each.name, each.summary, each.licence, asks, ", ".join(each.Options.model_fields))
     Console().print(table)
 
 
 @contextlib.contextmanager
-def _progress(name: str, total: int | None) -> Iterator[Callable[[], None] | None]:
+def _progress(builder: Builder) -> Iterator[Callable[[Progress], None] | None]:
     """A bar with an estimate on stderr where a person looks at it; nothing in logs and pipes."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda: bar.advance(task)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[spent]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(builder.name, total=builder.count(), spent="")
+
+        def advance(done: Progress) -> None:
+            spent = f"{done.conversations:,} conversations"
+            if done.failed:
+                spent += f", {done.failed:,} failed"
+            if done.requests:
+                spent += f", {done.requests:,} requests, {done.tokens:,} tokens"
+            if done.cost:
+                spent += f", ${done.cost:.2f}"
+            bar.update(task, completed=done.items, spent=spent)
+
+        yield advance

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,36 +75,52 @@ def write_into(
     kinds: Counter[str] = Counter()
     shards: list[Shard] = []
     rest = unique(conversations, where)
+
+    def lines(some: Iterable[Conversation]) -> Iterator[str]:
+        for one in some:
+            kinds.update(media.kind for media in one.media)
+            yield line(one)
+
     for first in rest:
-        shards.append(_write_shard(folder, len(shards), itertools.chain([first], rest), per_shard, kinds))
-    if not shards:
-        raise DataError(f"there are no conversations to write to {where}; check the source and its filters")
-    manifest = Manifest(
-        conversations=sum(shard.conversations for shard in shards),
-        images=kinds["image"],
-        videos=kinds["video"],
-        shards=shards,
-        builder=builder,
-    )
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    return manifest
+        some = itertools.chain([first], itertools.islice(rest, per_shard - 1))
+        shards.append(write_shard(folder, len(shards), lines(some)))
+    return write_manifest(folder, shards, kinds, where, builder)
 
 
-def _write_shard(
-    folder: Path, number: int, conversations: Iterable[Conversation], per_shard: int, kinds: Counter[str]
-) -> Shard:
+def line(conversation: Conversation) -> str:
+    """The record's line in a shard. Raises `DataError` where JSON cannot hold it."""
+    fields = conversation.model_dump(mode="json", exclude_none=True)
+    return dumps(fields, f"conversation {conversation.id!r}") + "\n"
+
+
+def write_shard(folder: Path, number: int, lines: Iterable[str]) -> Shard:
+    """A shard of these lines, on the disk under its name when this returns."""
     name = f"shard-{number:05d}.jsonl"
     digest = hashlib.sha256()
     count = 0
     with atomic_file(folder / name) as stream:
-        for conversation in itertools.islice(conversations, per_shard):
-            fields = conversation.model_dump(mode="json", exclude_none=True)
-            line = dumps(fields, f"conversation {conversation.id!r}") + "\n"
-            stream.write(line)
-            digest.update(line.encode("utf-8"))
-            kinds.update(media.kind for media in conversation.media)
+        for one in lines:
+            stream.write(one)
+            digest.update(one.encode("utf-8"))
             count += 1
     return Shard(file=name, conversations=count, sha256=digest.hexdigest())
+
+
+def write_manifest(
+    folder: Path, shards: Sequence[Shard], kinds: Mapping[str, int], where: Path, builder: dict[str, Any] | None
+) -> Manifest:
+    """The manifest of shards that are written; `kinds` counts their media. Raises `DataError` where there are none."""
+    if not shards:
+        raise DataError(f"there are no conversations to write to {where}; check the source and its filters")
+    manifest = Manifest(
+        conversations=sum(shard.conversations for shard in shards),
+        images=kinds.get("image", 0),
+        videos=kinds.get("video", 0),
+        shards=list(shards),
+        builder=builder,
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -139,19 +155,22 @@ def read(path: Path) -> Iterator[Conversation]:
         DataError: the manifest or a shard is missing, or a shard is not the one that was written.
     """
     for shard in read_manifest(path).shards:
-        file = path / shard.file
-        if not file.is_file():
-            raise DataError(f"{file} is missing; the manifest names it, so copy the data set again")
-        if sha256(file) != shard.sha256:
-            raise DataError(
-                f"{file} was changed after it was written (its SHA-256 is not the manifest's); "
-                f"copy or build the data set again"
-            )
-        count = 0
-        for line, value in read_jsonl(file):
-            yield record(value, f"{file}:{line}")
-            count += 1
-        if count != shard.conversations:
-            raise DataError(
-                f"{file} has {count} conversations, the manifest says {shard.conversations}; build it again"
-            )
+        yield from read_shard(path, shard)
+
+
+def read_shard(path: Path, shard: Shard) -> Iterator[Conversation]:
+    """The conversations of one shard of a data set folder. Raises `DataError` where it is not the one described."""
+    file = path / shard.file
+    if not file.is_file():
+        raise DataError(f"{file} is missing; the manifest names it, so copy the data set again")
+    if sha256(file) != shard.sha256:
+        raise DataError(
+            f"{file} was changed after it was written (its SHA-256 is not the manifest's); "
+            f"copy or build the data set again"
+        )
+    count = 0
+    for number, value in read_jsonl(file):
+        yield record(value, f"{file}:{number}")
+        count += 1
+    if count != shard.conversations:
+        raise DataError(f"{file} has {count} conversations, the manifest says {shard.conversations}; build it again")

@@ -115,7 +115,7 @@ def _built(source: SourceConfig, out: Path) -> Path:
     digest = hashlib.sha256(f"{builder.name} {builder.version} {options}".encode()).hexdigest()[:8]
     folder = out / "data" / f"{builder.name}-{digest}"
     if not folder.is_dir():
-        run_builder(builder, folder)
+        run_builder(builder, folder, resume=True)  # a run that was killed may have begun it
     return folder
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mminstruct import catalog, formats
-from mminstruct.building import Builder, builder_class, load_builder, run
+from mminstruct.building import Builder, Job, Progress, builder_class, load_builder, run
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, Media, Message, image, text
 from mminstruct.errors import ConfigError, DataError, RunError
@@ -28,7 +30,13 @@ def test_every_builder_says_what_it_is(name: str) -> None:
     json.dumps(load_builder(name).options.model_dump(mode="json"))
 
 
-class Numbers(Builder):
+@dataclass(frozen=True)
+class Number:
+    id: str
+    value: int
+
+
+class Numbers(Builder[Number]):
     """A builder whose faults can be chosen."""
 
     name = "numbers"
@@ -42,26 +50,29 @@ class Numbers(Builder):
 
     options: Options
 
-    def build(self, folder: Path) -> Iterator[Conversation]:
-        for number in range(self.options.count):
-            path = folder / "images" / f"{number}.txt"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(str(number))
-            media = [Media(path="images/9.txt" if self.options.fault == "media" else f"images/{number}.txt")]
-            yield Conversation(
-                id="0" if self.options.fault == "id" else str(number),
-                messages=[Message(role="user", content=[image(), text("?")])],
-                media=media,
-                provenance=self.provenance(["parent"]),
-            )
+    def items(self) -> Iterator[Number]:
+        yield from (Number(str(number), number) for number in range(self.options.count))
+        if self.options.fault == "item":
+            yield Number("0", 0)
         if self.options.fault == "killed":
             raise KeyboardInterrupt
 
+    def make(self, item: Number, job: Job) -> Iterator[Conversation]:
+        media = job.save(Image.new("L", (2, 1), item.value), "same" if self.options.fault == "name" else item.id)
+        if self.options.fault == "media":
+            media = Media(path="images/9.png")
+        yield Conversation(
+            id="0" if self.options.fault == "id" else item.id,
+            messages=[Message(role="user", content=[image(), text("?")])],
+            media=[media],
+            provenance=job.provenance(["parent"]),
+        )
+
 
 def test_the_engine_writes_a_native_data_set(tmp_path: Path) -> None:
-    calls: list[int] = []
-    manifest = run(Numbers(), tmp_path / "set", advance=lambda: calls.append(1))
-    assert (manifest.conversations, manifest.images, len(calls)) == (2, 2, 2)
+    calls: list[Progress] = []
+    manifest = run(Numbers(), tmp_path / "set", advance=calls.append)
+    assert (manifest.conversations, manifest.images, [call.conversations for call in calls]) == (2, 2, [1, 2])
     assert manifest.builder == {
         "name": "numbers",
         "version": "3",
@@ -78,7 +89,15 @@ def test_the_engine_writes_a_native_data_set(tmp_path: Path) -> None:
         "call_ids": [],
         "licence": "CC0-1.0",
     }
-    assert (tmp_path / "set/images/1.txt").read_text() == "1"
+    with Image.open(tmp_path / "set/images/1.png") as picture:
+        assert (picture.size, picture.getpixel((0, 0))) == ((2, 1), 1)
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == [
+        "build.jsonl",
+        "images",
+        "manifest.json",
+        "shard-00000.jsonl",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
     with pytest.raises(RunError, match="already exists and is not empty"):
         run(Numbers(), tmp_path / "set")
 
@@ -86,7 +105,9 @@ def test_the_engine_writes_a_native_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "cause"),
     [
-        ({"fault": "media"}, DataError, "the builder numbers gave '0' with images/9.txt, which it did not write"),
+        ({"fault": "media"}, DataError, "the builder numbers gave '0' with images/9.png, which it did not write"),
+        ({"fault": "name"}, DataError, "two pictures want the name images/same.png"),
+        ({"fault": "item"}, DataError, "the builder numbers has two items of the id '0'"),
         ({"fault": "id"}, DataError, "two conversations have the id '0'"),
         ({"count": 0}, DataError, "there are no conversations to write to"),
         ({"fault": "killed"}, KeyboardInterrupt, None),
@@ -121,7 +142,7 @@ def test_build_list() -> None:
     code, printed, _ = call("build", "list", "--json")
     rows = json.loads(printed)
     assert code == 0 and [row["name"] for row in rows] == NAMES
-    assert rows[0].keys() == {"name", "version", "summary", "licence", "options"}
+    assert rows[0].keys() == {"name", "version", "summary", "licence", "asks", "options"}
     assert call("build", "list")[0] == 0
 
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from mminstruct import catalog
+from mminstruct import catalog, formats
+from mminstruct.building import run
 from mminstruct.conversation import ImagePart
 from mminstruct.data_builders.easy_vqa import BUILDER, INSTRUCTION
 from mminstruct.errors import ConfigError, DataError
@@ -116,13 +117,14 @@ def test_easy_vqa_asks_as_the_builder_does(easy_items: list[Item], tmp_path: Pat
     """Same text, same place of the image, same ids, same golds as the builder's single-turn conversations."""
     benchmark = load_benchmark("easy-vqa")
     builder = BUILDER(BUILDER.Options(split="test", turns="single", limit=3))
-    built = list(builder.build(tmp_path))
+    run(builder, tmp_path / "set")
+    built = list(formats.read(tmp_path / "set"))
     assert len(built) == sum(int(item.cluster) < 3 for item in easy_items)
     for conversation, item in zip(built, easy_items, strict=False):
         asked = benchmark.conversation(item)
         assert asked.messages == conversation.messages[:-1]
         assert conversation.messages[-1].text == item.answers[0] and asked.id == conversation.id
-        assert Path(asked.media[0].path).read_bytes() == (tmp_path / conversation.media[0].path).read_bytes()
+        assert Path(asked.media[0].path).read_bytes() == (tmp_path / "set" / conversation.media[0].path).read_bytes()
     assert benchmark.conversation(easy_items[0]).messages[0].text == f"{INSTRUCTION}\n\nwhat is the red shape?"
 
 

@@ -77,8 +77,8 @@ class DpoConfig(ObjectiveConfig):
 class PreferenceTuning(Objective):
     """See the module. `loss_sum` is summed over pairs; a connector's own loss counts once a pair.
 
-    Metrics: the rewards `beta log p / p_ref` of both, their margin, and how often it is positive; with a supervised term
-    the chosen answer's mean cross-entropy too.
+    Metrics: the rewards `beta log p / p_ref` of both, their margin, and how often it is positive; with a supervised
+    term the chosen answer's mean cross-entropy too.
     """
 
     unit: ClassVar[str] = "pairs"

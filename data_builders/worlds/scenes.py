@@ -1,0 +1,143 @@
+"""Scenes: two to six coloured shapes that do not touch, on a plain ground; what is where is known exactly.
+
+scene(seed, number) ──▶ Scene(things with boxes) ──draw──▶ RGB picture [336, 336]
+                                                 └facts──▶ captions and boxes, as COCO's annotators give them
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+SIZE = 336
+COLORS = {
+    "red": (204, 41, 41),
+    "orange": (232, 134, 30),
+    "yellow": (232, 200, 30),
+    "green": (46, 140, 58),
+    "blue": (38, 84, 190),
+    "purple": (122, 52, 160),
+    "brown": (120, 76, 40),
+    "black": (24, 24, 24),
+}
+SHAPES = ("circle", "square", "triangle", "diamond")
+GROUNDS = {"white": (255, 255, 255), "grey": (206, 206, 206), "pink": (250, 222, 226), "light blue": (214, 232, 246)}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A shape; `box` is (left, top, right, bottom) in pixels."""
+
+    shape: str
+    color: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.color} {self.shape}"
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+    @property
+    def side(self) -> int:
+        return self.box[2] - self.box[0]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`things` from left to right by their centres, no two of one name."""
+
+    id: str
+    ground: str
+    things: tuple[Thing, ...]
+
+    def draw(self) -> Image.Image:
+        picture = Image.new("RGB", (SIZE, SIZE), GROUNDS[self.ground])
+        pen = ImageDraw.Draw(picture)
+        for thing in self.things:
+            left, top, right, bottom = thing.box
+            middle, centre = (left + right) / 2, (top + bottom) / 2
+            if thing.shape == "circle":
+                pen.ellipse(thing.box, fill=COLORS[thing.color])
+            elif thing.shape == "square":
+                pen.rectangle(thing.box, fill=COLORS[thing.color])
+            elif thing.shape == "triangle":
+                pen.polygon([(middle, top), (right, bottom), (left, bottom)], fill=COLORS[thing.color])
+            else:
+                pen.polygon(
+                    [(middle, top), (right, centre), (middle, bottom), (left, centre)], fill=COLORS[thing.color]
+                )
+        return picture
+
+    def captions(self) -> list[str]:
+        """Five true descriptions, as different people would give them."""
+        names = [thing.name for thing in self.things]
+        shapes = Counter(thing.shape for thing in self.things)
+        counted = [f"{NUMBERS[count]} {shape}{'s' * (count > 1)}" for shape, count in sorted(shapes.items())]
+        largest = max(self.things, key=lambda thing: thing.side)
+        highest = min(self.things, key=lambda thing: thing.centre[1])
+        return [
+            f"A picture of {listed([_a(name) for name in names])} on a {self.ground} background.",
+            f"A drawing with {listed(counted)}.",
+            f"The {names[0]} is at the far left and the {names[-1]} at the far right.",
+            f"The largest of the {NUMBERS[len(names)]} shapes is {_a(largest.name)}.",
+            f"The {highest.name} is higher up than everything else.",
+        ]
+
+    def boxes(self) -> list[tuple[str, tuple[float, float, float, float]]]:
+        """(name, box as shares of the picture's width and height, three digits)."""
+        return [
+            (thing.name, tuple(round(edge / SIZE, 3) for edge in thing.box))  # type: ignore[misc]
+            for thing in self.things
+        ]
+
+
+def scene(seed: int, number: int) -> Scene:
+    """The scene of a seed and a number, the same everywhere."""
+    chance = random.Random(f"scenes/{seed}/{number}")
+    count = chance.randint(2, 6)
+    names = chance.sample([(shape, color) for shape in SHAPES for color in COLORS], count)
+    sides = chance.sample(range(36, 104), count)  # no two alike, so one is the largest
+    placed: list[Thing] = []
+    tries = 0
+    while len(placed) < count:
+        shape, color = names[len(placed)]
+        side = sides[len(placed)]
+        left, top = chance.randint(4, SIZE - side - 4), chance.randint(4, SIZE - side - 4)
+        thing = Thing(shape, color, (left, top, left + side, top + side))
+        if _in_a_third(thing) and all(_apart(thing, other) for other in placed):
+            placed.append(thing)
+        tries += 1
+        if tries % 200 == 0:  # what stands there may leave no room for the rest
+            placed.clear()
+    ground = chance.choice(sorted(GROUNDS))
+    return Scene(f"scenes/{seed}/{number}", ground, tuple(sorted(placed, key=lambda thing: thing.centre)))
+
+
+def _in_a_third(thing: Thing) -> bool:
+    """Whether it is plain in which third of the width and of the height the middle is."""
+    return all(abs(middle - line) >= 3 for middle in thing.centre for line in (SIZE / 3, 2 * SIZE / 3))
+
+
+def _apart(one: Thing, other: Thing) -> bool:
+    """Whether there is air between two things, and left and right, above and below are plain to see."""
+    air = 6
+    a, b = one.box, other.box
+    separate = a[2] + air < b[0] or b[2] + air < a[0] or a[3] + air < b[1] or b[3] + air < a[1]
+    return separate and all(abs(x - y) >= air for x, y in zip(one.centre, other.centre, strict=True))
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def listed(words: list[str]) -> str:
+    """`a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

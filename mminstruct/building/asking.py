@@ -1,0 +1,197 @@
+"""Asks a prompt's question until its reply is of the form that was asked for, and keeps each reply before reading it.
+
+    facts ──prompt──▶ request ──log?──▶ reply ──parse──▶ value
+                                 └no─▶ client, again on 429, 5xx and silence ──▶ log ─┘   │ broken: told what is wrong,
+                                                                                          └ asked again, 3 times a round
+
+Each question that follows a broken reply holds that reply, so it has a key of its own, and a resumed build walks the
+same way through the log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field
+
+from mminstruct.building.call_log import CallLog
+from mminstruct.building.clients.base import Call, LanguageModelClient
+from mminstruct.building.limits import Budget, Rate
+from mminstruct.building.prompt import Prompt
+from mminstruct.building.request import Completion, Parameters, Request
+from mminstruct.config import Config
+from mminstruct.conversation import Media, Message, text
+from mminstruct.errors import ReplyError, ServerError
+
+F = TypeVar("F")
+R = TypeVar("R")
+
+_LOG = logging.getLogger(__name__)
+_REPAIR = (
+    "Your reply cannot be used: {problem}. Reply to the same request again, exactly in the form that was asked for."
+)
+_CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
+
+
+class AskingConfig(Config):
+    """
+    Attributes:
+        parse_attempts: how often a question is asked in a round until its reply can be read.
+        server_attempts: how often one request is sent until there is a reply.
+        first_wait, longest_wait: seconds; between two attempts a random time up to the first, up to its double and so
+            on, unless the server says how long.
+        parameters: what replaces those of the prompts.
+    """
+
+    parse_attempts: int = Field(default=3, ge=1)
+    server_attempts: int = Field(default=8, ge=1)
+    first_wait: float = Field(default=1.0, ge=0)
+    longest_wait: float = Field(default=60.0, ge=0)
+    parameters: Parameters = Parameters()
+
+
+class Asker:
+    """Safe for threads.
+
+    Args:
+        folder: where the media of requests lie.
+        another_round: whether a question whose replies in the log are all broken is asked in one round more. Rounds
+            that the log has are always walked through, so what such a round gave is found again.
+    """
+
+    def __init__(
+        self,
+        client: LanguageModelClient,
+        log: CallLog,
+        folder: Path,
+        config: AskingConfig,
+        budget: Budget,
+        rate: Rate,
+        another_round: bool = False,
+    ) -> None:
+        self.client = client
+        self.budget = budget
+        self._log = log
+        self._folder = folder
+        self._config = config
+        self._rate = rate
+        self._another_round = another_round
+        self._stopped = threading.Event()
+        self._random = random.Random()  # only of waiting times
+        self._lock = threading.Lock()
+        self._on_the_way: dict[str, Future[Completion]] = {}
+
+    def stop(self) -> None:
+        """Let nobody wait any more; what is on its way ends, nothing new is sent."""
+        self._stopped.set()
+
+    def ask(self, prompt: Prompt[F, R], facts: F, media: Sequence[Media], call_ids: list[str]) -> R:
+        """The reply's content; the key of every reply on the way is added to `call_ids`.
+
+        Raises:
+            ReplyError: no reply could be read, or the model refused.
+            ServerError: no reply at all.
+            BudgetError: asking would cost too much.
+        """
+        parameters = prompt.parameters.model_copy(update=self._config.parameters.model_dump(exclude_none=True))
+        first = Request(
+            messages=prompt.messages(facts),
+            media=list(media),
+            parameters=parameters,
+            reply_schema=prompt.reply_schema,
+            prompt=f"{prompt.name}@{prompt.version}",
+        )
+        rounds_left = int(self._another_round)
+        for sample in itertools.count():
+            request = first.model_copy(update={"sample": sample})
+            for _ in range(self._config.parse_attempts):
+                reply = self._reply(request, prompt, facts, call_ids)
+                if reply.finish == "content_filter":
+                    raise ReplyError(f"the model refused to answer {prompt.name}")
+                try:
+                    return _read(reply, prompt, facts)
+                except ReplyError as error:
+                    problem = str(error).rstrip(".")
+                request = request.model_copy(update={"messages": [*request.messages, *_repair(reply, problem)]})
+            following = self._key(first.model_copy(update={"sample": sample + 1}))
+            if self._log.get(following) is None:
+                if rounds_left == 0:
+                    break
+                rounds_left -= 1
+        raise ReplyError(f"no reply to {prompt.name} could be used; of the last: {problem}")
+
+    def _key(self, request: Request) -> str:
+        return request.key(self.client.backend, self.client.model)
+
+    def _reply(self, request: Request, prompt: Prompt[F, R], facts: F, call_ids: list[str]) -> Completion:
+        """From the log, or of the client; of two threads with one question only one asks."""
+        key = self._key(request)
+        call_ids.append(key)
+        with self._lock:
+            ahead = self._on_the_way.get(key)
+            if ahead is None:
+                own = self._on_the_way[key] = Future()
+        if ahead is not None:
+            return ahead.result()
+        try:
+            own.set_result(self._known_or_sent(key, request, prompt, facts))
+        except BaseException as error:
+            own.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._on_the_way[key]
+        return own.result()
+
+    def _known_or_sent(self, key: str, request: Request, prompt: Prompt[F, R], facts: F) -> Completion:
+        known = self._log.get(key)
+        if known is not None:
+            return known
+        call = Call(key, request, prompt, facts, self._folder)
+        reply = self._send(call) if self.client.paid else self.client.complete(call)
+        self._log.put(key, self.client.backend, self.client.model, request, reply, paid=self.client.paid)
+        return reply
+
+    def _send(self, call: Call) -> Completion:
+        expected = len(json.dumps([message.text for message in call.request.messages])) // _CHARACTERS_A_TOKEN
+        for attempt in range(self._config.server_attempts):
+            self._wait(self._rate.before(expected))
+            self.budget.take()
+            try:
+                reply = self.client.complete(call)
+            except ServerError as error:
+                if not error.again or attempt + 1 == self._config.server_attempts:
+                    raise
+                longest = min(self._config.longest_wait, self._config.first_wait * 2**attempt)
+                wait = self._random.uniform(0, longest) if error.after is None else error.after
+                _LOG.info("%s; asking again in %.1f s", error, wait)
+                self._wait(wait)
+                continue
+            self.budget.add(reply)
+            self._rate.after(expected, reply)
+            return reply
+        raise AssertionError("the last attempt returns or raises")
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise ServerError("the build is stopping")
+
+
+def _repair(reply: Completion, problem: str) -> list[Message]:
+    """What is said behind a reply that cannot be used."""
+    said = [Message(role="assistant", content=[text(reply.text)])]
+    return [*said, Message(role="user", content=[text(_REPAIR.format(problem=problem))])]
+
+
+def _read(reply: Completion, prompt: Prompt[F, R], facts: F) -> R:
+    if reply.finish == "length":
+        raise ReplyError("the reply was cut off at its greatest length; be shorter")
+    return prompt.parse(reply.text, facts)

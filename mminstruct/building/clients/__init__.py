@@ -1,0 +1,8 @@
+"""What answers a builder's questions, one file each."""
+
+from mminstruct.building.clients.base import Call, LanguageModelClient
+from mminstruct.building.clients.openai_compatible import OpenAICompatibleClient
+from mminstruct.building.clients.replay import ReplayClient
+from mminstruct.building.clients.template import TemplateClient
+
+__all__ = ["Call", "LanguageModelClient", "OpenAICompatibleClient", "ReplayClient", "TemplateClient"]

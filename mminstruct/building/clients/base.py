@@ -1,0 +1,53 @@
+"""The contract of what answers requests: a server, a log, or the prompt's own template."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mminstruct.building.prompt import Prompt
+from mminstruct.building.request import Completion, Request
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question on its way.
+
+    Attributes:
+        key: under which the reply will be kept.
+        prompt: what made the request of `facts`.
+        folder: where the request's media lie.
+    """
+
+    key: str
+    request: Request
+    prompt: Prompt[Any, Any]
+    facts: Any
+    folder: Path
+
+
+class LanguageModelClient(ABC):
+    """Answers calls, from several threads at once.
+
+    Attributes:
+        backend: what kind of client it is, a part of every key.
+        model: which model answers, a part of every key.
+        paid: whether a reply costs something, so that it is kept before it is used.
+    """
+
+    backend: str
+    model: str
+    paid: ClassVar[bool] = True
+
+    @abstractmethod
+    def complete(self, call: Call) -> Completion:
+        """
+        Raises:
+            ServerError: no reply; `again` says whether to ask once more.
+            ConfigError: no request of this build can be answered.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing open
+        """Give connections back."""

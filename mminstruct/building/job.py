@@ -1,0 +1,93 @@
+"""What `Builder.make` has to work with for one item: chance, questions to a model, files, a count of what it drops."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+
+from mminstruct.building.asking import Asker
+from mminstruct.building.builder import Builder
+from mminstruct.building.prompt import Prompt
+from mminstruct.conversation import Media, Provenance
+from mminstruct.errors import DataError
+from mminstruct.files import atomic_path, bytes_sha256, sha256
+from mminstruct.media import open_image
+
+F = TypeVar("F")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Answer(Generic[R]):
+    """The content of a reply, and the keys of all replies on the way to it."""
+
+    value: R
+    call_ids: list[str]
+
+
+class Job:
+    """One item's.
+
+    Attributes:
+        random: seeded by builder, version and item, so it does not depend on what else is built, or in which thread.
+        dropped: how often which rule left something out.
+        call_ids: keys of all replies so far.
+        files: all that was written below the build's folder.
+    """
+
+    def __init__(self, builder: Builder, item: str, folder: Path, asker: Asker | None) -> None:
+        self.random = random.Random(f"{builder.name}/{builder.version}/{item}")
+        self.dropped: Counter[str] = Counter()
+        self.call_ids: list[str] = []
+        self.files: list[Path] = []
+        self._builder = builder
+        self._folder = folder
+        self._asker = asker
+
+    def ask(self, prompt: Prompt[F, R], facts: F, media: Sequence[Media] = ()) -> Answer[R]:
+        """What the model replied; see `Asker.ask` for errors. Pictures have been `save`d before."""
+        if self._asker is None:
+            raise TypeError(f"{self._builder.name} asks a model and does not say so; set asks = True")
+        before = len(self.call_ids)
+        value = self._asker.ask(prompt, facts, media, self.call_ids)
+        return Answer(value, self.call_ids[before:])
+
+    def drop(self, rule: str, count: int = 1) -> None:
+        """Note that a rule left something out."""
+        self.dropped[rule] += count
+
+    def save(self, picture: Image.Image, name: str) -> Media:
+        """Write a picture as PNG to `images/NAME.png`."""
+        stream = io.BytesIO()
+        picture.save(stream, "PNG", compress_level=1)
+        return self._write(stream.getvalue(), f"images/{name}.png", picture.size)
+
+    def copy(self, source: Path, name: str) -> Media:
+        """Take over a picture's file as it is, to `images/NAME`. Raises `MediaError` where it cannot be opened."""
+        size = open_image(source).size  # a broken picture is found here, not in training
+        return self._write(source.read_bytes(), f"images/{name}", size)
+
+    def _write(self, data: bytes, name: str, size: tuple[int, int]) -> Media:
+        path = self._folder / name
+        digest = bytes_sha256(data)
+        if path.exists():  # of another item, or of a run that was killed
+            if sha256(path) != digest:
+                raise DataError(
+                    f"two pictures want the name {name}; the builder {self._builder.name} must tell them apart"
+                )
+        else:
+            with atomic_path(path, durable=False) as temporary:
+                temporary.write_bytes(data)
+        self.files.append(path)
+        return Media(path=name, sha256=digest, width=size[0], height=size[1])
+
+    def provenance(self, parents: Sequence[str] = (), *answers: Answer[Any]) -> Provenance:
+        """The origin of a record made of `parents` and of what a model answered."""
+        return self._builder.provenance(parents, [key for answer in answers for key in answer.call_ids])

@@ -1,0 +1,229 @@
+"""A build on its way: `OUT.unfinished`, which becomes `OUT` when it is whole, and from which a later run goes on.
+
+    OUT.unfinished/build.jsonl         what is built, then one line for each part that is on the disk for good
+    OUT.unfinished/shard-00000.jsonl   as in the data set that it will be
+    OUT.unfinished/calls.sqlite        every reply (mminstruct.building.call_log), unless it is kept elsewhere
+
+A part is written in this order: media, shard, line. What a killed run left behind without its line is made again, to
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
+
+from mminstruct.conversation import Conversation, Record
+from mminstruct.errors import DataError, RunError
+from mminstruct.files import TEMPORARY, fsync, publish, read_jsonl, require_new, write_text
+from mminstruct.formats import native
+
+NOTES = "build.jsonl"
+CALLS = "calls.sqlite"
+DEAD_LETTERS = "dead-letters.jsonl"
+_LOCK = ".lock"
+
+
+class DeadLetter(Record):
+    """An item that could not be used: which, why in a word and in a line, and the replies that it had."""
+
+    item: str
+    reason: str
+    problem: str
+    call_ids: list[str] = Field(default_factory=list)
+
+
+class Part(Record):
+    """Consecutive items that are done.
+
+    Attributes:
+        made: how many conversations each gave.
+        shard: what holds them, None where there are none.
+        media: how many media entries they have, by kind.
+        dropped: how often which rule left something out.
+        failed: the items that could not be used.
+    """
+
+    made: list[int]
+    shard: native.Shard | None = None
+    media: dict[str, int] = Field(default_factory=dict)
+    dropped: dict[str, int] = Field(default_factory=dict)
+    failed: list[DeadLetter] = Field(default_factory=list)
+
+
+class UnfinishedBuild:
+    """
+    Attributes:
+        folder: where files of the build go.
+        parts: those that are done.
+        ids: of all conversations in them.
+
+    Args:
+        out: the folder that it will be.
+        note: what is built; a build that goes on must have the same.
+        resume: whether to go on with what an earlier run left.
+
+    Raises:
+        RunError: `out` is in use, another run is building it, an unfinished build is there and `resume` is not set, or
+            it is of something else.
+    """
+
+    def __init__(self, out: Path, note: dict[str, Any], resume: bool) -> None:
+        require_new(out)
+        self.out = out
+        self.folder = unfinished(out)
+        self.parts: list[Part] = []
+        self.ids: set[str] = set()
+        notes = self.folder / NOTES
+        if notes.is_file() and not resume:
+            raise RunError(f"{self.folder} is a build that did not end; add --resume to go on with it, or remove it")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / _LOCK, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RunError(f"another process is building {self.folder}; wait for it, or stop it") from None
+        try:
+            if notes.is_file():
+                self._read(note)
+            else:
+                write_text(notes, json.dumps(note, ensure_ascii=False) + "\n")
+            self._clean()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _read(self, note: dict[str, Any]) -> None:
+        notes = self.folder / NOTES
+        data = notes.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]  # a killed run may leave half a line
+        if whole != data:
+            with notes.open("r+b") as stream:
+                stream.truncate(len(whole))
+        (_, before), *rest = read_jsonl(notes)
+        changed = sorted(key for key in {*before, *note} if before.get(key) != note.get(key))
+        if changed:
+            key = changed[0]
+            raise RunError(
+                f"{self.folder} was begun with {key} {json.dumps(before.get(key))}, now it is "
+                f"{json.dumps(note.get(key))}; take the same, or another --out"
+            )
+        try:
+            self.parts = [Part.model_validate(value) for _, value in rest]
+        except ValidationError:
+            raise DataError(f"{notes} is broken; remove {self.folder} to begin anew") from None
+        for shard in self._shards():
+            self.ids.update(conversation.id for conversation in native.read_shard(self.folder, shard))
+
+    def _clean(self) -> None:
+        known = {shard.file for shard in self._shards()}
+        for path in self.folder.glob("shard-*.jsonl"):
+            if path.name not in known:
+                path.unlink()
+        for path in self.folder.rglob(f".*{TEMPORARY}"):
+            path.unlink()
+
+    def _shards(self) -> list[native.Shard]:
+        return [part.shard for part in self.parts if part.shard is not None]
+
+    @property
+    def items(self) -> int:
+        """How many items are done."""
+        return sum(len(part.made) for part in self.parts)
+
+    @property
+    def failed(self) -> list[DeadLetter]:
+        return [letter for part in self.parts for letter in part.failed]
+
+    def add(
+        self,
+        conversations: Iterable[Conversation],
+        made: Sequence[int],
+        dropped: Counter[str],
+        failed: Sequence[DeadLetter],
+        files: Iterable[Path],
+    ) -> None:
+        """One part more: when this returns it is on the disk."""
+        for path in files:
+            fsync(path)
+        kinds: Counter[str] = Counter()
+        lines = []
+        for conversation in conversations:
+            kinds.update(medium.kind for medium in conversation.media)
+            lines.append(native.line(conversation))
+        shard = native.write_shard(self.folder, len(self._shards()), lines) if lines else None
+        part = Part(
+            made=list(made),
+            shard=shard,
+            media=dict(sorted(kinds.items())),
+            dropped=dict(sorted(dropped.items())),
+            failed=list(failed),
+        )
+        with (self.folder / NOTES).open("a", encoding="utf-8") as stream:
+            stream.write(part.model_dump_json() + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.parts.append(part)
+
+    def finish(self, builder: dict[str, Any]) -> native.Manifest:
+        """Give the folder its name. Raises `DataError` where it holds no conversations."""
+        kinds: Counter[str] = Counter()
+        dropped: Counter[str] = Counter()
+        for part in self.parts:
+            kinds.update(part.media)
+            dropped.update(part.dropped)
+        note = builder | ({"dropped": dict(sorted(dropped.items()))} if dropped else {})
+        letters = self.failed
+        if letters:
+            note["failed"] = len(letters)
+            write_text(self.folder / DEAD_LETTERS, "".join(one.model_dump_json() + "\n" for one in letters))
+        manifest = native.write_manifest(self.folder, self._shards(), kinds, self.out, note)
+        (self.folder / _LOCK).unlink()
+        publish(self.folder, self.out)
+        self._lock.release()
+        return manifest
+
+    def leave(self) -> None:
+        """Let go, for a later run; nothing stays where nothing is worth keeping."""
+        if not self.parts and not (self.folder / CALLS).exists():
+            shutil.rmtree(self.folder)
+        self._lock.release()
+
+
+def unfinished(out: Path) -> Path:
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def reopen(out: Path) -> int:
+    """Make a data set an unfinished build again that ends before the first item that failed; how many had.
+
+    Nothing is lost by that: replies are in the log, and the rest is made again to the same bytes.
+
+    Raises:
+        RunError: nothing failed, or it was not built here.
+    """
+    notes = out / NOTES
+    if not notes.is_file():
+        raise RunError(f"{out} has no {NOTES}, so no build of it can go on; give a folder that mminstruct build wrote")
+    (_, header), *rest = read_jsonl(notes)
+    parts = [Part.model_validate(value) for _, value in rest]
+    first = next((number for number, part in enumerate(parts) if part.failed), None)
+    if first is None:
+        raise RunError(f"no item of {out} had failed; there is nothing to try again")
+    if unfinished(out).exists():
+        raise RunError(f"{unfinished(out)} is there already; go on with it by --resume, or remove it")
+    out.rename(unfinished(out))
+    folder = unfinished(out)
+    (folder / native.MANIFEST).unlink()
+    (folder / DEAD_LETTERS).unlink()
+    kept = [json.dumps(header, ensure_ascii=False), *(part.model_dump_json() for part in parts[:first])]
+    write_text(folder / NOTES, "\n".join(kept) + "\n")
+    return sum(len(part.failed) for part in parts)
