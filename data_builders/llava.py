@@ -28,7 +28,7 @@ from mminstruct.building.prompt import Prompt
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Record, image, text
-from mminstruct.data_builders.worlds.scenes import NUMBERS, listed, scene
+from mminstruct.data_builders.worlds.scenes import NUMBERS, Scene, listed, scene
 from mminstruct.errors import DataError, ReplyError
 from mminstruct.files import read_jsonl
 
@@ -93,12 +93,17 @@ class LlavaPrompt(Prompt[Facts, list[tuple[str, str]]]):
         told: Told = getattr(prompt_file(), self.kind)
         return told
 
-    def messages(self, facts: Facts) -> list[Message]:
+    @functools.cached_property
+    def before(self) -> list[Message]:
+        """What stands before every question: the system's message and the examples."""
         messages = [Message(role="system", content=[text(self.told.system)])]
         for example in self.told.examples:
             messages.append(Message(role="user", content=[text(_described(example.captions, example.boxes))]))
             messages.append(Message(role="assistant", content=[text(example.reply)]))
-        return [*messages, Message(role="user", content=[text(_described(facts.captions, facts.boxes()))])]
+        return messages
+
+    def messages(self, facts: Facts) -> list[Message]:
+        return [*self.before, Message(role="user", content=[text(_described(facts.captions, facts.boxes()))])]
 
 
 class ConversationPrompt(LlavaPrompt):
@@ -164,12 +169,11 @@ KINDS: dict[Kind, LlavaPrompt] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its facts and its file, or the number of the scene that it is drawn from."""
+    """A picture with its facts, and its file or the scene that it is drawn from."""
 
     id: str
     facts: Facts
-    file: Path | None = None
-    number: int = 0
+    source: Path | Scene
 
 
 class Llava(Builder[Picture]):
@@ -204,21 +208,21 @@ class Llava(Builder[Picture]):
                 drawn = scene(self.options.seed, number)
                 instances = [Instance(category=name, bbox=box) for name, box in drawn.boxes()]
                 facts = Facts(id=drawn.id, image=f"{drawn.id}.png", captions=drawn.captions(), instances=instances)
-                yield Picture(drawn.id, facts, number=number)
+                yield Picture(drawn.id, facts, drawn)
             return
         root = self.options.media_root or self.options.facts.parent
         for line, value in read_jsonl(self.options.facts):
             facts = _facts(value, f"{self.options.facts}:{line}")
-            yield Picture(facts.id, facts, file=root / facts.image)
+            yield Picture(facts.id, facts, root / facts.image)
 
     def count(self) -> int | None:
         return self.options.scenes if self.options.facts is None else None
 
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
-        if item.file is None:
-            media = job.save(scene(self.options.seed, item.number).draw(), item.id)
+        if isinstance(item.source, Scene):
+            media = job.save(item.source.draw(), item.id)
         else:
-            media = job.copy(item.file, item.facts.image)
+            media = job.copy(item.source, item.facts.image)
         for kind in self.options.kinds:
             answer = job.ask(KINDS[kind], item.facts)
             messages = []

@@ -1,6 +1,6 @@
 """Scenes: two to six coloured shapes that do not touch, on a plain ground; what is where is known exactly.
 
-scene(seed, number) ──▶ Scene(things with boxes) ──draw──▶ RGB picture [336, 336]
+scene(seed, number) ──▶ Scene(things with boxes) ──draw──▶ picture [336, 336]
                                                  └facts──▶ captions and boxes, as COCO's annotators give them
 """
 
@@ -59,21 +59,22 @@ class Scene:
     things: tuple[Thing, ...]
 
     def draw(self) -> Image.Image:
-        picture = Image.new("RGB", (SIZE, SIZE), GROUNDS[self.ground])
+        """One byte a pixel: a picture of a few plain colours is written three times as fast as with three."""
+        picture = Image.new("P", (SIZE, SIZE), 0)
+        picture.putpalette([part for color in [GROUNDS[self.ground], *COLORS.values()] for part in color])
+        fill = {color: index for index, color in enumerate(COLORS, start=1)}
         pen = ImageDraw.Draw(picture)
         for thing in self.things:
             left, top, right, bottom = thing.box
             middle, centre = (left + right) / 2, (top + bottom) / 2
             if thing.shape == "circle":
-                pen.ellipse(thing.box, fill=COLORS[thing.color])
+                pen.ellipse(thing.box, fill=fill[thing.color])
             elif thing.shape == "square":
-                pen.rectangle(thing.box, fill=COLORS[thing.color])
+                pen.rectangle(thing.box, fill=fill[thing.color])
             elif thing.shape == "triangle":
-                pen.polygon([(middle, top), (right, bottom), (left, bottom)], fill=COLORS[thing.color])
+                pen.polygon([(middle, top), (right, bottom), (left, bottom)], fill=fill[thing.color])
             else:
-                pen.polygon(
-                    [(middle, top), (right, centre), (middle, bottom), (left, centre)], fill=COLORS[thing.color]
-                )
+                pen.polygon([(middle, top), (right, centre), (middle, bottom), (left, centre)], fill=fill[thing.color])
         return picture
 
     def captions(self) -> list[str]:

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 
 from mminstruct.conversation import Conversation, Record
 from mminstruct.errors import DataError, RunError
-from mminstruct.files import TEMPORARY, fsync, publish, read_jsonl, require_new, write_text
+from mminstruct.files import TEMPORARY, publish, read_jsonl, require_new, sync, write_text
 from mminstruct.formats import native
 
 NOTES = "build.jsonl"
@@ -152,8 +152,7 @@ class UnfinishedBuild:
         files: Iterable[Path],
     ) -> None:
         """One part more: when this returns it is on the disk."""
-        for path in files:
-            fsync(path)
+        sync(list(files))
         kinds: Counter[str] = Counter()
         lines = []
         for conversation in conversations:

@@ -54,7 +54,7 @@ def third(low: int, high: int, names: tuple[str, str]) -> str:
 def test_pictures_show_what_their_facts_say() -> None:
     for number in range(COUNT):
         drawn = scene(0, number)
-        picture = drawn.draw()
+        picture = drawn.draw().convert("RGB")
         assert 2 <= len(drawn.things) <= 6 and len(named(drawn)) == len(drawn.things)
         pixels = picture.load()
         assert pixels is not None
@@ -147,7 +147,7 @@ def test_records_keep_their_facts_and_their_calls(built: Path) -> None:
             }
         }
         with Image.open(built / one.media[0].path) as picture:
-            assert picture.tobytes() == scene(0, 0).draw().tobytes()
+            assert picture.convert("RGB").tobytes() == scene(0, 0).draw().convert("RGB").tobytes()
     llava_json = built.parent / "llava.json"
     formats.write(found, llava_json, "llava")
     assert json.loads(llava_json.read_text())[1]["conversations"][0]["value"].count("<image>") == 1
