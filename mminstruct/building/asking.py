@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 _REPAIR = (
     "Your reply cannot be used: {problem}. Reply to the same request again, exactly in the form that was asked for."
 )
-_CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
+CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
 
 
 class AskingConfig(Config):
@@ -161,7 +161,7 @@ class Asker:
         return reply
 
     def _send(self, call: Call) -> Completion:
-        expected = len(json.dumps([message.text for message in call.request.messages])) // _CHARACTERS_A_TOKEN
+        expected = len(json.dumps([message.text for message in call.request.messages])) // CHARACTERS_A_TOKEN
         for attempt in range(self._config.server_attempts):
             self._wait(self._rate.before(expected))
             self.budget.take()

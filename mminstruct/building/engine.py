@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -168,12 +168,14 @@ class _Run:
         self.files: dict[Path, None] = {}
 
     def go(self) -> None:
-        for made in self._in_order(islice(self._items(), self.items, None)):
-            self._take(made)
-            if max(len(self.pending), len(self.made)) >= self.config.per_shard:
-                self._end_part()
-            if self.advance is not None:
-                self.advance(self._progress())
+        # Closed, not dropped: where an item stops the build, others are still on their way and have replies to keep.
+        with closing(self._in_order(islice(self._items(), self.items, None))) as all_made:
+            for made in all_made:
+                self._take(made)
+                if max(len(self.pending), len(self.made)) >= self.config.per_shard:
+                    self._end_part()
+                if self.advance is not None:
+                    self.advance(self._progress())
         self._end_part()
 
     def _items(self) -> Iterator[Item]:
@@ -183,7 +185,7 @@ class _Run:
             self.names.add(item.id)
             yield item
 
-    def _in_order(self, items: Iterator[Item]) -> Iterator[_Made]:
+    def _in_order(self, items: Iterator[Item]) -> Generator[_Made]:
         """Each item's outcome, in the items' order; others are made while one is waited for."""
         if self.config.workers == 1:
             yield from map(self._make, items)

@@ -16,6 +16,7 @@ from mminstruct.errors import ConfigError
 if TYPE_CHECKING:
     from mminstruct.building import BuildConfig, Builder, Progress
     from mminstruct.building.clients import LanguageModelClient
+    from mminstruct.building.limits import Price
 
 Backend = Literal["template", "openai", "replay"]
 _MODEL = "The model that is asked"
@@ -63,7 +64,10 @@ def build(
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Budget of this run.", rich_help_panel=_LIMITS)] = None,
     prices: Annotated[Path | None, typer.Option(help="A YAML file of prices.", rich_help_panel=_LIMITS)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, or the list, as JSON.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what it would ask and cost, and build nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, the list, ... as JSON.")] = False,
 ) -> None:
     """Build a data set, or list the builders.
 
@@ -76,7 +80,9 @@ def build(
             raise ConfigError("build list takes neither --out nor options; leave them out, or name a builder")
         _list(as_json)
         return
-    if out is None:
+    if estimate and out is not None:
+        raise ConfigError("--estimate builds nothing; leave --out out")
+    if out is None and not estimate:
         raise ConfigError(f"no folder given for what {builder} builds; add --out DIR")
 
     from mminstruct.building import BuildConfig, load_builder, run
@@ -103,6 +109,9 @@ def build(
         ),
     )
     price = None if prices is None else read_price(prices, model or "")
+    if out is None:
+        _estimate(chosen, price, config, as_json)
+        return
     with _client(chosen, backend, model, base_url, key_variable, timeout, config) as client:
         if retry_failed:
             reopen(out)
@@ -117,6 +126,26 @@ def build(
     failed = (manifest.builder or {}).get("failed", 0)
     left_out = f", {failed:,} items left out (see dead-letters.jsonl)" if failed else ""
     typer.echo(f"{out}: {manifest.conversations:,} conversations, {manifest.images:,} images{left_out}")
+
+
+def _estimate(builder: Builder, price: Price | None, config: BuildConfig, as_json: bool) -> None:
+    import dataclasses
+
+    from mminstruct.building.estimate import estimate
+
+    found = estimate(builder, price, config.rate)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        return
+    typer.echo(
+        f"{builder.name}: {found.items:,} items, about {found.requests:,} requests with {found.pictures:,} pictures, "
+        f"{found.read:,} tokens to read and {found.written:,} to write "
+        f"(by the first {found.sample}, pictures not counted)"
+    )
+    if found.cost is not None:
+        typer.echo(f"about ${found.cost:,.2f}, without pictures and what is asked twice")
+    if found.minutes is not None:
+        typer.echo(f"at least {found.minutes:,.0f} minutes at this rate")
 
 
 @contextlib.contextmanager

@@ -6,22 +6,25 @@ import json
 import multiprocessing
 import random
 import shutil
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mminstruct import formats
-from mminstruct.building import BuildConfig, load_builder, run
+from mminstruct.building import BuildConfig, Job, load_builder, run
 from mminstruct.building.asking import AskingConfig
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import OpenAICompatibleClient, ReplayClient
 from mminstruct.building.limits import BudgetConfig, Price, Rate, RateConfig
 from mminstruct.building.request import Completion
 from mminstruct.building.unfinished import reopen, unfinished
+from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, ReplyError, RunError
-from tests.building.asking_builder import Greys
+from tests.building.asking_builder import Grey, Greys
 from tests.building.chat_server import ChatServer, digest, often, serving
 
 QUICK = AskingConfig(server_attempts=12, first_wait=0.001, longest_wait=0.01)
@@ -246,6 +249,32 @@ def test_items_that_cannot_be_used(tmp_path: Path) -> None:
         run(builder, tmp_path / "c", BuildConfig(on_error="skip", max_errors=1))
     with pytest.raises(DataError, match="there are no conversations to write"):
         run(Greys(Greys.Options(count=0)), tmp_path / "d")
+
+
+def test_an_item_that_stops_the_build_loses_no_reply_on_its_way(tmp_path: Path) -> None:
+    """The server answers only once the broken item has been seen."""
+    seen = threading.Event()
+
+    class Late(Greys):
+        def make(self, item: Grey, job: Job) -> Iterator[Conversation]:
+            if item.value == 0:
+                while len(server.requests) < 3:  # the others' questions are at the server
+                    time.sleep(0.001)
+                threading.Timer(0.05, seen.set).start()
+                raise MediaError("broken")
+            yield from super().make(item, job)
+
+    def late(body: dict[str, Any]) -> str:
+        seen.wait(10)
+        return answer(body)
+
+    with serving(late) as server:
+        client = OpenAICompatibleClient("m", [server.url])
+        with pytest.raises(MediaError, match="broken"):
+            run(Late(), tmp_path / "set", BuildConfig(workers=4), client=client)
+        client.close()
+        with CallLog(unfinished(tmp_path / "set") / "calls.sqlite") as log:
+            assert {key for key, _, _ in log.calls()} == set(server.answered) and len(server.answered) >= 3
 
 
 def test_a_budget_in_money(tmp_path: Path) -> None:
