@@ -119,13 +119,13 @@ def run(
             "name": client.model,
             "parameters": config.asking.parameters.model_dump(exclude_none=True),
         }
+    budget = Budget(config.budget, price)
     build = UnfinishedBuild(out, note | {"per_shard": config.per_shard}, resume)
     with ExitStack() as stack:
         try:
             asker = None
             if builder.asks:
                 log = stack.enter_context(CallLog(config.calls or build.folder / CALLS))
-                budget = Budget(config.budget, price)
                 asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry)
             _Run(builder, build, config, asker, advance).go()
             stack.close()  # the log is whole before the folder gets its name

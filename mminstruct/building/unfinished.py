@@ -174,6 +174,12 @@ class UnfinishedBuild:
 
     def finish(self, builder: dict[str, Any]) -> native.Manifest:
         """Give the folder its name. Raises `DataError` where it holds no conversations."""
+        if self.failed and not self._shards():
+            first = self.failed[0]
+            raise DataError(
+                f"none of {self.items} items could be used, the first, {first.item}, for this: {first.problem}; mend "
+                f"that and run again with --retry-failed"
+            )
         kinds: Counter[str] = Counter()
         dropped: Counter[str] = Counter()
         for part in self.parts:
@@ -202,14 +208,16 @@ def unfinished(out: Path) -> Path:
 
 
 def reopen(out: Path) -> int:
-    """Make a data set an unfinished build again that ends before the first item that failed; how many had.
+    """Make a data set an unfinished build that ends before the first item that failed; how many had.
 
-    Nothing is lost by that: replies are in the log, and the rest is made again to the same bytes.
+    Nothing is lost by that: replies are in the log, and the rest is made again to the same bytes. A build that did not
+    end is cut back likewise.
 
     Raises:
         RunError: nothing failed, or it was not built here.
     """
-    notes = out / NOTES
+    folder = unfinished(out) if unfinished(out).exists() and not out.exists() else out
+    notes = folder / NOTES
     if not notes.is_file():
         raise RunError(f"{out} has no {NOTES}, so no build of it can go on; give a folder that mminstruct build wrote")
     (_, header), *rest = read_jsonl(notes)
@@ -217,12 +225,12 @@ def reopen(out: Path) -> int:
     first = next((number for number, part in enumerate(parts) if part.failed), None)
     if first is None:
         raise RunError(f"no item of {out} had failed; there is nothing to try again")
-    if unfinished(out).exists():
-        raise RunError(f"{unfinished(out)} is there already; go on with it by --resume, or remove it")
-    out.rename(unfinished(out))
-    folder = unfinished(out)
-    (folder / native.MANIFEST).unlink()
-    (folder / DEAD_LETTERS).unlink()
+    if folder == out:
+        if unfinished(out).exists():
+            raise RunError(f"{unfinished(out)} is there already; remove it, or {out}")
+        folder = out.rename(unfinished(out))
+        (folder / native.MANIFEST).unlink()
+        (folder / DEAD_LETTERS).unlink()
     kept = [json.dumps(header, ensure_ascii=False), *(part.model_dump_json() for part in parts[:first])]
     write_text(folder / NOTES, "\n".join(kept) + "\n")
     return sum(len(part.failed) for part in parts)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Fault = Literal["429", "500", "silence", "truncated", "garbage", "cut", "broken"]
+Fault = Literal["400", "401", "404", "429", "500", "silence", "truncated", "garbage", "cut", "broken"]
 FAULTS: tuple[Fault, ...] = ("429", "500", "silence", "truncated", "garbage")
 
 
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         finish = "length" if fault == "cut" else "stop"
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
         data = json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
-        if fault in ("429", "500"):
+        if fault is not None and fault.isdigit():
             self._send(int(fault), b'{"error": {"message": "busy"}}', {"Retry-After": "0"} if fault == "429" else {})
         elif fault == "silence":
             time.sleep(self.server.silence)
