@@ -20,6 +20,11 @@ from pydantic.fields import FieldInfo
 
 from mminstruct.errors import ConfigError, did_you_mean
 
+try:  # libyaml, several times as fast; a PyYAML that was built without it has none
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 
 class Config(BaseModel):
     """Base of every config: immutable, unknown keys refused."""
@@ -30,7 +35,7 @@ class Config(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """YAML's safe loader that refuses a key given twice and reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -57,7 +62,7 @@ def _parse(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{where}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:  # the second of an argument that is no text
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +23,16 @@ TEXT = [
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What all imports made stays: no later garbage collection, of which each stage of training asks one, walks it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def make_tokenizer(bos: bool, image: bool = True) -> PreTrainedTokenizerFast:

@@ -121,6 +121,7 @@ def test_overrides():
         ("parts.7.rate=1", "'7' is not an index of a list of 1"),
         ("parts.x=1", "'x' is not an index"),
         ("inner.rate=[", "not valid YAML"),
+        ("inner.rate=\udcff", "not valid YAML"),
     ],
 )
 def test_broken_overrides(override, message):
