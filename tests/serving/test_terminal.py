@@ -25,6 +25,7 @@ from mminstruct.serving.chat import ChatSession, conversation_of
 from mminstruct.serving.detokenizer import printable
 from mminstruct.serving.generator import GenerationSettings, Generator
 from mminstruct.serving.terminal import Terminal
+from tests.command import call
 
 SHORT = GenerationSettings(max_new_tokens=8)
 Make = Callable[..., Terminal]
@@ -117,17 +118,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "mminstruct", "chat", *map(str, arguments)]
-
-
 def test_one_question_from_the_command_line(saved: Path, file: Path) -> None:
-    done = subprocess.run(
-        command(saved, "--image", file, "--question", "What color?", "--max-new-tokens", 9, "--json"),
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    code, out, error = call(
+        "chat", saved, "--image", file, "--question", "What color?", "--max-new-tokens", 9, "--json"
+    )
+    assert code == 0, error
+    told = json.loads(out)
     assert told["new_tokens"] == 9 and told["images"] == [str(file)]
     model, processor = mminstruct.load(saved)
     with Generator(model, processor) as generator:
@@ -137,14 +133,16 @@ def test_one_question_from_the_command_line(saved: Path, file: Path) -> None:
     assert conversation_of(chat.turns)[0].messages[0].text == "What color?"
 
 
-def test_lines_from_a_pipe_end_at_the_first_error_with_code_2(saved: Path) -> None:
-    done = subprocess.run(
-        command(saved, "--max-new-tokens", 5), input="Hello?\n/image nowhere.png\nnever\n",
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stdout.strip() and not done.stdout.startswith("> ")
-    assert done.stderr.splitlines()[-1].startswith("error: the image nowhere.png does not exist")
+def test_lines_from_a_pipe_end_at_the_first_error_with_code_2(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.write(write, b"Hello?\n/image nowhere.png\nnever\n")
+    os.close(write)
+    with os.fdopen(read) as lines:
+        monkeypatch.setattr("sys.stdin", lines)
+        code, out, error = call("chat", saved, "--max-new-tokens", 5)
+    assert code == 2
+    assert out.strip() and not out.startswith("> ")
+    assert error.splitlines()[-1].startswith("error: the image nowhere.png does not exist")
 
 
 def _at_a_terminal() -> None:
@@ -155,7 +153,7 @@ def _at_a_terminal() -> None:
 def test_ctrl_c_stops_the_answer_and_not_the_program(saved: Path) -> None:
     main, inner = pty.openpty()
     process = subprocess.Popen(
-        command(saved, "--max-new-tokens", 40_000),
+        [sys.executable, "-m", "mminstruct", "chat", str(saved), "--max-new-tokens", "40000"],
         stdin=inner, stdout=inner, stderr=inner, start_new_session=True, close_fds=True,
         preexec_fn=_at_a_terminal,
     )  # fmt: skip
@@ -188,7 +186,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(saved: Path) -> None:
         os.write(main, b"half a line")
         until(b"half a line", at)
         # Python's readline loses a Ctrl-C between its printing and its waiting; a person then presses it again.
-        assert any(os.write(main, b"\x03") and comes(b"/quit to leave", at, 10) for _ in range(5))
+        assert any(os.write(main, b"\x03") and comes(b"/quit to leave", at, 2) for _ in range(25))
         at = until(b"/quit to leave", at)
         at = until(b"> ", at)
         os.write(main, b"/reset\n")

@@ -6,12 +6,15 @@ imported, and is told by its environment what `torchrun` would tell it.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -44,19 +47,35 @@ def write(recipe: Recipe, path: Path) -> str:
     return path.name
 
 
+def fork(target: Callable[..., None], *arguments: object, **environment: object) -> BaseProcess:
+    """Start a function of a module in a process of its own."""
+    process = FORKED.Process(target=_forked, args=(target, arguments, environment))
+    process.start()
+    return process
+
+
+def fork_ranks(processes: int, target: Callable[..., None], *arguments: object) -> list[BaseProcess]:
+    """Start a function, its own rank its first argument, in so many processes that `torch.distributed` joins."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": processes, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    return [fork(target, rank, *arguments, RANK=rank, LOCAL_RANK=rank, **together) for rank in range(processes)]
+
+
+def _forked(target: Callable[..., None], arguments: tuple[object, ...], environment: dict[str, object]) -> None:
+    os.environ |= {name: str(value) for name, value in environment.items()}
+    torch.set_num_threads(1)
+    gc.freeze()  # no garbage collection walks, and so copies, what the server has imported
+    target(*arguments)
+
+
 def train_on(processes: int, folder: Path, *names: str, resume: bool = False) -> None:
     """The recipes `NAME.yaml` of a folder, one behind the other into `NAME`, on so many forked gloo processes.
 
     Plain DDP comes first: accelerate keeps in mind that DeepSpeed was asked for.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(processes):
-        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        started.append(FORKED.Process(target=_train, args=(environment, folder, names, resume)))
-        started[-1].start()
+    started = fork_ranks(processes, _train, folder, names, resume)
     while any(process.is_alive() for process in started):
         multiprocessing.connection.wait([process.sentinel for process in started if process.is_alive()])
         if any(process.exitcode for process in started):  # the others would wait for it
@@ -66,11 +85,9 @@ def train_on(processes: int, folder: Path, *names: str, resume: bool = False) ->
     assert [process.exitcode for process in started] == [0] * processes, "\n".join(logs)
 
 
-def _train(environment: dict[str, int], folder: Path, names: tuple[str, ...], resume: bool) -> None:
-    os.environ |= {"MASTER_ADDR": "localhost", **{name: str(value) for name, value in environment.items()}}
+def _train(rank: int, folder: Path, names: tuple[str, ...], resume: bool) -> None:
     os.chdir(folder)
-    torch.set_num_threads(1)
-    with (folder / f"rank{environment['RANK']}.log").open("w") as log:
+    with (folder / f"rank{rank}.log").open("w") as log:
         for name in names:
             code, _, error = call("train", f"{name}.yaml", "--out", name, *["--resume"] * resume)
             log.write(error)

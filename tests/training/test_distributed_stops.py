@@ -11,7 +11,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from tests.command import call
 from tests.conftest import picture
 from tests.media.test_open_video import write as write_clip
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
-from tests.training.launching import FORKED, write
+from tests.training.launching import fork_ranks, write
 from tests.training.test_exactness import metrics
 
 VALIDATION = {"share": 0.292, "every": 4}
@@ -76,14 +75,7 @@ ZERO = [case.name for case in FIRST if case.name.startswith("zero")]
 
 def on_processes(folder: Path, processes: int, cases: list[Case], seconds: float = 240) -> list[list[dict]]:
     """Run cases; of each case what each process says: its exit code, and what it wrote to stderr."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(processes):
-        environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        started.append(FORKED.Process(target=_work, args=(environment, folder, cases)))
-        started[-1].start()
+    started = fork_ranks(processes, _work, folder, cases)
     end = time.monotonic() + seconds
     for process in started:
         process.join(max(0.0, end - time.monotonic()))
@@ -96,11 +88,9 @@ def on_processes(folder: Path, processes: int, cases: list[Case], seconds: float
     return [list(of_case) for of_case in zip(*reports, strict=True)]
 
 
-def _work(environment: dict[str, int], folder: Path, cases: list[Case]) -> None:
-    os.environ |= {"MASTER_ADDR": "localhost", **{name: str(value) for name, value in environment.items()}}
+def _work(rank: int, folder: Path, cases: list[Case]) -> None:
     os.chdir(folder)
-    torch.set_num_threads(1)
-    rank, report = environment["RANK"], []
+    report: list[dict] = []
     for case in cases:
         began = time.monotonic()
         with contextlib.ExitStack() as hindered:

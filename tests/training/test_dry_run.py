@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from mminstruct.models.sizes import size
 from mminstruct.training import dry_run as training_dry_run
 from mminstruct.training.run import train
 from tests.training.conftest import make_recipe
+from tests.training.launching import REPOSITORY, fork
 
-REPOSITORY = Path(__file__).parents[2]
 WAYS = {"none", "zero1", "zero2", "zero2-offload", "zero3", "zero3-offload"}
 
 
@@ -94,11 +94,14 @@ def test_what_training_refuses_is_refused_alike(workspace, tmp_path):
     assert str(of_dry_run.value) == str(of_run.value)
 
 
+def benchmark(folder: Path) -> None:
+    sys.argv = ["memory.py", str(folder), "full fp32"]
+    runpy.run_path(str(REPOSITORY / "benchmarks/memory.py"), run_name="__main__")
+
+
 def test_the_memory_is_what_a_process_takes(tmp_path):
-    script = REPOSITORY / "benchmarks/memory.py"
-    result = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), "full fp32"], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
+    process = fork(benchmark, tmp_path)
+    process.join()
+    assert process.exitcode == 0
     row = json.loads((tmp_path / "results.json").read_text())["full fp32"]
     assert row["estimated"]["total"] == pytest.approx(row["measured"], rel=0.15)

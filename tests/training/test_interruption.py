@@ -17,13 +17,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
 
 from mminstruct.config import dump_yaml
 from mminstruct.training.checkpointing import checkpoints
 from tests.command import call
 from tests.training.conftest import largest_difference, make_recipe, weights
-from tests.training.launching import FORKED
+from tests.training.launching import fork
 
 TIMED = re.compile("seconds|per_second|wait|memory|mfu")  # in names of metrics: these are never the same twice
 
@@ -44,8 +43,7 @@ def forked():
     started: list[BaseProcess] = []
 
     def start(log: Path, *arguments: object, largest_file: int | None = None) -> BaseProcess:
-        started.append(FORKED.Process(target=command, args=(log, arguments, largest_file)))
-        started[-1].start()
+        started.append(fork(command, log, arguments, largest_file))
         return started[-1]
 
     yield start
@@ -55,7 +53,6 @@ def forked():
 
 def command(log: Path, arguments: tuple[object, ...], largest_file: int | None) -> None:
     os.setsid()  # signals to the group meet this run and its data loader's processes alone
-    torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of the data loader: not through another fork server
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
