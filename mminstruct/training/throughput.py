@@ -80,7 +80,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
         return _BF16_PEAKS.get(torch.cuda.get_device_name(device)) if dtype == torch.bfloat16 else None
     if device.type != "cpu":
         return None
-    size = 512 if torch.get_num_threads() == 1 else 1024  # several threads need more rows each
+    size = 1024
     a = torch.ones(size, size, dtype=dtype)
     best = float("inf")
     for _ in range(3):
