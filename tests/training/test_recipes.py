@@ -44,7 +44,7 @@ def test_a_nano_recipe_runs(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_nano_recipe_has_the_stages_of_its_original(name):
-    """In order: the same kinds of objective, the same parts and adapters. What the hub gives the original, a stage makes."""
+    """In order: the kinds of objective, the parts, the adapters. What the hub gives the original, a stage makes."""
     original, nano = (
         validate(Recipe, load_yaml(catalog.find(catalog.RECIPE, one)), where=one) for one in (name, f"nano-{name}")
     )
