@@ -26,7 +26,7 @@ from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import LanguageModelClient, TemplateClient
 from mminstruct.building.job import Job
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
-from mminstruct.building.unfinished import CALLS, DeadLetter, UnfinishedBuild
+from mminstruct.building.unfinished import CALLS, DeadLetter, UnfinishedBuild, reopen
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MminstructError, RunError
@@ -44,7 +44,8 @@ class BuildConfig(Config):
         on_error: whether an item that cannot be used stops the build or is left out and noted.
         max_errors: how many may be left out for that; one more stops the build.
         calls: the file of the log of replies; None: within the build's folder.
-        retry: whether questions whose known replies are all broken are asked once more.
+        retry: whether items that had failed are tried again; questions whose known replies are all broken are then
+            asked in one round more.
     """
 
     workers: int = Field(default=1, ge=1)
@@ -120,7 +121,10 @@ def run(
             "parameters": config.asking.parameters.model_dump(exclude_none=True),
         }
     budget = Budget(config.budget, price)
-    build = UnfinishedBuild(out, note | {"per_shard": config.per_shard}, resume)
+    header = note | {"per_shard": config.per_shard}
+    if config.retry:
+        reopen(out, header)
+    build = UnfinishedBuild(out, header, resume or config.retry)
     with ExitStack() as stack:
         try:
             asker = None

@@ -83,6 +83,7 @@ class UnfinishedBuild:
         self.parts: list[Part] = []
         self.ids: set[str] = set()
         notes = self.folder / NOTES
+        self._begun_here = not notes.is_file()
         if notes.is_file() and not resume:
             raise RunError(f"{self.folder} is a build that did not end; add --resume to go on with it, or remove it")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,24 +103,7 @@ class UnfinishedBuild:
             raise
 
     def _read(self, note: dict[str, Any]) -> None:
-        notes = self.folder / NOTES
-        data = notes.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]  # a killed run may leave half a line
-        if whole != data:
-            with notes.open("r+b") as stream:
-                stream.truncate(len(whole))
-        (_, before), *rest = read_jsonl(notes)
-        changed = sorted(key for key in {*before, *note} if before.get(key) != note.get(key))
-        if changed:
-            key = changed[0]
-            raise RunError(
-                f"{self.folder} was begun with {key} {json.dumps(before.get(key))}, now it is "
-                f"{json.dumps(note.get(key))}; take the same, or another --out"
-            )
-        try:
-            self.parts = [Part.model_validate(value) for _, value in rest]
-        except ValidationError:
-            raise DataError(f"{notes} is broken; remove {self.folder} to begin anew") from None
+        self.parts = _read_notes(self.folder, note)
         for shard in self._shards():
             self.ids.update(conversation.id for conversation in native.read_shard(self.folder, shard))
 
@@ -197,8 +181,8 @@ class UnfinishedBuild:
         return manifest
 
     def leave(self) -> None:
-        """Let go, for a later run; nothing stays where nothing is worth keeping."""
-        if not self.parts and not (self.folder / CALLS).exists():
+        """Let go, for a later run; nothing stays of what was begun here where nothing is worth keeping."""
+        if self._begun_here and not self.parts and not (self.folder / CALLS).exists():
             shutil.rmtree(self.folder)
         self._lock.release()
 
@@ -207,30 +191,53 @@ def unfinished(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
-def reopen(out: Path) -> int:
+def _read_notes(folder: Path, note: dict[str, Any]) -> list[Part]:
+    """The parts of a build, which must be of what `note` says. Half a line of a killed run is cut off."""
+    notes = folder / NOTES
+    data = notes.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        with notes.open("r+b") as stream:
+            stream.truncate(len(whole))
+    (_, before), *rest = read_jsonl(notes)
+    changed = sorted(key for key in {*before, *note} if before.get(key) != note.get(key))
+    if changed:
+        key = changed[0]
+        raise RunError(
+            f"{folder} was begun with {key} {json.dumps(before.get(key))}, now it is {json.dumps(note.get(key))}; "
+            f"take the same, or another --out"
+        )
+    try:
+        return [Part.model_validate(value) for _, value in rest]
+    except ValidationError:
+        raise DataError(f"{notes} is broken; remove {folder} to begin anew") from None
+
+
+def reopen(out: Path, note: dict[str, Any]) -> int:
     """Make a data set an unfinished build that ends before the first item that failed; how many had.
 
     Nothing is lost by that: replies are in the log, and the rest is made again to the same bytes. A build that did not
-    end is cut back likewise.
+    end is cut back likewise, where anything had failed in it.
 
     Raises:
-        RunError: nothing failed, or it was not built here.
+        RunError: nothing failed, it was not built here, or is of something else than `note`. Nothing is changed then.
     """
-    folder = unfinished(out) if unfinished(out).exists() and not out.exists() else out
-    notes = folder / NOTES
-    if not notes.is_file():
+    ended = out.exists() or not unfinished(out).exists()
+    folder = out if ended else unfinished(out)
+    if not (folder / NOTES).is_file():
         raise RunError(f"{out} has no {NOTES}, so no build of it can go on; give a folder that mminstruct build wrote")
-    (_, header), *rest = read_jsonl(notes)
-    parts = [Part.model_validate(value) for _, value in rest]
+    parts = _read_notes(folder, note)
     first = next((number for number, part in enumerate(parts) if part.failed), None)
     if first is None:
-        raise RunError(f"no item of {out} had failed; there is nothing to try again")
-    if folder == out:
+        if ended:
+            raise RunError(f"no item of {out} had failed; there is nothing to try again")
+        return 0
+    if ended:
         if unfinished(out).exists():
             raise RunError(f"{unfinished(out)} is there already; remove it, or {out}")
         folder = out.rename(unfinished(out))
         (folder / native.MANIFEST).unlink()
         (folder / DEAD_LETTERS).unlink()
-    kept = [json.dumps(header, ensure_ascii=False), *(part.model_dump_json() for part in parts[:first])]
+    kept = [json.dumps(note, ensure_ascii=False), *(part.model_dump_json() for part in parts[:first])]
     write_text(folder / NOTES, "\n".join(kept) + "\n")
     return sum(len(part.failed) for part in parts)

@@ -89,7 +89,6 @@ def build(
     from mminstruct.building.asking import AskingConfig
     from mminstruct.building.limits import BudgetConfig, RateConfig, read_price
     from mminstruct.building.request import Parameters
-    from mminstruct.building.unfinished import reopen
     from mminstruct.config import validate
     from mminstruct.files import require_new
 
@@ -113,13 +112,10 @@ def build(
         _estimate(chosen, price, config, as_json)
         return
     with _client(chosen, backend, model, base_url, key_variable, timeout, config) as client:
-        if retry_failed:
-            reopen(out)
-        require_new(out)  # before the work, and again when the folder appears
+        if not retry_failed:
+            require_new(out)  # before the work, and again when the folder appears
         with _progress(chosen) as advance:
-            manifest = run(
-                chosen, out, config, client=client, price=price, resume=resume or retry_failed, advance=advance
-            )
+            manifest = run(chosen, out, config, client=client, price=price, resume=resume, advance=advance)
     if as_json:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return

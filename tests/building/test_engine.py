@@ -21,7 +21,7 @@ from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import OpenAICompatibleClient, ReplayClient
 from mminstruct.building.limits import BudgetConfig, Price, Rate, RateConfig
 from mminstruct.building.request import Completion
-from mminstruct.building.unfinished import reopen, unfinished
+from mminstruct.building.unfinished import unfinished
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, ReplyError, RunError
 from tests.building.asking_builder import Grey, Greys
@@ -218,17 +218,23 @@ def test_three_broken_replies_are_a_dead_letter_that_can_be_tried_again(tmp_path
 
         broken.remove("what is grey/10?")  # now the model knows one of them
         paid = len(server.requests)
-        assert reopen(out) == 2 and not out.exists()
         retry = settings.model_copy(update={"retry": True})
-        manifest = run(builder, out, retry, client=client, resume=True)
+        before = contents(out)
+        with pytest.raises(RunError, match="was begun with options"):
+            run(Greys(Greys.Options(count=31)), out, retry, client=client)
+        assert contents(out) == before  # a mistyped option leaves the data set what and where it is
+        manifest = run(builder, out, retry, client=client)
         assert manifest.conversations == 25 and len(server.requests) == paid + 2 + 3
         broken.clear()
-        reopen(out)
-        manifest = run(builder, out, retry, client=client, resume=True)
+        spent = retry.model_copy(update={"budget": BudgetConfig(requests=0)})
+        with pytest.raises(BudgetError):
+            run(builder, out, spent, client=client)
+        assert unfinished(out).is_dir() and not out.exists()
+        manifest = run(builder, out, retry, client=client)  # goes on with that
         assert manifest.conversations == 26 and len(server.requests) == paid + 2 + 3 + 1
         assert not (out / "dead-letters.jsonl").exists() and "failed" not in (manifest.builder or {})
         with pytest.raises(RunError, match=r"no item of .* had failed; there is nothing to try again"):
-            reopen(out)
+            run(builder, out, retry, client=client)
         # A build anew over this log finds all of it, by the same way.
         shutil.copy(out / "calls.sqlite", tmp_path / "calls")
         run(builder, tmp_path / "anew", settings.model_copy(update={"calls": tmp_path / "calls"}), client=client)
