@@ -14,8 +14,6 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationError
 
 from mminstruct.building import Builder, Job
-from mminstruct.building.prompt import Prompt
+from mminstruct.building.prompt import Example, Prompt, Told, dialogue
+from mminstruct.building.replies import pair, pairs
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Record, image, text
@@ -36,7 +35,6 @@ Kind = Literal["conversation", "detail", "reasoning"]
 Box = tuple[float, float, float, float]
 
 PROMPTS = Path(__file__).parent / "prompts" / "llava.yaml"
-_PAIR = re.compile(r"Question:\s*(.+?)\s*===\s*Answer:\s*(.+?)\s*(?====|\Z)", re.DOTALL)
 
 
 class Instance(Record):
@@ -56,25 +54,25 @@ class Facts(Record):
         return [(one.category, one.bbox) for one in self.instances]
 
 
-class Example(Config):
+class Shot(Config):
     captions: list[str]
     boxes: list[tuple[str, Box]]
     reply: str
 
 
-class Told(Config):
+class KindFile(Config):
     """One kind's part of the prompt file."""
 
     system: str
-    examples: list[Example]
+    examples: list[Shot]
     questions: list[str] = Field(default_factory=list)
 
 
 class PromptFile(Config):
     facts: str
-    conversation: Told
-    detail: Told
-    reasoning: Told
+    conversation: KindFile
+    detail: KindFile
+    reasoning: KindFile
 
 
 @functools.cache
@@ -88,22 +86,15 @@ class LlavaPrompt(Prompt[Facts, list[tuple[str, str]]]):
     parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
     kind: ClassVar[Kind]
 
-    @property
-    def told(self) -> Told:
-        told: Told = getattr(prompt_file(), self.kind)
-        return told
-
     @functools.cached_property
-    def before(self) -> list[Message]:
-        """What stands before every question: the system's message and the examples."""
-        messages = [Message(role="system", content=[text(self.told.system)])]
-        for example in self.told.examples:
-            messages.append(Message(role="user", content=[text(_described(example.captions, example.boxes))]))
-            messages.append(Message(role="assistant", content=[text(example.reply)]))
-        return messages
+    def told(self) -> Told:
+        """What stands before every question."""
+        file: KindFile = getattr(prompt_file(), self.kind)
+        examples = [Example(question=_described(shot.captions, shot.boxes), reply=shot.reply) for shot in file.examples]
+        return Told(system=file.system, examples=examples)
 
     def messages(self, facts: Facts) -> list[Message]:
-        return [*self.before, Message(role="user", content=[text(_described(facts.captions, facts.boxes()))])]
+        return dialogue(self.told, _described(facts.captions, facts.boxes()))
 
 
 class ConversationPrompt(LlavaPrompt):
@@ -111,13 +102,13 @@ class ConversationPrompt(LlavaPrompt):
     kind = "conversation"
 
     def parse(self, reply: str, facts: Facts) -> list[tuple[str, str]]:
-        return _pairs(reply)
+        return pairs(reply)
 
     def template(self, facts: Facts, rng: random.Random) -> str:
         """Up to four questions of those that the boxes answer."""
         asked = _questions(facts.boxes())
         rng.shuffle(asked)
-        return "".join(_pair(question, answer) for question, answer in asked[:4])
+        return "".join(pair(question, answer) for question, answer in asked[:4])
 
 
 class DetailPrompt(LlavaPrompt):
@@ -129,7 +120,7 @@ class DetailPrompt(LlavaPrompt):
         if len(told.split()) < 8:
             raise ReplyError("the description is shorter than eight words")
         # The question is chosen by the picture, not by the model.
-        return [(random.Random(f"llava/detail/{facts.id}").choice(self.told.questions), told)]
+        return [(random.Random(f"llava/detail/{facts.id}").choice(prompt_file().detail.questions), told)]
 
     def template(self, facts: Facts, rng: random.Random) -> str:
         boxes = facts.boxes()
@@ -142,20 +133,20 @@ class ReasoningPrompt(LlavaPrompt):
     kind = "reasoning"
 
     def parse(self, reply: str, facts: Facts) -> list[tuple[str, str]]:
-        pairs = _pairs(reply)
-        if len(pairs) > 1:
-            raise ReplyError(f"there are {len(pairs)} questions; write one")
-        return pairs
+        found = pairs(reply)
+        if len(found) > 1:
+            raise ReplyError(f"there are {len(found)} questions; write one")
+        return found
 
     def template(self, facts: Facts, rng: random.Random) -> str:
         """What would be the leftmost, the rightmost, ... if the one that is were taken away?"""
         boxes = [(name, box) for name, box in facts.boxes() if _once(name, facts.boxes())]
         if len(boxes) < 2:
-            return _pair("How many different things with a name of their own are there?", f"There are {len(boxes)}.")
+            return pair("How many different things with a name of their own are there?", f"There are {len(boxes)}.")
         side, axis, sign = rng.choice([("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1)])
         first, second, *rest = sorted(boxes, key=lambda one: sign * _centre(one[1])[axis])
         behind = f", and {listed([f'the {name}' for name, _ in rest])} further from it" if rest else ""
-        return _pair(
+        return pair(
             f"If the object nearest to the {side} edge were taken away, which one would be nearest to it then?",
             f"The object whose middle is nearest to the {side} edge is the {first[0]}. Behind it comes the {second[0]}"
             f"{behind}. Without the {first[0]}, the {second[0]} would be nearest to the {side} edge.",
@@ -257,24 +248,6 @@ def _facts(value: Any, where: str) -> Facts:
 def _described(captions: list[str], boxes: list[tuple[str, Box]]) -> str:
     lines = [f"{name}: [{', '.join(f'{edge:.3f}' for edge in box)}]" for name, box in boxes]
     return prompt_file().facts.format(captions="\n".join(captions), boxes="\n".join(lines) or "(none)")
-
-
-def _pair(question: str, answer: str) -> str:
-    return f"Question:\n{question}\n===\nAnswer:\n{answer}\n===\n"
-
-
-def _pairs(reply: str) -> list[tuple[str, str]]:
-    """(question, answer) of each block. Raises `ReplyError` where there is none, or more than the blocks hold."""
-    pairs = [(match[1], match[2]) for match in _PAIR.finditer(reply)]
-    if not pairs:
-        raise ReplyError("there is no block of Question:, ===, Answer:")
-    if len(pairs) != reply.count("Question:") or len(pairs) != reply.count("Answer:"):
-        raise ReplyError("a question is without its answer, or two stand in one block")
-    asked = Counter(question.casefold() for question, _ in pairs)
-    twice = next((question for question, count in asked.items() if count > 1), None)
-    if twice is not None:
-        raise ReplyError(f"the question {twice!r} stands twice")
-    return pairs
 
 
 def _questions(boxes: list[tuple[str, Box]]) -> list[tuple[str, str]]:

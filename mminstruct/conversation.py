@@ -137,3 +137,8 @@ def text(value: str) -> TextPart:
 
 def image(index: int = 0) -> ImagePart:
     return ImagePart(index=index)
+
+
+def message(role: Role, *content: Part | str) -> Message:
+    """A message of parts; a string is a text."""
+    return Message(role=role, content=[text(part) if isinstance(part, str) else part for part in content])

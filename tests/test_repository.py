@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("catalog", "config"),
     ("media",),
     ("conversation",),
-    ("formats", "chat_template"),
+    ("formats", "chat_template", "evidence"),
     ("models",),
     ("data", "building", "selection"),
     ("training", "evaluation", "serving"),

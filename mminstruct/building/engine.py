@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -89,6 +89,7 @@ def run(
     client: LanguageModelClient | None = None,
     price: Price | None = None,
     resume: bool = False,
+    limit: int | None = None,
     advance: Callable[[Progress], None] | None = None,
 ) -> Manifest:
     """The manifest of the data set that `builder` wrote to `out`.
@@ -97,6 +98,7 @@ def run(
         client: what answers; left out, the prompts' own templates.
         price: of the client's model.
         resume: go on with what an earlier run left in `OUT.unfinished`, where there is something.
+        limit: build the first so many items only; the manifest says so.
         advance: called after each item.
 
     Raises:
@@ -108,12 +110,14 @@ def run(
     if client is not None and not builder.asks:
         raise ConfigError(f"{builder.name} asks no model; leave the backend out")
     client = client or TemplateClient()
-    note = {
+    note: dict[str, Any] = {
         "name": builder.name,
         "version": builder.version,
         "licence": builder.licence,
         "options": builder.options.model_dump(mode="json"),
     }
+    if limit is not None:
+        note["limit"] = limit
     if builder.asks:
         note["model"] = {
             "backend": client.backend,
@@ -131,7 +135,7 @@ def run(
             if builder.asks:
                 log = stack.enter_context(CallLog(config.calls or build.folder / CALLS))
                 asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry)
-            _Run(builder, build, config, asker, advance).go()
+            _Run(builder, build, config, asker, limit, advance).go()
             stack.close()  # the log is whole before the folder gets its name
             return build.finish(note)
         except BaseException:
@@ -151,12 +155,14 @@ class _Run:
         build: UnfinishedBuild,
         config: BuildConfig,
         asker: Asker | None,
+        limit: int | None,
         advance: Callable[[Progress], None] | None,
     ) -> None:
         self.builder = builder
         self.build = build
         self.config = config
         self.asker = asker
+        self.limit = limit
         self.advance = advance
         self.items = build.items
         self.conversations = len(build.ids)
@@ -173,7 +179,7 @@ class _Run:
 
     def go(self) -> None:
         # Closed, not dropped: where an item stops the build, others are still on their way and have replies to keep.
-        with closing(self._in_order(islice(self._items(), self.items, None))) as all_made:
+        with closing(self._in_order(islice(self._items(), self.items, self.limit))) as all_made:
             for made in all_made:
                 self._take(made)
                 if max(len(self.pending), len(self.made)) >= self.config.per_shard:

@@ -8,23 +8,18 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import Field
 
 from mminstruct.building.request import Parameters
-from mminstruct.conversation import Message
-from mminstruct.errors import ReplyError
+from mminstruct.config import Config
+from mminstruct.conversation import Message, Part, message
 
 F = TypeVar("F")
 R = TypeVar("R")
-M = TypeVar("M", bound=BaseModel)
-
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
 class Prompt(ABC, Generic[F, R]):
@@ -55,15 +50,23 @@ class Prompt(ABC, Generic[F, R]):
         """A reply of the same form, of what the facts say and nothing else."""
 
 
-def json_reply(reply: str, model: type[M]) -> M:
-    """The value in a reply that is JSON, bare or within a fence. Raises `ReplyError`."""
-    fenced = _FENCED.search(reply)
-    try:
-        return model.model_validate(json.loads(fenced.group(1) if fenced else reply))
-    except json.JSONDecodeError as error:
-        raise ReplyError(f"the reply is not JSON ({error.msg} at character {error.pos})") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"].removeprefix("Value error, ")
-        raise ReplyError(f"the reply does not fit: {f'{key}: ' if key else ''}{problem}") from None
+class Example(Config):
+    """What a model is shown in front of the question: one like it, and a reply in the form that is asked for."""
+
+    question: str
+    reply: str
+
+
+class Told(Config):
+    """One prompt's part of a prompt file (YAML beside the builder)."""
+
+    system: str
+    examples: list[Example] = Field(default_factory=list)
+
+
+def dialogue(told: Told, *question: Part | str) -> list[Message]:
+    """The messages of a prompt: system, examples as earlier turns, and the question."""
+    messages = [message("system", told.system)]
+    for example in told.examples:
+        messages += [message("user", example.question), message("assistant", example.reply)]
+    return [*messages, message("user", *question)]

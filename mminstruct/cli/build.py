@@ -33,6 +33,7 @@ def build(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try the items again that an ended build had left out.")
     ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Build the first so many items, to look at them.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Items that are made side by side.")] = 1,
     on_error: Annotated[
         Literal["raise", "skip"], typer.Option(help="Stop at an item that cannot be used, or leave it out.")
@@ -114,8 +115,8 @@ def build(
     with _client(chosen, backend, model, base_url, key_variable, timeout, config) as client:
         if not retry_failed:
             require_new(out)  # before the work, and again when the folder appears
-        with _progress(chosen) as advance:
-            manifest = run(chosen, out, config, client=client, price=price, resume=resume, advance=advance)
+        with _progress(chosen, limit) as advance:
+            manifest = run(chosen, out, config, client=client, price=price, resume=resume, limit=limit, advance=advance)
     if as_json:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return
@@ -212,7 +213,7 @@ def _list(as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _progress(builder: Builder) -> Iterator[Callable[[Progress], None] | None]:
+def _progress(builder: Builder, limit: int | None) -> Iterator[Callable[[Progress], None] | None]:
     """A bar with an estimate on stderr where a person looks at it; nothing in logs and pipes."""
     if not sys.stderr.isatty():
         yield None
@@ -229,7 +230,9 @@ def _progress(builder: Builder) -> Iterator[Callable[[Progress], None] | None]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(builder.name, total=builder.count(), spent="")
+        items = builder.count()
+        total = items if limit is None else limit if items is None else min(items, limit)
+        task = bar.add_task(builder.name, total=total, spent="")
 
         def advance(done: Progress) -> None:
             spent = f"{done.conversations:,} conversations"

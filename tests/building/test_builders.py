@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mminstruct import catalog, formats
-from mminstruct.building import Builder, Job, Progress, builder_class, load_builder, run
+from mminstruct.building import BuildConfig, Builder, Job, Progress, builder_class, load_builder, run
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, Media, Message, image, text
 from mminstruct.errors import ConfigError, DataError, RunError
@@ -28,6 +28,31 @@ def test_every_builder_says_what_it_is(name: str) -> None:
     assert found.summary.endswith(".") and "\n" not in found.summary
     assert found().options == load_builder(name).options  # every option has a default
     json.dumps(load_builder(name).options.model_dump(mode="json"))
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Everything that is built; of the log of replies, which has times of its own, only that it is there."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "calls.sqlite")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_builder_runs_as_it_is_and_writes_the_same_bytes_with_any_workers(name: str, tmp_path: Path) -> None:
+    """Offline, without options: by the world of its own, and by templates where it asks a model."""
+    run(load_builder(name), tmp_path / "a", limit=5)
+    run(load_builder(name), tmp_path / "b", BuildConfig(workers=3), limit=5)
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    for conversation in formats.read(tmp_path / "a"):
+        assert conversation.provenance is not None and conversation.provenance.builder == name
+        assert any(message.text.strip() for message in conversation.messages if message.role == "assistant")
+
+
+def test_the_first_items_alone(tmp_path: Path) -> None:
+    manifest = run(Numbers(Numbers.Options(count=9)), tmp_path / "set", limit=4)
+    assert manifest.conversations == 4 and manifest.builder is not None and manifest.builder["limit"] == 4
+    assert [one.id for one in formats.read(tmp_path / "set")] == ["0", "1", "2", "3"]
+    code, printed, _ = call("build", "llava", "--out", tmp_path / "llava", "--limit", 2, "kinds=[detail]")
+    assert (code, printed) == (0, f"{tmp_path / 'llava'}: 2 conversations, 2 images\n")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""Forms that prompts ask replies to have, and what is wrong with those that have another, in words for the model.
+
+json_reply   JSON, bare or within a fence               ──▶ a checked pydantic model
+pairs        Question: ... === Answer: ... === blocks   ──▶ [(question, answer)]
+tagged       <Q1>...</Q1><A1>...</A1><Q2>...            ──▶ [{"Q": ..., "A": ...}]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mminstruct.errors import ReplyError
+
+M = TypeVar("M", bound=BaseModel)
+
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
+_PAIR = re.compile(r"Question:\s*(.+?)\s*===\s*Answer:\s*(.+?)\s*(?====|\Z)", re.DOTALL)
+
+
+def json_reply(reply: str, model: type[M]) -> M:
+    """The value in a reply that is JSON, bare or within a fence. Raises `ReplyError`."""
+    fenced = _FENCED.search(reply)
+    try:
+        return model.model_validate(json.loads(fenced.group(1) if fenced else reply))
+    except json.JSONDecodeError as error:
+        raise ReplyError(f"the reply is not JSON ({error.msg} at character {error.pos})") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ReplyError(f"the reply does not fit: {f'{key}: ' if key else ''}{problem}") from None
+
+
+def pair(question: str, answer: str) -> str:
+    """One block as `pairs` reads it."""
+    return f"Question:\n{question}\n===\nAnswer:\n{answer}\n===\n"
+
+
+def pairs(reply: str) -> list[tuple[str, str]]:
+    """(question, answer) of each block (LLaVA's form). Raises `ReplyError` where there is none, or one is not whole."""
+    found = [(match[1], match[2]) for match in _PAIR.finditer(reply)]
+    if not found:
+        raise ReplyError("there is no block of Question:, ===, Answer:")
+    if len(found) != reply.count("Question:") or len(found) != reply.count("Answer:"):
+        raise ReplyError("a question is without its answer, or two stand in one block")
+    require_different([question for question, _ in found])
+    return found
+
+
+def tagged(reply: str, names: Sequence[str]) -> list[dict[str, str]]:
+    """The texts between numbered tags (MMInstruct's form), one mapping of `names` for each number from 1 on.
+
+    Raises:
+        ReplyError: a tag is missing, stands twice, is empty, or has a number out of the row.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for match in re.finditer(rf"<({'|'.join(map(re.escape, names))})(\d+)>(.*?)</\1\2>", reply, re.DOTALL):
+        name, number, content = match[1], int(match[2]), match[3].strip()
+        if not content:
+            raise ReplyError(f"<{name}{number}> is empty")
+        if name in found.setdefault(number, {}):
+            raise ReplyError(f"<{name}{number}> stands twice")
+        found[number][name] = content
+    if not found:
+        raise ReplyError(f"there is no <{names[0]}1>")
+    for number in range(1, max(found) + 1):
+        for name in names:
+            if name not in found.get(number, {}):
+                raise ReplyError(f"<{name}{number}> is missing, or has no end")
+    return [found[number] for number in sorted(found)]
+
+
+def require_different(questions: Sequence[str]) -> None:
+    """Raises `ReplyError` where a question stands twice, capital letters aside."""
+    asked = Counter(question.casefold() for question in questions)
+    twice = next((question for question, count in asked.items() if count > 1), None)
+    if twice is not None:
+        raise ReplyError(f"the question {twice!r} stands twice")
