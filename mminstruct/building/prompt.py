@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
@@ -63,10 +64,15 @@ class Told(Config):
     system: str
     examples: list[Example] = Field(default_factory=list)
 
+    @functools.cached_property
+    def messages(self) -> list[Message]:
+        """What stands before each question, made once."""
+        messages = [message("system", self.system)]
+        for example in self.examples:
+            messages += [message("user", example.question), message("assistant", example.reply)]
+        return messages
+
 
 def dialogue(told: Told, *question: Part | str) -> list[Message]:
     """The messages of a prompt: system, examples as earlier turns, and the question."""
-    messages = [message("system", told.system)]
-    for example in told.examples:
-        messages += [message("user", example.question), message("assistant", example.reply)]
-    return [*messages, message("user", *question)]
+    return [*told.messages, message("user", *question)]

@@ -51,11 +51,10 @@ class Request(Record):
         """Raises `ValueError` where a medium has no SHA-256."""
         if any(medium.sha256 is None for medium in self.media):
             raise ValueError(f"a medium of a request of {self.prompt} has no SHA-256")
-        content = self.model_dump(mode="json", exclude={"media"})
-        content |= {"media": [[medium.kind, medium.sha256] for medium in self.media]}
-        content |= {"backend": backend, "model": model}
-        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        media = [[medium.kind, medium.sha256] for medium in self.media]
+        head = json.dumps([backend, model, media], separators=(",", ":"))
+        content = f"{head}\n{self.model_dump_json(exclude={'media'})}"  # keys in the order of the fields, so one text
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Completion(Record):
