@@ -214,8 +214,8 @@ class Llava(Builder[Picture]):
             media = job.save(item.source.draw(), item.id)
         else:
             media = job.copy(item.source, item.facts.image)
-        for kind in self.options.kinds:
-            answer = job.ask(KINDS[kind], item.facts)
+        answers = job.ask_all((KINDS[kind], item.facts) for kind in self.options.kinds)
+        for kind, answer in zip(self.options.kinds, answers, strict=True):
             messages = []
             for question, reply in answer.value:
                 content = [text(question)]

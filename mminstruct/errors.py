@@ -70,6 +70,12 @@ class ServerError(MminstructError):
         self.after = after
 
 
+class WaitingError(ServerError):
+    """A question that will be answered later, together with others."""
+
+    code = "waiting"
+
+
 class ReplyError(MminstructError):
     """A model's reply that is not of the form that was asked for, or is cut off."""
 

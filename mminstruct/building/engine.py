@@ -9,6 +9,7 @@ builder with the same options and replies writes the same bytes anywhere, with a
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,10 +24,10 @@ from pydantic import Field
 from mminstruct.building.asking import Asker, AskingConfig
 from mminstruct.building.builder import Builder, Item
 from mminstruct.building.call_log import CallLog
-from mminstruct.building.clients import LanguageModelClient, TemplateClient
+from mminstruct.building.clients import BatchClient, LanguageModelClient, TemplateClient
 from mminstruct.building.job import Job
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
-from mminstruct.building.unfinished import CALLS, DeadLetter, UnfinishedBuild, reopen
+from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, UnfinishedBuild, reopen
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MminstructError, RunError
@@ -135,8 +136,13 @@ def run(
             if builder.asks:
                 log = stack.enter_context(CallLog(config.calls or build.folder / CALLS))
                 asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry)
-            _Run(builder, build, config, asker, limit, advance).go()
+            one = _Run(builder, build, config, asker, limit, advance)
+            if isinstance(client, BatchClient):
+                for _ in client.rounds(build.folder / BATCHES, log, budget, config.retry):
+                    one.try_all()
+            one.go()
             stack.close()  # the log is whole before the folder gets its name
+            shutil.rmtree(build.folder / BATCHES, ignore_errors=True)
             return build.finish(note)
         except BaseException:
             stack.close()
@@ -187,6 +193,12 @@ class _Run:
                 if self.advance is not None:
                     self.advance(self._progress())
         self._end_part()
+
+    def try_all(self) -> None:
+        """Make the items that are left for the questions that they ask, and keep nothing of them."""
+        with closing(self._in_order(islice(self.builder.items(), self.items, self.limit))) as all_made:
+            for _ in all_made:
+                pass
 
     def _items(self) -> Iterator[Item]:
         for item in self.builder.items():

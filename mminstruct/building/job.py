@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,7 @@ from mminstruct.building.asking import Asker
 from mminstruct.building.builder import Builder
 from mminstruct.building.prompt import Prompt
 from mminstruct.conversation import Media, Provenance
-from mminstruct.errors import DataError
+from mminstruct.errors import DataError, WaitingError
 from mminstruct.files import atomic_path, bytes_sha256, sha256
 from mminstruct.media import open_image
 
@@ -58,6 +58,19 @@ class Job:
         before = len(self.call_ids)
         value = self._asker.ask(prompt, facts, media, self.call_ids)
         return Answer(value, self.call_ids[before:])
+
+    def ask_all(self, questions: Iterable[tuple[Prompt[F, R], F]]) -> list[Answer[R]]:
+        """What the model replied to questions of which none needs another's reply, so one batch holds them all."""
+        answers = []
+        waiting: WaitingError | None = None
+        for prompt, facts in questions:
+            try:
+                answers.append(self.ask(prompt, facts))
+            except WaitingError as error:
+                waiting = error
+        if waiting is not None:
+            raise waiting
+        return answers
 
     def drop(self, rule: str, count: int = 1) -> None:
         """Note that a rule left something out."""

@@ -15,11 +15,22 @@ from mminstruct.errors import BudgetError, ConfigError, did_you_mean
 
 
 class Price(Config):
-    """US dollars for a million tokens; `cached` for those read that the server had read before."""
+    """US dollars for a million tokens.
+
+    Attributes:
+        cached: for those read that the server had read before; None: as `read`.
+        batch: the share of all prices that batches cost.
+    """
 
     read: float = Field(ge=0)
     written: float = Field(ge=0)
     cached: float | None = Field(default=None, ge=0)
+    batch: float = Field(default=1.0, ge=0)
+
+    def in_batches(self) -> Price:
+        """What the same costs in batches."""
+        cached = None if self.cached is None else self.cached * self.batch
+        return Price(read=self.read * self.batch, written=self.written * self.batch, cached=cached)
 
     def of(self, usage: dict[str, Any]) -> float:
         """What a reply of this usage (OpenAI's names) costs, in dollars."""
@@ -78,12 +89,12 @@ class Budget:
         self._start = time.monotonic()
         self._lock = threading.Lock()
 
-    def take(self) -> None:
-        """Count a request that is about to be made. Raises `BudgetError` instead where that would be too much."""
+    def take(self, count: int = 1) -> None:
+        """Count requests that are about to be made. Raises `BudgetError` instead where that would be too much."""
         minutes = (time.monotonic() - self._start) / 60
         with self._lock:
             taken = {
-                "requests": self.requests,
+                "requests": self.requests + count - 1,
                 "tokens": self.read + self.written,
                 "cost": self.cost,
                 "minutes": minutes,
@@ -95,7 +106,7 @@ class Budget:
                         f"the budget of {limit:g} {'dollars' if name == 'cost' else name} is spent; what was built is "
                         f"kept, so raise it and run again with --resume"
                     )
-            self.requests += 1
+            self.requests += count
 
     def add(self, reply: Completion) -> None:
         read, written = reply.tokens

@@ -2,6 +2,7 @@
 
     OUT.unfinished/build.jsonl         what is built, then one line for each part that is on the disk for good
     OUT.unfinished/shard-00000.jsonl   as in the data set that it will be
+    OUT.unfinished/batches/            questions in files, and their replies (mminstruct.building.clients.batch)
     OUT.unfinished/calls.sqlite        every reply (mminstruct.building.call_log), unless it is kept elsewhere
 
 A part is written in this order: media, shard, line. What a killed run left behind without its line is made again, to
@@ -28,6 +29,7 @@ from mminstruct.formats import native
 
 NOTES = "build.jsonl"
 CALLS = "calls.sqlite"
+BATCHES = "batches"
 DEAD_LETTERS = "dead-letters.jsonl"
 _LOCK = ".lock"
 

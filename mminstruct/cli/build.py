@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mminstruct.building.clients import LanguageModelClient
     from mminstruct.building.limits import Price
 
-Backend = Literal["template", "openai", "replay"]
+Backend = Literal["template", "openai", "batch", "replay"]
 _MODEL = "The model that is asked"
 _LIMITS = "Limits"
 
@@ -40,7 +40,8 @@ def build(
     ] = "raise",
     max_errors: Annotated[int, typer.Option(min=0, help="How many may be left out.")] = 100,
     backend: Annotated[
-        Backend, typer.Option(help="What answers: templates, a server, or only a log.", rich_help_panel=_MODEL)
+        Backend,
+        typer.Option(help="What answers: templates, a server, its batches, a log.", rich_help_panel=_MODEL),
     ] = "template",
     model: Annotated[str | None, typer.Option(help="The model's name at the server.", rich_help_panel=_MODEL)] = None,
     base_url: Annotated[
@@ -49,6 +50,9 @@ def build(
     key_variable: Annotated[
         str, typer.Option(help="The environment's variable with the server's key.", rich_help_panel=_MODEL)
     ] = "OPENAI_API_KEY",
+    poll: Annotated[
+        float, typer.Option(min=0, help="batch: seconds between two looks at it.", rich_help_panel=_MODEL)
+    ] = 60.0,
     timeout: Annotated[float, typer.Option(help="Seconds for one answer.", rich_help_panel=_MODEL)] = 120.0,
     calls: Annotated[
         Path | None, typer.Option(help="The log of replies, if not the build's own.", rich_help_panel=_MODEL)
@@ -109,10 +113,12 @@ def build(
         ),
     )
     price = None if prices is None else read_price(prices, model or "")
+    if price is not None and backend == "batch":
+        price = price.in_batches()
     if out is None:
         _estimate(chosen, price, config, as_json)
         return
-    with _client(chosen, backend, model, base_url, key_variable, timeout, config) as client:
+    with _client(chosen, backend, model, base_url, key_variable, timeout, poll, config) as client:
         if not retry_failed:
             require_new(out)  # before the work, and again when the folder appears
         with _progress(chosen, limit) as advance:
@@ -153,6 +159,7 @@ def _client(
     base_urls: list[str] | None,
     key_variable: str,
     timeout: float,
+    poll: float,
     config: BuildConfig,
 ) -> Iterator[LanguageModelClient | None]:
     """What answers the builder's questions; None for one that asks none, and for templates."""
@@ -173,6 +180,13 @@ def _client(
             raise ConfigError(f"{config.calls} does not exist; give the calls.sqlite of an earlier build")
         with CallLog(config.calls) as log:
             client: LanguageModelClient = ReplayClient(log, model)
+    elif backend == "batch":
+        from mminstruct.building.clients import BatchClient, BatchConfig
+
+        if model is None or len(base_urls or ()) > 1:
+            raise ConfigError("--backend batch needs --model NAME, and one --base-url or none to write files only")
+        server = base_urls[0] if base_urls else None
+        client = BatchClient(model, server, key_variable=key_variable, config=BatchConfig(poll=poll))
     else:
         from mminstruct.building.clients import OpenAICompatibleClient
 

@@ -1,0 +1,109 @@
+"""OpenAI's chat API as JSON: a question's body, and what an answer says.
+
+Pictures go as data URIs of the bytes that their SHA-256 stands for.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from mminstruct.building.clients.base import Call
+from mminstruct.building.request import Completion
+from mminstruct.conversation import ImagePart, Message, TextPart
+from mminstruct.errors import ConfigError, ServerError
+from mminstruct.files import bytes_sha256
+from mminstruct.media import image_suffix
+
+if TYPE_CHECKING:
+    import openai
+
+AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})  # statuses after which the same question may be answered
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Answer(BaseModel):
+    """What is read of an answer; servers add keys of their own."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: dict[str, Any] | None = None
+
+
+def connect(base_url: str, key_variable: str, **options: Any) -> openai.OpenAI:
+    """
+    Args:
+        key_variable: the environment's variable with the secret; it is never written anywhere.
+        options: of `openai.OpenAI`.
+
+    Raises:
+        ConfigError: the openai package is missing, or the variable is not set.
+    """
+    try:
+        import openai
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "asking a server needs the openai package; install it with: pip install 'mminstruct[build]'"
+        ) from None
+    secret = os.environ.get(key_variable)
+    if not secret:
+        raise ConfigError(f"{key_variable} is not set; export it (any text for a server that asks for no key)")
+    return openai.OpenAI(api_key=secret, base_url=base_url, **options)
+
+
+def body(call: Call, model: str) -> dict[str, Any]:
+    """The body of a question.
+
+    Raises:
+        ConfigError: it sends a video.
+        ServerError: a picture is not the one any more that the question is about.
+    """
+    request = call.request
+    given: dict[str, Any] = {"model": model}
+    given["messages"] = [{"role": one.role, "content": _content(one, call)} for one in request.messages]
+    given |= request.parameters.model_dump(exclude_none=True)
+    if request.reply_schema is not None:
+        schema = {"name": "reply", "strict": True, "schema": request.reply_schema}
+        given["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return given
+
+
+def completion(data: bytes | str) -> Completion:
+    """What the body of an answer says. Raises pydantic's `ValidationError` where it is no completion."""
+    answer = _Answer.model_validate_json(data)
+    choice = answer.choices[0]
+    finish = "content_filter" if choice.message.refusal else choice.finish_reason or "stop"
+    return Completion(text=choice.message.content or "", finish=finish, usage=answer.usage or {})
+
+
+def _content(message: Message, call: Call) -> str | list[dict[str, Any]]:
+    if all(isinstance(part, TextPart) for part in message.content):
+        return message.text
+    parts: list[dict[str, Any]] = []
+    for part in message.content:
+        if isinstance(part, TextPart):
+            parts.append({"type": "text", "text": part.text})
+        elif isinstance(part, ImagePart):
+            parts.append({"type": "image_url", "image_url": {"url": _data_uri(call, part.index)}})
+        else:
+            raise ConfigError(f"{call.request.prompt} sends a video; this API takes pictures, so send its frames")
+    return parts
+
+
+def _data_uri(call: Call, index: int) -> str:
+    medium = call.request.media[index]
+    data = (call.folder / medium.path).read_bytes()
+    if bytes_sha256(data) != medium.sha256:
+        raise ServerError(f"{medium.path} is not the picture that the question is about; it was changed on the disk")
+    return f"data:image/{image_suffix(data)[1:]};base64,{base64.b64encode(data).decode('ascii')}"
