@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mminstruct.building.clients import LanguageModelClient
     from mminstruct.building.limits import Price
 
-Backend = Literal["template", "openai", "batch", "replay"]
+Backend = Literal["template", "openai", "batch", "transformers", "replay"]
 _MODEL = "The model that is asked"
 _LIMITS = "Limits"
 
@@ -41,9 +41,11 @@ def build(
     max_errors: Annotated[int, typer.Option(min=0, help="How many may be left out.")] = 100,
     backend: Annotated[
         Backend,
-        typer.Option(help="What answers: templates, a server, its batches, a log.", rich_help_panel=_MODEL),
+        typer.Option(help="What answers the builder's questions.", rich_help_panel=_MODEL),
     ] = "template",
-    model: Annotated[str | None, typer.Option(help="The model's name at the server.", rich_help_panel=_MODEL)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Its name at the server, or its folder (transformers).", rich_help_panel=_MODEL)
+    ] = None,
     base_url: Annotated[
         list[str] | None, typer.Option(help="The server's address, e.g. .../v1; several share.", rich_help_panel=_MODEL)
     ] = None,
@@ -53,6 +55,7 @@ def build(
     poll: Annotated[
         float, typer.Option(min=0, help="batch: seconds between two looks at it.", rich_help_panel=_MODEL)
     ] = 60.0,
+    device: Annotated[str, typer.Option(help="transformers: cpu, cuda, mps.", rich_help_panel=_MODEL)] = "cpu",
     timeout: Annotated[float, typer.Option(help="Seconds for one answer.", rich_help_panel=_MODEL)] = 120.0,
     calls: Annotated[
         Path | None, typer.Option(help="The log of replies, if not the build's own.", rich_help_panel=_MODEL)
@@ -118,7 +121,7 @@ def build(
     if out is None:
         _estimate(chosen, price, config, as_json)
         return
-    with _client(chosen, backend, model, base_url, key_variable, timeout, poll, config) as client:
+    with _client(chosen, backend, model, base_url, key_variable, timeout, poll, device, config) as client:
         if not retry_failed:
             require_new(out)  # before the work, and again when the folder appears
         with _progress(chosen, limit) as advance:
@@ -160,6 +163,7 @@ def _client(
     key_variable: str,
     timeout: float,
     poll: float,
+    device: str,
     config: BuildConfig,
 ) -> Iterator[LanguageModelClient | None]:
     """What answers the builder's questions; None for one that asks none, and for templates."""
@@ -180,6 +184,12 @@ def _client(
             raise ConfigError(f"{config.calls} does not exist; give the calls.sqlite of an earlier build")
         with CallLog(config.calls) as log:
             client: LanguageModelClient = ReplayClient(log, model)
+    elif backend == "transformers":
+        from mminstruct.building.clients import LocalClient
+
+        if model is None or base_urls:
+            raise ConfigError("--backend transformers needs --model FOLDER, and no --base-url")
+        client = LocalClient(Path(model), device)
     elif backend == "batch":
         from mminstruct.building.clients import BatchClient, BatchConfig
 

@@ -2,6 +2,7 @@
 
 from mminstruct.building.clients.base import Call, LanguageModelClient
 from mminstruct.building.clients.batch import BatchClient, BatchConfig
+from mminstruct.building.clients.local import LocalClient
 from mminstruct.building.clients.openai_compatible import OpenAICompatibleClient
 from mminstruct.building.clients.replay import ReplayClient
 from mminstruct.building.clients.template import TemplateClient
@@ -11,6 +12,7 @@ __all__ = [
     "BatchConfig",
     "Call",
     "LanguageModelClient",
+    "LocalClient",
     "OpenAICompatibleClient",
     "ReplayClient",
     "TemplateClient",
