@@ -77,6 +77,16 @@ class CallLog:
             except sqlite3.OperationalError as error:
                 raise RunError(f"{self.path} cannot be written ({error}); make room and go on with --resume") from None
 
+    def add(self, other: Path) -> None:
+        """Take over all replies of another log that this one does not have."""
+        with CallLog(other) as there:  # looked at first: it may be no log
+            there.flush()
+        self.flush()
+        with self._writing:
+            self._writer.execute("ATTACH DATABASE ? AS other", (str(other),))
+            self._writer.execute("INSERT OR IGNORE INTO calls SELECT * FROM other.calls")
+            self._writer.execute("DETACH DATABASE other")
+
     def models(self) -> list[tuple[str, str]]:
         """(backend, model) of every reply, each once."""
         with self._reading:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import BatchClient, LanguageModelClient, TemplateClient
 from mminstruct.building.job import Job
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
-from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, UnfinishedBuild, reopen
+from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, Made, PartWriter, UnfinishedBuild, reopen
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MminstructError, RunError
@@ -73,11 +73,11 @@ class Progress:
 
 
 @dataclass
-class _Made:
+class _Outcome:
+    """Of one item: what it gave, or why it cannot be used and the replies that it had by then."""
+
     item: str
-    conversations: list[Conversation] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-    files: list[Path] = field(default_factory=list)
+    made: Made
     failure: MminstructError | None = None
     call_ids: list[str] = field(default_factory=list)
 
@@ -91,6 +91,7 @@ def run(
     price: Price | None = None,
     resume: bool = False,
     limit: int | None = None,
+    share: tuple[int, int] | None = None,
     advance: Callable[[Progress], None] | None = None,
 ) -> Manifest:
     """The manifest of the data set that `builder` wrote to `out`.
@@ -100,6 +101,7 @@ def run(
         price: of the client's model.
         resume: go on with what an earlier run left in `OUT.unfinished`, where there is something.
         limit: build the first so many items only; the manifest says so.
+        share: (i, n): of these, build the items i, i + n, i + 2n, ... only; `join` makes one data set of all shares.
         advance: called after each item.
 
     Raises:
@@ -119,6 +121,8 @@ def run(
     }
     if limit is not None:
         note["limit"] = limit
+    if share is not None:
+        note["share"] = list(share)
     if builder.asks:
         note["model"] = {
             "backend": client.backend,
@@ -136,7 +140,8 @@ def run(
             if builder.asks:
                 log = stack.enter_context(CallLog(config.calls or build.folder / CALLS))
                 asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry)
-            one = _Run(builder, build, config, asker, limit, advance)
+            first, step = share or (0, 1)
+            one = _Run(builder, build, config, asker, slice(first, limit, step), advance)
             if isinstance(client, BatchClient):
                 for _ in client.rounds(build.folder / BATCHES, log, budget, config.retry):
                     one.try_all()
@@ -161,44 +166,40 @@ class _Run:
         build: UnfinishedBuild,
         config: BuildConfig,
         asker: Asker | None,
-        limit: int | None,
+        chosen: slice,
         advance: Callable[[Progress], None] | None,
     ) -> None:
         self.builder = builder
         self.build = build
         self.config = config
         self.asker = asker
-        self.limit = limit
+        self.chosen = chosen
         self.advance = advance
         self.items = build.items
         self.conversations = len(build.ids)
         self.errors = len(build.failed)
         self.names: set[str] = set()
-        self._begin_part()
-
-    def _begin_part(self) -> None:
-        self.pending: list[Conversation] = []
-        self.made: list[int] = []
-        self.dropped: Counter[str] = Counter()
-        self.failed: list[DeadLetter] = []
-        self.files: dict[Path, None] = {}
+        self.parts = PartWriter(build, config.per_shard)
 
     def go(self) -> None:
         # Closed, not dropped: where an item stops the build, others are still on their way and have replies to keep.
-        with closing(self._in_order(islice(self._items(), self.items, self.limit))) as all_made:
+        with closing(self._in_order(self._left(self._items()))) as all_made:
             for made in all_made:
                 self._take(made)
-                if max(len(self.pending), len(self.made)) >= self.config.per_shard:
-                    self._end_part()
                 if self.advance is not None:
                     self.advance(self._progress())
-        self._end_part()
+        self.parts.end()
 
     def try_all(self) -> None:
         """Make the items that are left for the questions that they ask, and keep nothing of them."""
-        with closing(self._in_order(islice(self.builder.items(), self.items, self.limit))) as all_made:
+        with closing(self._in_order(self._left(self.builder.items()))) as all_made:
             for _ in all_made:
                 pass
+
+    def _left(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Those of this run that are not done yet."""
+        chosen = islice(items, self.chosen.start, self.chosen.stop, self.chosen.step)
+        return islice(chosen, self.items, None)
 
     def _items(self) -> Iterator[Item]:
         for item in self.builder.items():
@@ -207,13 +208,13 @@ class _Run:
             self.names.add(item.id)
             yield item
 
-    def _in_order(self, items: Iterator[Item]) -> Generator[_Made]:
+    def _in_order(self, items: Iterator[Item]) -> Generator[_Outcome]:
         """Each item's outcome, in the items' order; others are made while one is waited for."""
         if self.config.workers == 1:
             yield from map(self._make, items)
             return
         pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="build")
-        waiting: deque[Future[_Made]] = deque()
+        waiting: deque[Future[_Outcome]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(self._make, item))
@@ -227,45 +228,40 @@ class _Run:
             # What is on its way to a server ends and is kept: it is paid for.
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, item: Item) -> _Made:
+    def _make(self, item: Item) -> _Outcome:
         job = Job(self.builder, item.id, self.build.folder, self.asker)
         try:
             conversations = list(self.builder.make(item, job))
         except (BudgetError, ConfigError):  # nothing that comes will fare better
             raise
         except MminstructError as error:
-            return _Made(item.id, failure=error, call_ids=job.call_ids)
-        return _Made(item.id, conversations, job.dropped, job.files)
+            return _Outcome(item.id, Made(), error, job.call_ids)
+        return _Outcome(item.id, Made(conversations, job.dropped, job.files))
 
-    def _take(self, made: _Made) -> None:
-        failure = made.failure or self._unfit(made)
+    def _take(self, outcome: _Outcome) -> None:
+        failure = outcome.failure or self._unfit(outcome.made.conversations)
         self.items += 1
         if failure is None:
-            self.build.ids.update(conversation.id for conversation in made.conversations)
-            self.conversations += len(made.conversations)
-            self.pending += made.conversations
-            self.made.append(len(made.conversations))
-            self.dropped.update(made.dropped)
-            self.files |= dict.fromkeys(made.files)
+            self.build.ids.update(conversation.id for conversation in outcome.made.conversations)
+            self.conversations += len(outcome.made.conversations)
+            self.parts.take(outcome.made)
             return
         if self.config.on_error == "raise":
             raise failure
         self.errors += 1
         if self.errors > self.config.max_errors:
             raise RunError(
-                f"more than {self.config.max_errors} items cannot be used, the last one {made.item!r}: {failure}; "
+                f"more than {self.config.max_errors} items cannot be used, the last one {outcome.item!r}: {failure}; "
                 f"mend the source, or raise --max-errors"
             )
-        _LOG.warning("left out %s: %s", made.item, failure)
-        self.made.append(0)
-        self.failed.append(
-            DeadLetter(item=made.item, reason=failure.code, problem=str(failure), call_ids=made.call_ids)
-        )
+        _LOG.warning("left out %s: %s", outcome.item, failure)
+        letter = DeadLetter(item=outcome.item, reason=failure.code, problem=str(failure), call_ids=outcome.call_ids)
+        self.parts.take(Made(failed=letter))
 
-    def _unfit(self, made: _Made) -> DataError | None:
+    def _unfit(self, conversations: Sequence[Conversation]) -> DataError | None:
         """What is wrong with an item's conversations, if anything is."""
         seen: set[str] = set()
-        for conversation in made.conversations:
+        for conversation in conversations:
             if conversation.id in seen or conversation.id in self.build.ids:
                 return DataError(f"two conversations have the id {conversation.id!r}; the builder must tell them apart")
             seen.add(conversation.id)
@@ -278,11 +274,6 @@ class _Run:
                         f"write; write media with job.save or job.copy"
                     )
         return None
-
-    def _end_part(self) -> None:
-        if self.made:
-            self.build.add(self.pending, self.made, self.dropped, self.failed, self.files)
-            self._begin_part()
 
     def _progress(self) -> Progress:
         spent = None if self.asker is None else self.asker.budget

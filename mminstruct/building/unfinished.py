@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,31 @@ class Part(Record):
         made: how many conversations each gave.
         shard: what holds them, None where there are none.
         media: how many media entries they have, by kind.
-        dropped: how often which rule left something out.
-        failed: the items that could not be used.
+        dropped: how often which rule left something out, by the item's place in `made`.
+        failed: the items that could not be used, by place likewise.
     """
 
     made: list[int]
     shard: native.Shard | None = None
     media: dict[str, int] = Field(default_factory=dict)
-    dropped: dict[str, int] = Field(default_factory=dict)
-    failed: list[DeadLetter] = Field(default_factory=list)
+    dropped: dict[int, dict[str, int]] = Field(default_factory=dict)
+    failed: dict[int, DeadLetter] = Field(default_factory=dict)
+
+
+@dataclass
+class Made:
+    """What became of one item.
+
+    Attributes:
+        dropped: how often which rule left something out.
+        files: that were written for it.
+        failed: why it cannot be used; then there is nothing else.
+    """
+
+    conversations: list[Conversation] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    files: list[Path] = field(default_factory=list)
+    failed: DeadLetter | None = None
 
 
 class UnfinishedBuild:
@@ -127,30 +144,20 @@ class UnfinishedBuild:
 
     @property
     def failed(self) -> list[DeadLetter]:
-        return [letter for part in self.parts for letter in part.failed]
+        return [letter for part in self.parts for letter in part.failed.values()]
 
-    def add(
-        self,
-        conversations: Iterable[Conversation],
-        made: Sequence[int],
-        dropped: Counter[str],
-        failed: Sequence[DeadLetter],
-        files: Iterable[Path],
-    ) -> None:
+    def add(self, items: Sequence[Made]) -> None:
         """One part more: when this returns it is on the disk."""
-        sync(list(files))
-        kinds: Counter[str] = Counter()
-        lines = []
-        for conversation in conversations:
-            kinds.update(medium.kind for medium in conversation.media)
-            lines.append(native.line(conversation))
-        shard = native.write_shard(self.folder, len(self._shards()), lines) if lines else None
+        sync(list(dict.fromkeys(file for item in items for file in item.files)))
+        conversations = [conversation for item in items for conversation in item.conversations]
+        kinds = Counter(medium.kind for conversation in conversations for medium in conversation.media)
+        lines = map(native.line, conversations)
         part = Part(
-            made=list(made),
-            shard=shard,
+            made=[len(item.conversations) for item in items],
+            shard=native.write_shard(self.folder, len(self._shards()), lines) if conversations else None,
             media=dict(sorted(kinds.items())),
-            dropped=dict(sorted(dropped.items())),
-            failed=list(failed),
+            dropped={place: dict(sorted(item.dropped.items())) for place, item in enumerate(items) if item.dropped},
+            failed={place: item.failed for place, item in enumerate(items) if item.failed is not None},
         )
         with (self.folder / NOTES).open("a", encoding="utf-8") as stream:
             stream.write(part.model_dump_json() + "\n")
@@ -170,7 +177,8 @@ class UnfinishedBuild:
         dropped: Counter[str] = Counter()
         for part in self.parts:
             kinds.update(part.media)
-            dropped.update(part.dropped)
+            for rules in part.dropped.values():
+                dropped.update(rules)
         note = builder | ({"dropped": dict(sorted(dropped.items()))} if dropped else {})
         letters = self.failed
         if letters:
@@ -193,6 +201,41 @@ def unfinished(out: Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
+class PartWriter:
+    """Cuts what items become into parts of about `per_shard` conversations, the same ones whoever made them."""
+
+    def __init__(self, build: UnfinishedBuild, per_shard: int) -> None:
+        self._build = build
+        self._per_shard = per_shard
+        self._pending: list[Made] = []
+        self._conversations = 0
+
+    def take(self, made: Made) -> None:
+        self._pending.append(made)
+        self._conversations += len(made.conversations)
+        if max(self._conversations, len(self._pending)) >= self._per_shard:
+            self.end()
+
+    def end(self) -> None:
+        """Write what is left."""
+        if self._pending:
+            self._build.add(self._pending)
+            self._pending = []
+            self._conversations = 0
+
+
+def read_parts(folder: Path) -> tuple[dict[str, Any], list[Part]]:
+    """What a folder's build is of, and its parts. Raises `DataError` where there is no such note or it is broken."""
+    notes = folder / NOTES
+    if not notes.is_file():
+        raise DataError(f"{folder} has no {NOTES}; give a folder that mminstruct build wrote")
+    (_, head), *rest = read_jsonl(notes)
+    try:
+        return head, [Part.model_validate(value) for _, value in rest]
+    except ValidationError:
+        raise DataError(f"{notes} is broken; remove {folder} and build it again") from None
+
+
 def _read_notes(folder: Path, note: dict[str, Any]) -> list[Part]:
     """The parts of a build, which must be of what `note` says. Half a line of a killed run is cut off."""
     notes = folder / NOTES
@@ -201,7 +244,7 @@ def _read_notes(folder: Path, note: dict[str, Any]) -> list[Part]:
     if whole != data:
         with notes.open("r+b") as stream:
             stream.truncate(len(whole))
-    (_, before), *rest = read_jsonl(notes)
+    before, parts = read_parts(folder)
     changed = sorted(key for key in {*before, *note} if before.get(key) != note.get(key))
     if changed:
         key = changed[0]
@@ -209,10 +252,7 @@ def _read_notes(folder: Path, note: dict[str, Any]) -> list[Part]:
             f"{folder} was begun with {key} {json.dumps(before.get(key))}, now it is {json.dumps(note.get(key))}; "
             f"take the same, or another --out"
         )
-    try:
-        return [Part.model_validate(value) for _, value in rest]
-    except ValidationError:
-        raise DataError(f"{notes} is broken; remove {folder} to begin anew") from None
+    return parts
 
 
 def reopen(out: Path, note: dict[str, Any]) -> int:

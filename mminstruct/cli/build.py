@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mminstruct.building import BuildConfig, Builder, Progress
     from mminstruct.building.clients import LanguageModelClient
     from mminstruct.building.limits import Price
+    from mminstruct.formats.native import Manifest
 
 Backend = Literal["template", "openai", "batch", "transformers", "replay"]
 _MODEL = "The model that is asked"
@@ -24,7 +26,7 @@ _LIMITS = "Limits"
 
 
 def build(
-    builder: Annotated[str, typer.Argument(metavar="BUILDER", help="A builder's name or file, or: list.")],
+    builder: Annotated[str, typer.Argument(metavar="BUILDER", help="A builder's name or file, or: list, join.")],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The builder's options, e.g. split=test.")
     ] = None,
@@ -34,6 +36,13 @@ def build(
         bool, typer.Option("--retry-failed", help="Try the items again that an ended build had left out.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Build the first so many items, to look at them.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Build only share I of N, from 0 on; build join makes one of all.")
+    ] = None,
+    ray: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Build N shares on a Ray cluster, then join them.")
+    ] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Of a running cluster, if not Ray's own choice.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Items that are made side by side.")] = 1,
     on_error: Annotated[
         Literal["raise", "skip"], typer.Option(help="Stop at an item that cannot be used, or leave it out.")
@@ -82,11 +91,16 @@ def build(
     Example: `mminstruct build easy-vqa --out runs/easy-vqa turns=single limit=100`
 
     What there is to build, and with which options: `mminstruct build list`
+
+    One data set of what --shard built: `mminstruct build join SHARE... --out DIR`
     """
     if builder == "list":
         if out is not None or options:
             raise ConfigError("build list takes neither --out nor options; leave them out, or name a builder")
         _list(as_json)
+        return
+    if builder == "join":
+        _join(options or [], out, as_json)
         return
     if estimate and out is not None:
         raise ConfigError("--estimate builds nothing; leave --out out")
@@ -121,11 +135,52 @@ def build(
     if out is None:
         _estimate(chosen, price, config, as_json)
         return
-    with _client(chosen, backend, model, base_url, key_variable, timeout, poll, device, config) as client:
-        if not retry_failed:
-            require_new(out)  # before the work, and again when the folder appears
-        with _progress(chosen, limit) as advance:
-            manifest = run(chosen, out, config, client=client, price=price, resume=resume, limit=limit, advance=advance)
+    client_of = functools.partial(
+        _client, chosen, backend, model, base_url, key_variable, timeout, poll, device, config
+    )
+    if ray is not None:
+        from mminstruct.building.on_ray import run_on_ray
+
+        if shard is not None or resume or retry_failed:
+            raise ConfigError("--ray makes the shares itself and goes on by itself; leave --shard and --resume out")
+        manifest = run_on_ray(
+            builder, options or [], out, config, ray, client=client_of, price=price, limit=limit, address=ray_address
+        )
+    else:
+        with client_of() as client:
+            if not retry_failed:
+                require_new(out)  # before the work, and again when the folder appears
+            with _progress(chosen, limit) as advance:
+                manifest = run(
+                    chosen,
+                    out,
+                    config,
+                    client=client,
+                    price=price,
+                    resume=resume,
+                    limit=limit,
+                    share=None if shard is None else _share(shard),
+                    advance=advance,
+                )
+    _report(out, manifest, as_json)
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+        raise ConfigError(f"--shard is {text!r}; give I/N with I from 0 to N - 1, such as 0/4")
+    return int(number), int(count)
+
+
+def _join(folders: list[str], out: Path | None, as_json: bool) -> None:
+    from mminstruct.building.join import join
+
+    if out is None or not folders:
+        raise ConfigError("build join needs the folders of all shares, and --out DIR")
+    _report(out, join([Path(folder) for folder in folders], out), as_json)
+
+
+def _report(out: Path, manifest: Manifest, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return
