@@ -261,18 +261,20 @@ class _Run:
     def _unfit(self, conversations: Sequence[Conversation]) -> DataError | None:
         """What is wrong with an item's conversations, if anything is."""
         seen: set[str] = set()
+        there: set[str] = set()
         for conversation in conversations:
             if conversation.id in seen or conversation.id in self.build.ids:
                 return DataError(f"two conversations have the id {conversation.id!r}; the builder must tell them apart")
             seen.add(conversation.id)
             for media in conversation.media:
-                if media.path.startswith("data:") or Path(media.path).is_absolute():
+                if media.path in there or media.path.startswith("data:") or Path(media.path).is_absolute():
                     continue
                 if not (self.build.folder / media.path).is_file():
                     return DataError(
                         f"the builder {self.builder.name} gave {conversation.id!r} with {media.path}, which it did not "
                         f"write; write media with job.save or job.copy"
                     )
+                there.add(media.path)
         return None
 
     def _progress(self) -> Progress:
