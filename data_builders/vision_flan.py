@@ -16,8 +16,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import random
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -212,7 +211,7 @@ class VisionFlan(Builder[Picture]):
         ]
 
     def _of_world(self, world: str, found: list[Task]) -> Iterator[Picture]:
-        """Pictures of a world, each asked about by those tasks that fit and have asked least, until all caps are full."""
+        """Pictures of a world, each with those tasks that fit it and have asked least, until all caps are full."""
         counts = dict.fromkeys(range(len(found)), 0)
         last = dict(counts)
         number = 0

@@ -1,4 +1,4 @@
-"""COCO's annotation files: captions, objects with boxes, and the files in their form that hold referring expressions."""
+"""COCO's annotation files: captions, objects with boxes, and files in their form that hold referring expressions."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import model_validator
 
 from mminstruct.config import Config
-from mminstruct.data_builders.worlds import chart_questions, scene_questions
+from mminstruct.data_builders.worlds import chart_questions, clips, scene_questions
 from mminstruct.data_builders.worlds.charts import chart
 from mminstruct.data_builders.worlds.scenes import scene
 from mminstruct.errors import did_you_mean
@@ -19,12 +19,14 @@ from mminstruct.errors import did_you_mean
 Slots = dict[str, Any]
 
 
-class Drawn(Protocol):
-    """A picture that is known and not drawn yet."""
+class Known(Protocol):
+    """A picture or a clip of which everything is known, and which is not drawn yet."""
 
     @property
     def id(self) -> str: ...
 
+
+class Drawn(Known, Protocol):
     def draw(self) -> Image.Image: ...
 
 
@@ -32,13 +34,14 @@ class Drawn(Protocol):
 class WorldKind:
     """How pictures of a world are made, and what can be asked about them."""
 
-    make: Callable[[int, int], Drawn]
+    make: Callable[[int, int], Any]
     questions: dict[str, Callable[[Any, random.Random], Slots | None]]
 
 
 WORLDS: dict[str, WorldKind] = {
     "scenes": WorldKind(scene, scene_questions.KINDS),
     "charts": WorldKind(chart, chart_questions.KINDS),
+    "clips": WorldKind(clips.clip, clips.KINDS),
 }
 
 

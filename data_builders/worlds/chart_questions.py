@@ -1,4 +1,4 @@
-"""What can be asked about a chart: each kind gives the slots of one question with its answer, or None where it does not fit.
+"""What can be asked about a chart: a kind gives the slots of a question with its answer, or None where it does not fit.
 
     KINDS["largest"](chart, chance) ──▶ {"of": " of Arden", "answer": "Jun", "options": [...]}
 

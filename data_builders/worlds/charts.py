@@ -2,8 +2,8 @@
 
 chart(seed, number) ──▶ Chart(labels, series, values, colors) ──draw──▶ picture [400, 300]
 
-A value is either written beside its mark, or lies on a grid line that has a number. No two labels of one series have the
-same value, so there is one largest and one smallest, and a bar or a point can be told by its value.
+A value is either written beside its mark, or lies on a grid line that has a number. No two labels of one series have
+the same value, so there is one largest and one smallest, and a bar or a point can be told by its value.
 """
 
 from __future__ import annotations
@@ -236,6 +236,14 @@ class Chart:
                 place = (20 + width * column + width // 2, 44 + height * row + height // 2)
                 _write(picture, text, place, 13, bold=row == 0, shade=row == 0)
 
+    def texts(self) -> list[str]:
+        """Everything that is written in the picture, tick numbers aside, from above."""
+        head, *body = self.cells()
+        marks = [cell for row in body for cell in (row if self.printed else row[:1])]
+        names = [self.label_kind, self.quantity] if self.kind in ("bar", "line") else []
+        series = list(self.series) if len(self.series) > 1 and self.kind != "table" else []
+        return [self.title, *series, *(head if self.kind == "table" else []), *marks, *names]
+
     def cells(self) -> list[list[str]]:
         """The texts of a table, the head line first; of a chart, those of the table that it stands for."""
         columns = self.series if len(self.series) > 1 or self.kind == "table" else (self.quantity,)
@@ -300,10 +308,10 @@ def chart(seed: int, number: int, kinds: tuple[Kind, ...] = KINDS) -> Chart:
     colors = chance.sample(sorted(COLORS), {"pie": count, "table": 0}.get(kind, len(series)))
     quantity = topic.quantity if kind != "pie" else topic.quantity.partition(" in ")[0]  # shares are in percent
     title = chance.choice(_TITLES).format(quantity=quantity, label_kind=topic.label_kind.lower())
-    if len(series) == 1 and kind != "table" and chance.random() < 0.5:
-        title = f"{title} ({series[0]})"
     if kind == "pie":
         title = f"Share of {title[0].lower()}{title[1:]}"
+    if len(series) == 1 and kind != "table" and len(title) < 30 and chance.random() < 0.5:
+        title = f"{title} ({series[0]})"
     return Chart(
         id=f"charts/{seed}/{number}",
         kind=kind,

@@ -1,6 +1,6 @@
-"""What can be asked about a scene: each kind gives the slots of one question with its answer, or None where it does not fit.
+"""What can be asked about a scene: a kind gives the slots of a question with its answer, or None where it does not fit.
 
-    KINDS["relation"](scene, chance) ──▶ {"one": "red circle", "other": "blue square", "answer": "left", "options": [...]}
+    KINDS["relation"](scene, chance) ──▶ {"one": "red circle", "other": "blue square", "answer": "left", ...}
 
 The words around the slots are not here: they are those of the task or template that asks. Where the picture would not
 show an answer plainly (two things about equally large, equally near), nothing is asked.
@@ -8,6 +8,7 @@ show an answer plainly (two things about equally large, equally near), nothing i
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
@@ -205,7 +206,7 @@ def order(scene: Scene, chance: random.Random) -> Slots | None:
 
 def size_order(scene: Scene, chance: random.Random) -> Slots | None:
     found = _by_size(scene)
-    if len(found) < 3 or any(b.side - a.side < _PLAIN for a, b in zip(found, found[1:], strict=False)):
+    if len(found) < 3 or any(b.side - a.side < _PLAIN for a, b in itertools.pairwise(found)):
         return None
     return {"answer": ", ".join(thing.name for thing in found)}
 
@@ -343,6 +344,32 @@ def question(scene: Scene, chance: random.Random) -> Slots | None:
     return {"given": found[0].name, "answer": f"Which object is nearest to the {side} edge of the picture?"}
 
 
+_SPOKEN = (
+    ("count", "How many shapes are there?"),
+    ("ground", "What color is the background?"),
+    ("count-shape", "How many {shape}s are there?"),
+    ("color-of-shape", "What color is the {shape}?"),
+    ("shape-of-color", "What shape is the {color} one?"),
+    ("presence", "Is there {a_name}?"),
+    ("relation", "Is the {one} on the left or on the right of the {other}?"),
+    ("height", "Is the {one} above or below the {other}?"),
+    ("compare-sizes", "Which is larger, the {one} or the {other}?"),
+)
+
+
+def dialogue(scene: Scene, chance: random.Random) -> Slots | None:
+    """What two people said about the scene, two to four questions with their answers, and the next question."""
+    said: dict[str, str] = {}
+    for kind, wording in chance.sample(_SPOKEN, chance.randint(4, 6)):
+        slots = KINDS[kind](scene, chance)
+        if slots is not None:
+            said[wording.format_map(slots)] = slots["answer"]
+    *before, (asked, answer) = list(said.items())[:5]
+    if len(before) < 2:
+        return None
+    return {"history": " ".join(f"Q: {one} A: {reply}." for one, reply in before), "question": asked, "answer": answer}
+
+
 KINDS: dict[str, Callable[[Scene, random.Random], Slots | None]] = {
     "count": count,
     "count-shape": count_shape,
@@ -376,4 +403,5 @@ KINDS: dict[str, Callable[[Scene, random.Random], Slots | None]] = {
     "shapes": shapes,
     "without": without,
     "question": question,
+    "dialogue": dialogue,
 }
