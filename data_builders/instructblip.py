@@ -87,7 +87,7 @@ class Dataset(Config):
     question: str = ""
     turns: str = ""
     answer: Answer = Answer()
-    options: Choices | None = None
+    options: Choices | list[str] | None = None
     licence: str = "Apache-2.0"
     citation: str = ""
     weight: float = Field(default=1.0, gt=0)
@@ -123,9 +123,8 @@ def datasets() -> dict[str, Dataset]:
                     f"{path}: no task is called {dataset.task!r}.{did_you_mean(dataset.task, flan_tasks())}"
                 )
             task = flan_tasks()[dataset.task]
-            options = Choices(field="options") if isinstance(task.options, list) else task.options
-            same = {"source": task.source, "split": task.split, "answer": task.answer, "options": options}
-            dataset = dataset.model_copy(update=same | {"licence": task.licence, "citation": task.citation})
+            same = ("source", "split", "answer", "options", "licence", "citation")
+            dataset = dataset.model_copy(update={name: getattr(task, name) for name in same})
         found[dataset.name] = dataset
     return found
 
@@ -195,12 +194,12 @@ class InstructBlip(Builder[Picture]):
         """
 
         count: int = Field(default=1000, ge=1)
-        datasets: list[str] = Field(default_factory=list)
+        datasets: list[str] = Field(default=[])
         split: Literal["train", "heldout", "all"] = "train"
-        folders: dict[str, Path] = Field(default_factory=dict)
+        folders: dict[str, Path] = Field(default={})
         cap: int | None = Field(default=None, ge=1)
         adjust: bool = False
-        weights: dict[str, float] = Field(default_factory=dict)
+        weights: dict[str, float] = Field(default={})
         per_picture: int = Field(default=8, ge=1)
         seed: int = 0
 
@@ -366,8 +365,6 @@ def worded(instance: Instance, chance: random.Random) -> tuple[str, list[str], l
     """(instruction, right answers, options) of a draw. Raises `DataError` where a field is missing."""
     dataset, fields, where = instance.dataset, instance.fields, instance.where
     answers = dataset.answer.read(fields, chance, where)
-    if dataset.answer.labels and dataset.options is not None:
-        fields = {**fields, "options": list(dataset.answer.labels.values())}
     options = options_for(dataset.options, answers[0], fields, chance, where)
     try:
         question = instance.question.format_map(fields)

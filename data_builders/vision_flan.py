@@ -130,10 +130,10 @@ class VisionFlan(Builder[Picture]):
             seed: of the worlds, and of what is drawn where a data set has more than a cap.
         """
 
-        tasks: list[str] = Field(default_factory=list)
+        tasks: list[str] = Field(default=[])
         split: Split = "train"
         cap: int = Field(default=100, ge=1)
-        folders: dict[str, Path] = Field(default_factory=dict)
+        folders: dict[str, Path] = Field(default={})
         task_folder: Path | None = None
         per_picture: int = Field(default=8, ge=1)
         picture: Literal["behind", "before", "either"] = "behind"

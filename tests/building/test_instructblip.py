@@ -15,6 +15,7 @@ from mminstruct import formats
 from mminstruct.building import load_builder, run
 from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders.instructblip import _SLOTS, InstructBlip, datasets, probabilities, templates
+from mminstruct.data_builders.sources import Files
 from mminstruct.data_builders.sources.labels import slot_names
 from mminstruct.data_builders.worlds.charts import chart
 from mminstruct.data_builders.worlds.clips import clip
@@ -207,7 +208,8 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_public_data_sets_are_read_and_repeated_when_all_is_drawn(copies: dict[str, Path], tmp_path: Path) -> None:
     wanted = [one.name for one in datasets().values() if one.world is None and one.name != "msrvtt-qa"]
-    folders = json.dumps({name: str(path) for name, path in copies.items()})
+    read = {one.source.folder for one in datasets().values() if isinstance(one.source, Files)}
+    folders = json.dumps({name: str(path) for name, path in copies.items() if name in read})
     options = [f"folders={folders}", f"datasets={json.dumps(wanted)}", "split=all", "count=300"]
     run(load_builder("instructblip", options), tmp_path / "set")
     found = list(formats.read(tmp_path / "set"))
@@ -217,7 +219,7 @@ def test_public_data_sets_are_read_and_repeated_when_all_is_drawn(copies: dict[s
         name = (one.task or "").partition("+")[2]
         assert one.provenance is not None and one.provenance.licence == datasets()[name].licence
         assert one.extra is not None and one.extra["citation"] in datasets()[name].citation
-    said = [one for one in found if one.task == "instructblip+llava-instruct"][0]
+    said = next(one for one in found if one.task == "instructblip+llava-instruct")
     assert [one.text.strip() for one in said.messages] == ["What is it?", "A bus.", "Which color?", "Red."]
     questions = {one.messages[1].text for one in found if one.task == "instructblip+vqav2-questions"}
     assert len(questions) >= 4 and questions <= {
