@@ -27,7 +27,9 @@ Split = Annotated[str | None, typer.Option("--split", help="table: the split, wh
 @app.command()
 def convert(
     source: Source,
-    to: Annotated[str, typer.Option("--to", help="native, llava, messages or openai.")],
+    to: Annotated[
+        str, typer.Option("--to", help="native, llava, messages, openai, minicpmv, llamafactory or mimicit.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The new file, or folder for native.")],
     from_: FormatOption = None,
     media_root: MediaRoot = None,

@@ -3,7 +3,7 @@
     read(path) ──▶ Conversation, Conversation, ... ──▶ write(conversations, path, "llava")
 
 `FORMATS` names them; a new format is a module with `read` and `write` and one entry here. Those whose pictures stand
-within their files are read only, and unpack them.
+within their files unpack them; most of them are read only.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mminstruct.conversation import Conversation
 from mminstruct.errors import ConfigError, DataError, RunError, did_you_mean
-from mminstruct.formats import llava, messages, native, tables, webdataset
+from mminstruct.formats import llava, m2rag, messages, mimic_it, native, tables, webdataset
 from mminstruct.formats.items import read_items
 from mminstruct.formats.paths import media_root, media_source, relocate
 
@@ -35,6 +36,7 @@ __all__ = [
     "write",
 ]
 
+_LOOKED_AT = 1000  # items, until one says of which format a file is
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -108,6 +110,29 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 options=_IDS,
             ),
             Format(
+                "minicpmv",
+                "MiniCPM-V JSON: images named <image_00>, <image_01>, ... in the text",
+                m2rag.read_minicpmv,
+                m2rag.write_minicpmv,
+                options=_IDS,
+            ),
+            Format(
+                "llamafactory",
+                "LLaMA-Factory messages: <image> marks in the text",
+                m2rag.read_llamafactory,
+                m2rag.write_llamafactory,
+                options=_IDS,
+            ),
+            Format(
+                "mimicit",
+                "MIMIC-IT: instructions, the links between them, and pictures in base64",
+                mimic_it.read,
+                mimic_it.write,
+                is_folder=True,
+                files=mimic_it.files,
+                embeds=mimic_it.embeds,
+            ),
+            Format(
                 "table",
                 "Parquet, or what datasets' save_to_disk wrote; read only",
                 tables.read,
@@ -128,6 +153,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
+def _written() -> list[str]:
+    return [name for name, found in FORMATS.items() if found.write is not None]
+
+
 def named(name: str) -> Format:
     """The format of a name. Raises `ConfigError` with the nearest names."""
     if name not in FORMATS:
@@ -143,6 +172,8 @@ def detect(path: Path) -> str:
     """
     if (path / native.MANIFEST).is_file():
         return "native"
+    if mimic_it.is_one(path):
+        return "mimicit"
     if tables.is_one(path):
         return "table"
     if webdataset.is_one(path):
@@ -150,7 +181,7 @@ def detect(path: Path) -> str:
     if path.is_dir():
         raise DataError(
             f"{path} has no {native.MANIFEST}, no .parquet, no .tar and no state.json of datasets; give a data set "
-            "folder, or a JSON file"
+            "folder (of MIMIC-IT too: with XX_instructions.json), or a JSON file"
         )
     if not path.exists() and _HUB_NAME.fullmatch(str(path)) and not path.suffix:
         raise DataError(
@@ -162,13 +193,23 @@ def detect(path: Path) -> str:
         raise DataError(f"{path} is empty; write or fetch the data set again")
     item = first[1]
     if isinstance(item, dict) and "conversations" in item:
-        return "llava"
+        return "minicpmv" if m2rag.is_minicpmv(item) else "llava"
     if isinstance(item, dict) and "messages" in item:
-        return "messages"
+        return _messages_or_marks(path)
     raise DataError(
         f"{path} is of no known format: its first item has neither 'conversations' (llava) nor 'messages' (messages); "
         f"known formats: {', '.join(sorted(FORMATS))}"
     )
+
+
+def _messages_or_marks(path: Path) -> str:
+    """Of files with `messages`: the first item with an image says whether images are parts or marks in the text."""
+    for _, item in islice(read_items(path), _LOOKED_AT):
+        if isinstance(item, dict) and m2rag.is_llamafactory(item):
+            return "llamafactory"
+        if isinstance(item, dict) and m2rag.has_parts(item):
+            return "messages"
+    return "messages"
 
 
 def read(
@@ -236,7 +277,7 @@ def write(conversations: Iterable[Conversation], path: Path, format: str) -> int
     """
     chosen = named(format)
     if chosen.write is None:
-        raise ConfigError(f"the format {format!r} is read only; write native, llava, messages or openai")
+        raise ConfigError(f"the format {format!r} is read only; write {', '.join(_written())}")
     if path.exists() and not chosen.is_folder:
         raise RunError(f"{path} already exists; give another name or remove it")
     return chosen.write(conversations, path)

@@ -2,11 +2,13 @@
 
     file ──▶ (where, item), (where, item), ...        items ──▶ file
 
-A JSON list is decoded item by item, so a file of any size needs the memory of its largest item.
+A JSON list, and an object of many members, is decoded item by item, so a file of any size needs the memory of its
+largest item.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -31,20 +33,67 @@ def read_items(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         DataError: the file is missing, is not UTF-8 or is not JSON, with the line.
     """
+    with _opened(path) as text:
+        if text.peek() == "[":
+            yield from _list_items(path, text)
+            return
+    for number, value in read_jsonl(path):
+        yield f"{path}:{number}", value
+
+
+def read_members(path: Path, under: str | None = None) -> Iterator[tuple[str, str, Any]]:
+    """(where it stands, name, value) of each member of a file's JSON object, or of the object that is its `under`.
+
+    Raises:
+        DataError: the file is missing, is not UTF-8 or is no JSON object, with the line.
+    """
+    with _opened(path) as text:
+        for name in _names(text):
+            if under is None:
+                yield f"{path}, {name!r}", name, text.value()
+            elif name == under:
+                for inner in _names(text):
+                    yield f"{path}, {inner!r}", inner, text.value()
+            else:
+                text.value()
+        if text.peek():
+            raise text.error("there is more after the object", text.at)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Text]:
     try:
         with path.open(encoding="utf-8") as stream:
-            text = _Text(path, stream)
-            if text.peek() == "[":
-                yield from _list_items(path, text)
-                return
+            yield _Text(path, stream)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its rights") from None
-    for number, value in read_jsonl(path):
-        yield f"{path}:{number}", value
+
+
+def _names(text: _Text) -> Iterator[str]:
+    """Each member's name; the text then stands on its value, which whoever iterates takes."""
+    if text.peek() != "{":
+        raise text.error("expecting an object", text.at)
+    text.at += 1
+    separator = ","
+    if text.peek() == "}":
+        text.at += 1
+        return
+    while separator == ",":
+        text.peek()
+        name = text.value()
+        if not isinstance(name, str) or text.peek() != ":":
+            raise text.error("expecting a name and ':'", text.at)
+        text.at += 1
+        text.peek()
+        yield name
+        separator = text.peek()
+        if separator not in (",", "}"):
+            raise text.error("expecting ',' or '}' after a member", text.at)
+        text.at += 1
 
 
 def _list_items(path: Path, text: _Text) -> Iterator[tuple[str, Any]]:
