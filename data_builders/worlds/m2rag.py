@@ -1,0 +1,347 @@
+"""M2RAG's queries with what was retrieved for them: out of files in its layout, or of a museum that is really searched.
+
+Museum(seed, corpus) ──BM25 over captions and texts, colours of pictures──▶ Query, Query, ...
+queries.jsonl + retrieved.jsonl, or + corpora ──────────────────────────────▶ Query, Query, ...
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from mminstruct.building.retrieval import Bm25, nearest, picture_features
+from mminstruct.data_builders.worlds.exhibits import FACTS, Exhibit, exhibit, other_value
+from mminstruct.data_builders.worlds.questions import questions
+from mminstruct.data_builders.worlds.scenes import Scene
+from mminstruct.errors import DataError
+from mminstruct.files import read_jsonl
+from mminstruct.media import open_image
+
+Task = Literal["image_cap", "mmqa", "fact_verify", "image_rerank"]
+
+# Factify's five classes and the three that M2RAG's prompts promise. Its own script compares where it should assign, so
+# the five stay.
+CATEGORIES = MappingProxyType(
+    {
+        "Support_Text": "Support",
+        "Support_Multimodal": "Support",
+        "Insufficient_Text": "Insufficient",
+        "Insufficient_Multimodal": "Insufficient",
+        "Refute": "Refute",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file or a scene; `where` is the line that names it."""
+
+    source: Path | Scene
+    caption: str = ""
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Query:
+    """One item.
+
+    Attributes:
+        number: its place among those of its task.
+        pictures: those that the query itself has, in order.
+        slots: of the prompt.
+        retrieved: best first.
+        gold: the text, or the caption of the picture, that has the answer, where that is known.
+        document: of a claim.
+        target: the picture that a caption describes.
+        category: of a claim, one of five.
+    """
+
+    id: str
+    task: Task
+    number: int
+    answer: str
+    retrieved: tuple[Picture | str, ...]
+    pictures: tuple[Picture, ...] = ()
+    slots: dict[str, str] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
+    gold: str | None = None
+    document: str | None = None
+    target: Picture | None = None
+    category: str | None = None
+    parents: tuple[str, ...] = ()
+
+
+class Museum:
+    """`size` exhibits that are searched. Pictures to be described are of other scenes, those behind them."""
+
+    def __init__(self, seed: int, size: int, top_k: int) -> None:
+        self.seed, self.top_k = seed, top_k
+        self.exhibits = [exhibit(seed, number) for number in range(size)]
+        self.passages = [one.passage for one in self.exhibits]
+        self.labels = [Picture(one.scene, one.caption) for one in self.exhibits]
+        self.described = [Picture(one.scene, one.scene.captions()[0]) for one in self.exhibits]
+
+    def queries(self, task: Task, count: int) -> Iterator[Query]:
+        makers = {
+            "image_cap": self._captions,
+            "mmqa": self._questions,
+            "fact_verify": self._claims,
+            "image_rerank": self._rankings,
+        }
+        yield from makers[task](count)
+
+    def _captions(self, count: int) -> Iterator[Query]:
+        features = np.stack([picture_features(one.scene.draw()) for one in self.exhibits])
+        for number, new in self._new(count):
+            near = nearest(picture_features(new.scene.draw()), features, self.top_k)
+            yield Query(
+                id=f"mm-rait/image_cap/{number}",
+                task="image_cap",
+                number=number,
+                answer=new.scene.captions()[0],
+                retrieved=tuple(self.described[one] for one in near),
+                pictures=(Picture(new.scene),),
+                parents=(new.scene.id,),
+            )
+
+    def _questions(self, count: int) -> Iterator[Query]:
+        """Every other one is answered by a text, the others by a picture that its label names."""
+        corpus: list[Picture | str] = [*self.passages, *self.labels]
+        search = Bm25([*self.passages, *(one.caption for one in self.labels)])
+        for number in range(count):
+            chance, shown = self._chosen("mmqa", number)
+            if number % 2 == 0:
+                kind = chance.choice(shown.told)
+                question = shown.question(kind, shown.name, chance)
+                answer, gold = shown.statement(kind, shown.facts[kind], shown.name, chance), shown.passage
+            else:
+                question, answer = chance.choice(questions(shown.scene, shown.name))
+                gold = shown.caption
+            yield Query(
+                id=f"mm-rait/mmqa/{number}",
+                task="mmqa",
+                number=number,
+                answer=answer,
+                retrieved=tuple(corpus[one] for one in search.search(question, self.top_k)),
+                slots={"question": question},
+                gold=gold if self.top_k else None,
+                parents=(shown.scene.id,),
+            )
+
+    def _claims(self, count: int) -> Iterator[Query]:
+        """The five classes in turn. With `Multimodal` the claim's picture is the document's, with `Text` another."""
+        corpus: list[Picture | str] = [*self.passages, *self.labels]
+        search = Bm25([*self.passages, *(one.caption for one in self.labels)])
+        for number in range(count):
+            chance, shown = self._chosen("fact_verify", number)
+            category = list(CATEGORIES)[number % len(CATEGORIES)]
+            label = CATEGORIES[category]
+            # A label tells technique and year, so these are open nowhere.
+            open_kinds = [kind for kind in FACTS if kind not in shown.told and kind not in ("technique", "year")]
+            if label == "Insufficient" and not open_kinds:
+                others = (
+                    exhibit for exhibit in self.exhibits if set(FACTS) - set(exhibit.told) - {"technique", "year"}
+                )
+                candidates = sorted(others, key=lambda one: (one.number - shown.number) % len(self.exhibits))
+                shown = candidates[0]
+                open_kinds = [kind for kind in FACTS if kind not in shown.told and kind not in ("technique", "year")]
+            kind = chance.choice(open_kinds if label == "Insufficient" else shown.told)
+            value = shown.facts[kind]
+            value = other_value(kind, value, chance) if label == "Refute" else value
+            claim = shown.statement(kind, value, shown.name, chance)
+            same = category.endswith("Multimodal") or (label == "Refute" and chance.random() < 0.5)
+            pictured = (
+                shown
+                if same
+                else self.exhibits[(shown.number + chance.randrange(1, len(self.exhibits))) % len(self.exhibits)]
+            )
+            own = (shown.number, len(self.exhibits) + shown.number)
+            yield Query(
+                id=f"mm-rait/fact_verify/{number}",
+                task="fact_verify",
+                number=number,
+                answer=label,
+                retrieved=tuple(corpus[one] for one in search.search(claim, self.top_k, own)),
+                pictures=(Picture(pictured.scene), Picture(shown.scene)),
+                slots={"claim": claim},
+                document=shown.passage,
+                category=category,
+                parents=(shown.scene.id,),
+            )
+
+    def _rankings(self, count: int) -> Iterator[Query]:
+        search = Bm25([one.caption for one in self.described])
+        for number, new in self._new(count):
+            caption = new.scene.captions()[0]
+            found = search.search(caption, self.top_k + 5)
+            near = [self.described[one] for one in found if self.described[one].caption != caption]
+            yield Query(
+                id=f"mm-rait/image_rerank/{number}",
+                task="image_rerank",
+                number=number,
+                answer="",
+                retrieved=tuple(near[: self.top_k]),
+                slots={"caption": caption},
+                target=Picture(new.scene, caption),
+                parents=(new.scene.id,),
+            )
+
+    def _new(self, count: int) -> Iterator[tuple[int, Exhibit]]:
+        for number in range(count):
+            yield number, exhibit(self.seed, len(self.exhibits) + number)
+
+    def _chosen(self, task: Task, number: int) -> tuple[random.Random, Exhibit]:
+        chance = random.Random(f"mm-rait/{task}/{self.seed}/{number}")
+        return chance, chance.choice(self.exhibits)
+
+
+def queries_of_files(
+    task: Task,
+    queries: Path,
+    retrieved: Path | None,
+    texts: Path | None,
+    pictures: Path | None,
+    media_root: Path | None,
+    top_k: int,
+) -> Iterator[Query]:
+    """The queries of files in M2RAG's layout.
+
+    Raises:
+        DataError: a line that is not as described, or a query for which the file of candidates has no line.
+    """
+    found = _Retrieved(retrieved, media_root) if retrieved else _Searched(texts, pictures, media_root)
+    for number, (line, value) in enumerate(read_jsonl(queries)):
+        row = _Row(value, f"{queries}:{line}", media_root or queries.parent)
+        name = row.text("id")
+        query: dict[str, Any] = {"id": f"mm-rait/{task}/{name}", "task": task, "number": number, "parents": (name,)}
+        if task in ("image_cap", "image_rerank"):
+            caption, own = row.text("caption"), row.picture("image_path")
+            if task == "image_rerank":
+                near = found.near(row, name, caption, None, top_k, only_pictures=True)
+                target = Picture(own.source, caption, own.where)
+                cands = tuple(one for one in near if isinstance(one, Picture) and one.source != own.source)
+                yield Query(**query, answer="", retrieved=cands, slots={"caption": caption}, target=target)
+                continue
+            near = found.near(row, name, None, own, top_k, only_pictures=True)
+            cands = tuple(one for one in near if isinstance(one, str) or one.source != own.source)
+            yield Query(**query, answer=caption, retrieved=cands, pictures=(own,))
+        elif task == "mmqa":
+            question, answers = row.text("query"), row.texts("answer")
+            gold = row.value.get("pos_text") or row.value.get("pos_image_caption")
+            near = found.near(row, name, question, None, top_k)
+            yield Query(
+                **query,
+                answer=answers[0],
+                answers=answers,
+                retrieved=near,
+                slots={"question": question},
+                gold=gold if top_k else None,
+            )
+        else:
+            category = row.text("category")
+            if category not in {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}:
+                raise DataError(f"{row.where}: category is {category!r}; it is one of {', '.join(CATEGORIES)}")
+            claim = row.text("claim")
+            yield Query(
+                **query,
+                answer=CATEGORIES.get(category, category),
+                retrieved=found.near(row, name, claim, None, top_k),
+                pictures=(row.picture("claim_image"), row.picture("document_image")),
+                slots={"claim": claim},
+                document=row.text("document"),
+                category=category,
+            )
+
+
+class _Row:
+    """One line of a file."""
+
+    def __init__(self, value: Any, where: str, root: Path) -> None:
+        if not isinstance(value, dict):
+            raise DataError(f"{where} is a {type(value).__name__}; a line is an object, mend or drop it")
+        self.value: dict[str, Any] = value
+        self.where, self.root = where, root
+
+    def text(self, *keys: str) -> str:
+        """The text, or whole number, under the first of these keys that is there."""
+        value = next((self.value[key] for key in keys if key in self.value), None)
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise DataError(f"{self.where}: {keys[0]!r} must be a text; mend or drop the line")
+        return str(value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.value.get(key)
+        found = [value] if isinstance(value, str) else value
+        if not isinstance(found, list) or not found or not all(isinstance(one, str) and one for one in found):
+            raise DataError(f"{self.where}: {key!r} must be a text or a list of texts; mend or drop the line")
+        return tuple(found)
+
+    def picture(self, key: str, *captions: str) -> Picture:
+        caption = self.text(*captions) if any(name in self.value for name in captions) else ""
+        return Picture(self.root / self.text(key), caption, self.where)
+
+
+class _Retrieved:
+    """What a file says was retrieved."""
+
+    def __init__(self, path: Path, media_root: Path | None) -> None:
+        self.path = path
+        self.found: dict[str, tuple[Picture | str, ...]] = {}
+        for line, value in read_jsonl(path):
+            row = _Row(value, f"{path}:{line}", media_root or path.parent)
+            cands = row.value.get("cands")
+            if not isinstance(cands, list):
+                raise DataError(f"{row.where}: 'cands' must be a list; mend or drop the line")
+            self.found[row.text("id")] = tuple(
+                cand
+                if isinstance(cand, str)
+                else _Row(cand, row.where, row.root).picture("image_path", "image_caption")
+                for cand in cands
+            )
+
+    def near(
+        self, row: _Row, name: str, text: str | None, picture: Picture | None, k: int, only_pictures: bool = False
+    ) -> tuple[Picture | str, ...]:
+        if name not in self.found:
+            raise DataError(f"{row.where}: {self.path} has no line of the id {name!r}; search again, or drop the query")
+        return self.found[name]
+
+
+class _Searched:
+    """What BM25 finds in captions and texts, or colours among pictures."""
+
+    def __init__(self, texts: Path | None, pictures: Path | None, media_root: Path | None) -> None:
+        self.texts = (
+            [] if texts is None else [_Row(v, f"{texts}:{n}", texts.parent).text("text") for n, v in read_jsonl(texts)]
+        )
+        self.pictures: list[Picture] = []
+        if pictures is not None:
+            for line, value in read_jsonl(pictures):
+                row = _Row(value, f"{pictures}:{line}", media_root or pictures.parent)
+                self.pictures.append(row.picture("image_path", "caption"))
+        self.search = Bm25([*(one.caption for one in self.pictures), *self.texts])
+        self.features: np.ndarray | None = None
+
+    def near(
+        self, row: _Row, name: str, text: str | None, picture: Picture | None, k: int, only_pictures: bool = False
+    ) -> tuple[Picture | str, ...]:
+        if picture is not None:
+            if not self.pictures:
+                return ()
+            if self.features is None:
+                self.features = np.stack([_features(one) for one in self.pictures])
+            same = [number for number, one in enumerate(self.pictures) if one.source == picture.source]
+            return tuple(self.pictures[one] for one in nearest(_features(picture), self.features, k, same))
+        corpus: Sequence[Picture | str] = [*self.pictures, *self.texts]
+        left_out = range(len(self.pictures), len(corpus)) if only_pictures else ()
+        return tuple(corpus[one] for one in self.search.search(text or "", k, left_out))
+
+
+def _features(picture: Picture) -> np.ndarray:
+    return picture_features(open_image(picture.source) if isinstance(picture.source, Path) else picture.source.draw())

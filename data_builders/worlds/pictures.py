@@ -1,0 +1,35 @@
+"""Pictures that builders show again and again: scenes are drawn, files copied under the name of their content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mminstruct.building import Job
+from mminstruct.conversation import Media
+from mminstruct.data_builders.worlds.scenes import Scene
+from mminstruct.errors import MediaError
+from mminstruct.files import sha256
+
+Source = Path | Scene
+
+
+def keep(source: Source, job: Job, where: str) -> Media:
+    """The picture as a file of the build.
+
+    Raises:
+        MediaError: a file that is not there, or is no picture; `where` says who names it.
+    """
+    if isinstance(source, Scene):
+        return job.save(source.draw(), source.id)
+    if not source.is_file():
+        raise MediaError(f"{where} names the picture {source}, which is not there; check the path, or set media_root")
+    # Two folders may have one name, and names come from anywhere; bytes tell pictures apart.
+    return job.copy(source, f"{sha256(source)[:24]}{source.suffix.lower()}")
+
+
+def placed(media: Sequence[Media]) -> tuple[list[Media], list[int]]:
+    """The different pictures, and which of them stands in each place."""
+    numbers: dict[str, int] = {}
+    places = [numbers.setdefault(one.path, len(numbers)) for one in media]
+    return list({one.path: one for one in media}.values()), places
