@@ -169,7 +169,7 @@ class MmRait(Builder[Query]):
             task=f"mm-rait+{item.task}",
             passages=passages,
             answers=list(item.answers) or [answer],
-            options=list(CATEGORIES.values()) if item.task == "fact_verify" else None,
+            options=list(dict.fromkeys(CATEGORIES.values())) if item.task == "fact_verify" else None,
             extra=extra or None,
             provenance=job.provenance(item.parents),
         )

@@ -142,25 +142,14 @@ class Museum:
             chance, shown = self._chosen("fact_verify", number)
             category = list(CATEGORIES)[number % len(CATEGORIES)]
             label = CATEGORIES[category]
-            # A label tells technique and year, so these are open nowhere.
-            open_kinds = [kind for kind in FACTS if kind not in shown.told and kind not in ("technique", "year")]
-            if label == "Insufficient" and not open_kinds:
-                others = (
-                    exhibit for exhibit in self.exhibits if set(FACTS) - set(exhibit.told) - {"technique", "year"}
-                )
-                candidates = sorted(others, key=lambda one: (one.number - shown.number) % len(self.exhibits))
-                shown = candidates[0]
-                open_kinds = [kind for kind in FACTS if kind not in shown.told and kind not in ("technique", "year")]
-            kind = chance.choice(open_kinds if label == "Insufficient" else shown.told)
+            if label == "Insufficient":
+                shown = next(one for one in self._from(shown) if _open(one))
+            kind = chance.choice(_open(shown) if label == "Insufficient" else shown.told)
             value = shown.facts[kind]
             value = other_value(kind, value, chance) if label == "Refute" else value
             claim = shown.statement(kind, value, shown.name, chance)
             same = category.endswith("Multimodal") or (label == "Refute" and chance.random() < 0.5)
-            pictured = (
-                shown
-                if same
-                else self.exhibits[(shown.number + chance.randrange(1, len(self.exhibits))) % len(self.exhibits)]
-            )
+            pictured = shown if same else chance.choice(self._from(shown)[1:])
             own = (shown.number, len(self.exhibits) + shown.number)
             yield Query(
                 id=f"mm-rait/fact_verify/{number}",
@@ -196,9 +185,18 @@ class Museum:
         for number in range(count):
             yield number, exhibit(self.seed, len(self.exhibits) + number)
 
+    def _from(self, first: Exhibit) -> list[Exhibit]:
+        """All exhibits, from one on and round."""
+        return [*self.exhibits[first.number :], *self.exhibits[: first.number]]
+
     def _chosen(self, task: Task, number: int) -> tuple[random.Random, Exhibit]:
         chance = random.Random(f"mm-rait/{task}/{self.seed}/{number}")
         return chance, chance.choice(self.exhibits)
+
+
+def _open(one: Exhibit) -> list[str]:
+    """Facts that nothing tells. A label tells technique and year, whatever the passage does."""
+    return [kind for kind in FACTS if kind not in (*one.told, "technique", "year")]
 
 
 def queries_of_files(

@@ -18,11 +18,12 @@ from mminstruct.errors import CheckpointError
 
 def slow_bm25(texts: list[list[str]], query: list[str], k1: float = 1.2, b: float = 0.75) -> list[float]:
     mean = sum(len(text) for text in texts) / len(texts)
+    having = {word: sum(word in text for text in texts) for word in query}
     scores = []
     for text in texts:
         score = 0.0
         for word in query:
-            n = sum(word in other for other in texts)
+            n = having[word]
             f = text.count(word)
             idf = math.log(1 + (len(texts) - n + 0.5) / (n + 0.5))
             score += idf * f * (k1 + 1) / (f + k1 * (1 - b + b * len(text) / mean))
