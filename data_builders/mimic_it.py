@@ -14,9 +14,9 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -52,7 +52,15 @@ class Instruction:
     broken: str | None = None
 
 
-class MimicIt(Builder[Instruction]):
+@dataclass(frozen=True)
+class Group:
+    """Instructions about the same pictures that follow one another, so that these are written once."""
+
+    id: str
+    instructions: tuple[Instruction, ...]
+
+
+class MimicIt(Builder[Group]):
     name = "mimic-it"
     version = "1"
     summary = "MIMIC-IT's packing: instructions of a data set behind related ones as in-context examples."
@@ -97,7 +105,7 @@ class MimicIt(Builder[Instruction]):
 
     options: Options
 
-    def items(self) -> Iterator[Instruction]:
+    def items(self) -> Iterator[Group]:
         found = self._of_scenes() if self.options.source is None else self._of_source(self.options.source)
         packer = _Packer(self.options)
         while block := list(islice(found, self.options.block)):
@@ -105,7 +113,10 @@ class MimicIt(Builder[Instruction]):
             packed = iter(
                 packer.conversation(whole) if self.options.layout == "conversation" else packer.in_context(whole)
             )
-            yield from (next(packed) if one.broken is None else one for one in block)
+            ready = (next(packed) if one.broken is None else one for one in block)
+            for _, same in groupby(ready, key=lambda one: one.id if one.broken or not one.keys else one.keys):
+                group = tuple(same)
+                yield Group(group[0].id, group)
 
     def _of_scenes(self) -> Iterator[Instruction]:
         for number in range(self.options.scenes):
@@ -119,22 +130,31 @@ class MimicIt(Builder[Instruction]):
 
     def _of_source(self, source: Path) -> Iterator[Instruction]:
         chosen = self.options.format or formats.detect(source)
-        options = {} if self.options.split is None else {"split": self.options.split}
+        options: dict[str, Any] = {} if self.options.split is None else {"split": self.options.split}
         if formats.embeds(source, chosen, options):
             raise ConfigError(f"the pictures of {source} stand within its files; unpack them by data convert --unpack")
         root = formats.media_root(source, self.options.media_root)
         for record in formats.read(source, chosen, **options):
             yield from _instructions(record, root)
 
-    def make(self, item: Instruction, job: Job) -> Iterator[Conversation]:
-        if item.broken is not None:
-            raise DataError(item.broken)
+    def make(self, item: Group, job: Job) -> Iterator[Conversation]:
+        kept: dict[Source, Media] = {}
+        for one in item.instructions:
+            if one.broken is not None:
+                raise DataError(one.broken)
+            for turn in (*one.examples, one):
+                for picture in turn.pictures:
+                    if picture not in kept:
+                        kept[picture] = self._media(picture, job, turn.id)
+            yield self._conversation(one, kept, job)
+
+    def _conversation(self, item: Instruction, kept: dict[Source, Media], job: Job) -> Conversation:
         together = self.options.layout == "conversation"
         messages = []
         shown: list[Media] = []
         counts = []
         for turn in (*item.examples, item):
-            own = [] if together and shown else [self._media(one, job, turn.id) for one in turn.pictures]
+            own = [] if together and shown else [kept[one] for one in turn.pictures]
             shown += own
             counts.append(len(own))
         media, places = placed(shown)
@@ -144,7 +164,7 @@ class MimicIt(Builder[Instruction]):
             messages += [message("user", *pictures, text(turn.question)), message("assistant", turn.answer)]
         if len(item.examples) < self.options.shots:
             job.drop("fewer examples than shots", self.options.shots - len(item.examples))
-        yield Conversation(
+        return Conversation(
             id=f"{self.name}/{item.id}",
             messages=messages,
             media=media,

@@ -223,8 +223,8 @@ def queries_of_files(
             if task == "image_rerank":
                 near = found.near(row, name, caption, None, top_k, only_pictures=True)
                 target = Picture(own.source, caption, own.where)
-                cands = tuple(one for one in near if isinstance(one, Picture) and one.source != own.source)
-                yield Query(**query, answer="", retrieved=cands, slots={"caption": caption}, target=target)
+                others = tuple(one for one in near if isinstance(one, Picture) and one.source != own.source)
+                yield Query(**query, answer="", retrieved=others, slots={"caption": caption}, target=target)
                 continue
             near = found.near(row, name, None, own, top_k, only_pictures=True)
             cands = tuple(one for one in near if isinstance(one, str) or one.source != own.source)
