@@ -85,10 +85,10 @@ class Scene:
         largest = max(self.things, key=lambda thing: thing.side)
         highest = min(self.things, key=lambda thing: thing.centre[1])
         return [
-            f"A picture of {listed([_a(name) for name in names])} on a {self.ground} background.",
+            f"A picture of {listed([a(name) for name in names])} on a {self.ground} background.",
             f"A drawing with {listed(counted)}.",
             f"The {names[0]} is at the far left and the {names[-1]} at the far right.",
-            f"The largest of the {NUMBERS[len(names)]} shapes is {_a(largest.name)}.",
+            f"The largest of the {NUMBERS[len(names)]} shapes is {a(largest.name)}.",
             f"The {highest.name} is higher up than everything else.",
         ]
 
@@ -135,7 +135,8 @@ def _apart(one: Thing, other: Thing) -> bool:
     return separate and all(abs(x - y) >= air for x, y in zip(one.centre, other.centre, strict=True))
 
 
-def _a(name: str) -> str:
+def a(name: str) -> str:
+    """With its article."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
