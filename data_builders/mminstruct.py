@@ -7,7 +7,8 @@ The data set MMInstruct (973K instructions) has this project's name by chance; t
 
 Pictures are those of worlds (shapes, bar charts), or of a file in MMInstruct's own form: a source list of
 `{"image_path", "text": [lines], "bing_tag"}`, or its captions, which add `gpt4v_caption_interface`. Seed questions
-stand in `tasks/mminstruct/DOMAIN.yaml`. Every question is a conversation of its own, with `scores` and its caption in `extra`.
+stand in `tasks/mminstruct/DOMAIN.yaml`. Every question is a conversation of its own, with its caption in `extra`, and
+in `scores` how close it is to a seed and which share of the answer's words the caption supports.
 
 Without a model the prompts' templates fill seed questions with the world's facts, so all of their answers are true.
 """
@@ -29,6 +30,7 @@ from PIL import Image
 from pydantic import Field, ValidationError, field_validator
 
 from mminstruct.building import Builder, Job
+from mminstruct.building.job import Answer
 from mminstruct.building.options import lettered, named_option, with_letters
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.replies import require_different, tagged
@@ -388,12 +390,13 @@ class MMInstruct(Builder[Picture]):
             caption = row.gpt4v_caption_interface.strip()
             chance = random.Random(f"mminstruct/{item.id}")
             known = text_facts.known([line for line in row.text if line.strip()], row.bing_tag, caption, chance)
-        answers = []
+        answers: list[Answer[Any]] = []
         if not caption:
             described = job.ask(CAPTION, (domain.summary, known), [media])
             caption = described.value
             answers.append(described)
         for kind in self.options.kinds:
+            made: list[tuple[str, Question, dict[str, float], list[Answer[Any]]]] = []
             if kind == "caption":
                 made = [(job.random.choice(prompt_file().requests), Question("", caption), {}, answers)]
             else:
@@ -402,7 +405,6 @@ class MMInstruct(Builder[Picture]):
                 facts = Asked(domain.summary, caption, known.knowledge, shown, spare, known)
                 answer = job.ask(TYPES[kind], facts)
                 endings = prompt_file().types[kind].endings
-                made = []
                 for question, scores in self._kept(answer.value, kind, facts, job):
                     placed = _placed(question, job.random)
                     lines = [placed.text, *([with_letters(placed.options)] if placed.options else [])]

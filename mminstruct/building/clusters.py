@@ -24,7 +24,7 @@ def k_means(vectors: np.ndarray, k: int, seed: int = 0, steps: int = 100) -> tup
     centres = first_centres(vectors, k, seed)
     labels = np.full(len(vectors), -1)
     for _ in range(steps):
-        nearest = _distances(vectors, centres).argmin(axis=1)
+        nearest = distances(vectors, centres).argmin(axis=1)
         if (nearest == labels).all():
             break
         labels = nearest
@@ -42,15 +42,15 @@ def first_centres(vectors: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
         raise ValueError(f"{len(vectors)} vectors and {k} clusters; give one of each at least")
     chance = random.Random(seed)
     chosen = [chance.randrange(len(vectors))]
-    away = _distances(vectors, vectors[chosen])[:, 0]
+    away = distances(vectors, vectors[chosen])[:, 0]
     while len(chosen) < k and away.any():
         along = np.cumsum(away)
         chosen.append(int(np.searchsorted(along, chance.randrange(int(along[-1])), side="right")))
-        away = np.minimum(away, _distances(vectors, vectors[chosen[-1:]])[:, 0])
+        away = np.minimum(away, distances(vectors, vectors[chosen[-1:]])[:, 0])
     return vectors[chosen].astype(np.float64)
 
 
-def _distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Squared distances [n, k]."""
     wide = centres.astype(np.float64)
     own = (wide * wide).sum(axis=1)

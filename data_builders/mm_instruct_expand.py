@@ -1,0 +1,250 @@
+"""First of three steps of MM-Instruct: new instructions out of pictures' descriptions and sampled seed instructions.
+
+MM-Instruct (Liu et al., 2024, 234K pairs) is not MMInstruct (973K), and neither is this project.
+
+    description + 3 seeds ──▶ <I1>...</I1> ... ──rules──▶ instructions     (mm-instruct-bank makes general ones of them)
+
+Pictures are those of the world of scenes, or of any data set whose first answer describes its picture. A record asks
+for tasks about its picture and lists them; `extra` has them one by one.
+
+Without a model the templates build instructions of the seeds' kinds by a small grammar (`prompts/mm_instruct.yaml`).
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from mminstruct import formats
+from mminstruct.building import Builder, Job
+from mminstruct.building.prompt import Prompt, Told, dialogue
+from mminstruct.building.replies import require_different, tagged
+from mminstruct.building.request import Parameters
+from mminstruct.building.words import similarity, text_vectors, words
+from mminstruct.config import Config, load_yaml, validate
+from mminstruct.conversation import Conversation, Media, Message, image, message
+from mminstruct.data_builders.worlds import scene_facts
+from mminstruct.data_builders.worlds.compositions import Box, many
+from mminstruct.data_builders.worlds.scenes import Scene, scene
+from mminstruct.errors import DataError, ReplyError
+
+PROMPTS = Path(__file__).parent / "prompts" / "mm_instruct.yaml"
+SHOWN = 3  # seeds in a prompt
+LEAST, MOST = 4, 60  # words of an instruction
+SAME = 0.95  # the cosine from which an instruction is a copy
+TOLD = frozenset({"description", "descriptions", "caption", "captions"})
+
+
+class Asking(Told):
+    question: str
+
+
+class Shot(Config):
+    description: str
+    instruction: str
+    answer: str
+
+
+class Answering(Asking):
+    shots: list[Shot]
+
+
+class KindFile(Config):
+    seeds: list[str]
+    start: list[str]
+    core: list[str]
+    end: list[str]
+
+
+class PromptFile(Config):
+    expand: Asking
+    summarise: Asking
+    answer: Answering
+    kinds: dict[str, KindFile]
+
+
+@functools.cache
+def prompt_file() -> PromptFile:
+    return validate(PromptFile, load_yaml(PROMPTS), where=str(PROMPTS))
+
+
+@functools.cache
+def seeds() -> dict[str, str]:
+    """Every seed instruction with its kind."""
+    return {seed: kind for kind, file in prompt_file().kinds.items() for seed in file.seeds}
+
+
+@dataclass(frozen=True)
+class Described:
+    """A picture with a text about it.
+
+    Attributes:
+        things: names and boxes, where they are known.
+        source: its scene, or its file.
+    """
+
+    id: str
+    description: str
+    things: Sequence[tuple[str, Box]]
+    source: Scene | Path
+
+    def media(self, job: Job) -> Media:
+        if isinstance(self.source, Scene):
+            return job.save(self.source.draw(), self.id)
+        return job.copy(self.source, f"{self.id}{self.source.suffix}")
+
+
+class PictureOptions(Config):
+    """Where pictures come from.
+
+    Args:
+        scenes: how many procedural pictures, where no data set is given.
+        seed: of the scenes.
+        descriptions: a data set of any format instead, with one picture a record, and its description as first answer.
+        media_root: the folder of its pictures, where that is not the data set's own.
+    """
+
+    scenes: int = Field(default=100, ge=1)
+    seed: int = 0
+    descriptions: Path | None = None
+    media_root: Path | None = None
+
+
+def pictures(options: PictureOptions) -> Iterator[Described]:
+    """Raises `DataError` where a record has not one picture and a description."""
+    if options.descriptions is None:
+        for number in range(options.scenes):
+            drawn = scene(options.seed, number)
+            yield Described(drawn.id, scene_facts.caption(drawn), drawn.boxes(), drawn)
+        return
+    root = formats.media_root(options.descriptions, options.media_root)
+    for number, record in enumerate(formats.read(options.descriptions)):
+        told = next((one.text.strip() for one in record.messages if one.role == "assistant"), "")
+        if not told or [medium.kind for medium in record.media] != ["image"]:
+            raise DataError(
+                f"{options.descriptions}: {record.id!r} has {len(record.media)} media and "
+                f"{'a' if told else 'no'} description; give records of one picture and an answer that describes it"
+            )
+        source = formats.media_source(record.media[0].path, root)
+        if isinstance(source, str):
+            raise DataError(f"{options.descriptions}: the picture of {record.id!r} is no file; convert with --unpack")
+        yield Described(f"{options.descriptions.stem}/{number}", told, (), source)
+
+
+@dataclass(frozen=True)
+class Expanding:
+    """Facts of the prompt: what is shown, which seeds, how many instructions are wanted."""
+
+    description: str
+    things: Sequence[tuple[str, Box]]
+    seeds: Sequence[str]
+    count: int
+
+
+class ExpandPrompt(Prompt[Expanding, list[str]]):
+    name = "mm-instruct/expand"
+    parameters: ClassVar[Parameters] = Parameters(temperature=1.0, max_tokens=1024)
+
+    def messages(self, facts: Expanding) -> list[Message]:
+        file = prompt_file().expand
+        told = Told(system=file.system.format(count=facts.count))
+        shown = "\n".join(f"- {seed}" for seed in facts.seeds)
+        return dialogue(told, file.question.format(description=facts.description, seeds=shown))
+
+    def parse(self, reply: str, facts: Expanding) -> list[str]:
+        found = [" ".join(one["I"].split()) for one in tagged(reply, "I")]
+        if len(found) != facts.count:
+            raise ReplyError(f"there are {len(found)} tasks; write {facts.count}")
+        require_different(found)
+        return found
+
+    def template(self, facts: Expanding, rng: random.Random) -> str:
+        """Each of a seed's kind in turn; `<thing>` is one of the picture's."""
+        names = [name for name, _ in facts.things] or ["largest object"]
+        written: dict[str, None] = {}
+        while len(written) < facts.count:
+            kind = prompt_file().kinds[seeds()[facts.seeds[len(written) % len(facts.seeds)]]]
+            start, core, end = (rng.choice(part) for part in (kind.start, kind.core, kind.end))
+            written[f"{start} {core}, {end}.".replace("<thing>", rng.choice(names))] = None
+        return "\n".join(f"<I{number}>{one}</I{number}>" for number, one in enumerate(written, start=1))
+
+
+EXPAND = ExpandPrompt()
+
+
+def expanding(picture: Described, count: int, chance: random.Random) -> Expanding:
+    """The facts of one picture with seeds by chance, each of another kind."""
+    kinds = chance.sample(list(prompt_file().kinds), SHOWN)
+    shown = [chance.choice(prompt_file().kinds[kind].seeds) for kind in kinds]
+    return Expanding(picture.description, picture.things, shown, count)
+
+
+def unfit(instruction: str, shown: Sequence[str]) -> str | None:
+    """The rule that leaves an instruction out, if one does."""
+    count = len(words(instruction))
+    if not LEAST <= count <= MOST:
+        return "an instruction is too short" if count < LEAST else "an instruction is too long"
+    if TOLD & set(words(instruction)):
+        return "an instruction speaks of the description"
+    vectors = text_vectors([instruction, *shown])
+    if similarity(vectors[:1], vectors[1:]).max() >= SAME:
+        return "an instruction copies a seed"
+    return None
+
+
+class MMInstructExpand(Builder[Described]):
+    name = "mm-instruct-expand"
+    version = "1"
+    summary = "MM-Instruct's first step: new instructions, written by a model of descriptions and seed instructions."
+    licence = "Apache-2.0"
+    asks = True
+
+    class Options(PictureOptions):
+        """What is built, besides `PictureOptions`.
+
+        Args:
+            each: instructions a picture.
+        """
+
+        each: int = Field(default=4, ge=1, le=20)
+
+    options: Options
+
+    def items(self) -> Iterator[Described]:
+        return pictures(self.options)
+
+    def count(self) -> int | None:
+        return self.options.scenes if self.options.descriptions is None else None
+
+    def make(self, item: Described, job: Job) -> Iterator[Conversation]:
+        media = item.media(job)
+        facts = expanding(item, self.options.each, job.random)
+        answer = job.ask(EXPAND, facts)
+        kept = []
+        for instruction in answer.value:
+            rule = unfit(instruction, facts.seeds)
+            if rule is None:
+                kept.append(instruction)
+            else:
+                job.drop(rule)
+        if not kept:
+            return
+        asked = f"\nSuggest {many(len(kept))} {'task' if len(kept) == 1 else 'different tasks'} about this picture."
+        listed = "\n".join(f"{number}. {one}" for number, one in enumerate(kept, start=1))
+        yield Conversation(
+            id=f"mm-instruct-expand/{item.id}",
+            messages=[message("user", image(), asked), message("assistant", listed)],
+            media=[media],
+            task="mm-instruct+expand",
+            extra={"instructions": kept, "seeds": list(facts.seeds), "things": [name for name, _ in item.things]},
+            provenance=job.provenance([item.id], answer),
+        )
+
+
+BUILDER = MMInstructExpand
