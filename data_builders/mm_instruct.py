@@ -33,16 +33,17 @@ from mminstruct.building.clip import Clip
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.request import Parameters
 from mminstruct.building.words import Rarity, content_words, rarity, similarity, support, text_vectors, words
-from mminstruct.config import Config, load_yaml, validate
+from mminstruct.config import load_yaml, validate
 from mminstruct.conversation import Conversation, Message, image, message
 from mminstruct.data_builders.mm_instruct_expand import (
     TOLD,
+    BankFile,
     Described,
     PictureOptions,
     Shot,
+    kind_of,
     pictures,
     prompt_file,
-    seeds,
 )
 from mminstruct.data_builders.worlds.compositions import FORMS, Box
 from mminstruct.errors import DataError, ReplyError
@@ -55,10 +56,6 @@ LEAST = 5  # words of an answer
 _LOG = logging.getLogger(__name__)
 _REFUSED = re.compile(r"\b(as an ai|i cannot|i can't|i can’t|i'm sorry|i am sorry|i'm unable|i am unable)\b")
 _SENTENCE = re.compile(r"[.!?\n]+")
-
-
-class BankFile(Config):
-    instructions: list[str] = Field(min_length=1)
 
 
 def load_bank(path: Path) -> list[str]:
@@ -128,23 +125,6 @@ class AnswerPrompt(Prompt[Asked, str]):
 
 
 ANSWER = AnswerPrompt()
-
-
-@functools.cache
-def _phrasings() -> tuple[list[str], Rarity, np.ndarray]:
-    """The kind of each phrasing, of seeds and of those of the templates, and their vectors."""
-    told = list(seeds().items())
-    for kind, file in prompt_file().kinds.items():
-        told += [(f"{core}, {end}".replace("<thing>", "object"), kind) for core in file.core for end in file.end]
-    texts = [text for text, _ in told]
-    rare = rarity(texts)
-    return [kind for _, kind in told], rare, text_vectors(texts, rare)
-
-
-def kind_of(instruction: str) -> str:
-    """The kind of the phrasing that an instruction is nearest to."""
-    kinds, rare, vectors = _phrasings()
-    return kinds[int(similarity(text_vectors([instruction], rare), vectors).argmax())]
 
 
 def broken_rule(instruction: str, answer: str, alignment: float, least: float) -> str | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from mminstruct import formats
@@ -26,7 +27,7 @@ from mminstruct.building import Builder, Job
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.replies import require_different, tagged
 from mminstruct.building.request import Parameters
-from mminstruct.building.words import similarity, text_vectors, words
+from mminstruct.building.words import Rarity, rarity, similarity, text_vectors, words
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, image, message
 from mminstruct.data_builders.worlds import scene_facts
@@ -69,15 +70,36 @@ class PromptFile(Config):
     kinds: dict[str, KindFile]
 
 
+class BankFile(Config):
+    instructions: list[str] = Field(min_length=1)
+
+
 @functools.cache
 def prompt_file() -> PromptFile:
     return validate(PromptFile, load_yaml(PROMPTS), where=str(PROMPTS))
 
 
 @functools.cache
-def seeds() -> dict[str, str]:
+def _seed_kinds() -> dict[str, str]:
     """Every seed instruction with its kind."""
     return {seed: kind for kind, file in prompt_file().kinds.items() for seed in file.seeds}
+
+
+@functools.cache
+def _phrasings() -> tuple[list[str], Rarity, np.ndarray]:
+    """The kind of each phrasing, of seeds and of those of the templates, and their vectors."""
+    told = list(_seed_kinds().items())
+    for kind, file in prompt_file().kinds.items():
+        told += [(f"{core}, {end}".replace("<thing>", "object"), kind) for core in file.core for end in file.end]
+    texts = [text for text, _ in told]
+    rare = rarity(texts)
+    return [kind for _, kind in told], rare, text_vectors(texts, rare)
+
+
+def kind_of(instruction: str) -> str:
+    """The kind of the phrasing that an instruction is nearest to."""
+    kinds, rare, vectors = _phrasings()
+    return kinds[int(similarity(text_vectors([instruction], rare), vectors).argmax())]
 
 
 @dataclass(frozen=True)
@@ -169,7 +191,7 @@ class ExpandPrompt(Prompt[Expanding, list[str]]):
         names = [name for name, _ in facts.things] or ["largest object"]
         written: dict[str, None] = {}
         while len(written) < facts.count:
-            kind = prompt_file().kinds[seeds()[facts.seeds[len(written) % len(facts.seeds)]]]
+            kind = prompt_file().kinds[kind_of(facts.seeds[len(written) % len(facts.seeds)])]
             start, core, end = (rng.choice(part) for part in (kind.start, kind.core, kind.end))
             written[f"{start} {core}, {end}.".replace("<thing>", rng.choice(names))] = None
         return "\n".join(f"<I{number}>{one}</I{number}>" for number, one in enumerate(written, start=1))
@@ -178,10 +200,13 @@ class ExpandPrompt(Prompt[Expanding, list[str]]):
 EXPAND = ExpandPrompt()
 
 
-def expanding(picture: Described, count: int, chance: random.Random) -> Expanding:
-    """The facts of one picture with seeds by chance, each of another kind."""
-    kinds = chance.sample(list(prompt_file().kinds), SHOWN)
-    shown = [chance.choice(prompt_file().kinds[kind].seeds) for kind in kinds]
+def expanding(picture: Described, count: int, chance: random.Random, own: Sequence[str] = ()) -> Expanding:
+    """The facts of one picture with seeds by chance: of one's own, or each of another kind."""
+    if own:
+        shown = chance.sample(own, min(SHOWN, len(own)))
+    else:
+        kinds = chance.sample(list(prompt_file().kinds), SHOWN)
+        shown = [chance.choice(prompt_file().kinds[kind].seeds) for kind in kinds]
     return Expanding(picture.description, picture.things, shown, count)
 
 
@@ -210,11 +235,19 @@ class MMInstructExpand(Builder[Described]):
 
         Args:
             each: instructions a picture.
+            seeds: a YAML file with `instructions` of one's own, in place of the seeds that are shown.
         """
 
         each: int = Field(default=4, ge=1, le=20)
+        seeds: Path | None = None
 
     options: Options
+
+    @functools.cached_property
+    def _seeds(self) -> list[str]:
+        """Of one's own; none: those of the prompt file."""
+        file = self.options.seeds
+        return [] if file is None else validate(BankFile, load_yaml(file), where=str(file)).instructions
 
     def items(self) -> Iterator[Described]:
         return pictures(self.options)
@@ -224,7 +257,7 @@ class MMInstructExpand(Builder[Described]):
 
     def make(self, item: Described, job: Job) -> Iterator[Conversation]:
         media = item.media(job)
-        facts = expanding(item, self.options.each, job.random)
+        facts = expanding(item, self.options.each, job.random, self._seeds)
         answer = job.ask(EXPAND, facts)
         kept = []
         for instruction in answer.value:

@@ -66,7 +66,11 @@ def write_queue(conversations: Iterable[Conversation], path: Path, score: str | 
         if found is not None and found < below:
             rows += _rows(conversation)
     if not rows:
-        raise DataError(f"no record has a {score} below {below:g}; there is nothing to correct")
+        raise DataError(
+            "no record has a question and an answer"
+            if score is None
+            else f"no record has a {score} below {below:g}; there is nothing to correct"
+        )
     values = [row.model_dump() for row in rows]
     if path.suffix == ".jsonl":
         write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
@@ -99,7 +103,7 @@ def corrected(conversations: Iterable[Conversation], path: Path) -> Iterator[Con
                 raise DataError(f"{where}: {conversation.id!r} has {len(originals)} questions, and no number {turn}")
             if row.mark != originals[turn].mark:
                 raise DataError(
-                    f"{where}: the row was not made of this {conversation.id!r}; its id was changed, or the data set was"
+                    f"{where}: the row was not made of this {conversation.id!r}; its id or the data set was changed"
                 )
         if all(row.keep == "yes" for _, row in edited.values()):
             changed = [one for turn, one in edited.items() if _content(one[1]) != _content(originals[turn])]

@@ -180,6 +180,18 @@ def test_three_steps_build_on_each_other(tmp_path: Path) -> None:
     assert {one.messages[0].text.strip() for one in formats.read(tmp_path / "set")} <= general
 
 
+def test_seeds_of_ones_own(tmp_path: Path) -> None:
+    seeds = tmp_path / "seeds.yaml"
+    seeds.write_text(
+        "instructions: [Ask me a riddle about a thing here., Send my friend a letter that tells of the picture.]\n"
+    )
+    run(load_builder("mm-instruct-expand", [f"seeds={seeds}", "scenes=20", "each=2"]), tmp_path / "set")
+    for one in formats.read(tmp_path / "set"):
+        assert one.extra is not None and len(one.extra["seeds"]) == 2
+        kinds = {kind for kind in SIGNS for text in one.extra["instructions"] if re.search(SIGNS[kind], text)}
+        assert kinds == {"riddle", "postcard"}
+
+
 def test_rules_of_expansion() -> None:
     seed = "Write a quiz of three questions about the picture, with the answers."
     rules = {
