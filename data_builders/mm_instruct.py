@@ -118,9 +118,12 @@ class AnswerPrompt(Prompt[Asked, str]):
         return reply.strip()
 
     def template(self, facts: Asked, rng: random.Random) -> str:
-        """In the form of the kind that the instruction is nearest to; the description where no things are known."""
-        if len({name for name, _ in facts.things}) < max(2, len(facts.things)):
-            return facts.description
+        """In the form of the kind that the instruction is nearest to."""
+        if len(facts.things) < 2:
+            raise DataError(
+                "no things of the picture are known, so no template can do what is asked about it; ask a model "
+                "(--backend openai)"
+            )
         return FORMS[kind_of(facts.instruction)](facts.things, rng)
 
 
@@ -173,7 +176,9 @@ class MMInstructAnswers(Builder[Described]):
     options: Options
 
     def items(self) -> Iterator[Described]:
-        _LOG.info("%d instructions are matched to pictures", len(self._bank))  # a broken bank is found before all else
+        """Raises `DataError` where the bank cannot be read, or has too few instructions."""
+        if self.options.each > len(self._bank):
+            raise DataError(f"the bank has {len(self._bank)} instructions, fewer than each={self.options.each}")
         return pictures(self.options)
 
     def count(self) -> int | None:

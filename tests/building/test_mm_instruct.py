@@ -363,15 +363,12 @@ def test_a_model_answers_with_pairs_in_context_and_is_asked_again(
     assert build["dropped"] == {"the answer refuses": 1}
 
 
-def test_templates_without_things_give_the_description(described: Path, tmp_path: Path) -> None:
-    overrides = [f"descriptions={described}", "each=1"]
-    run(load_builder("mm-instruct", overrides), tmp_path / "set")
-    assert [one.messages[1].text for one in formats.read(tmp_path / "set")] == [
-        "A cat sleeps on a red sofa.",
-        "Three boats lie in a harbor.",
-    ]
-    run(load_builder("mm-instruct-expand", overrides), tmp_path / "expanded")
-    assert len(list(formats.read(tmp_path / "expanded"))) == 2
+def test_templates_answer_only_of_things_that_they_know(described: Path, tmp_path: Path) -> None:
+    run(load_builder("mm-instruct-expand", [f"descriptions={described}"]), tmp_path / "expanded")
+    first, second = formats.read(tmp_path / "expanded")
+    assert first.extra and second.extra and first.extra["instructions"] != second.extra["instructions"]
+    with pytest.raises(DataError, match="no things of the picture are known, so no template can do"):
+        run(load_builder("mm-instruct", [f"descriptions={described}"]), tmp_path / "set")
 
 
 def test_a_clip_model_of_a_folder_matches(tmp_path: Path) -> None:
@@ -415,6 +412,8 @@ def test_banks_and_sources_that_do_not_fit(described: Path, tmp_path: Path) -> N
     bank = tmp_path / "bank.yaml"
     bank.write_text("instructions: [Write a poem., Write a  poem!, Count the boats.]\n")
     assert mm_instruct.load_bank(bank) == ["Write a poem.", "Count the boats."]
+    with pytest.raises(DataError, match="the bank has 2 instructions, fewer than each=3"):
+        run(load_builder("mm-instruct", [f"bank={bank}", "each=3"]), tmp_path / "e")
     bank.write_text("instruction: [Write a poem.]\n")
     with pytest.raises(ConfigError, match=r"bank\.yaml: unknown key 'instruction'\. Did you mean 'instructions'"):
         run(load_builder("mm-instruct", [f"bank={bank}"]), tmp_path / "a")
