@@ -23,7 +23,7 @@ from pydantic import Field
 
 from mminstruct import formats
 from mminstruct.building import Builder, Job
-from mminstruct.building.clip_features import ClipFeatures
+from mminstruct.building.clip import Clip
 from mminstruct.building.retrieval import nearest, picture_features, text_features, words
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, ImagePart, Media, Part, TextPart, image, message, text
@@ -215,7 +215,7 @@ class _Packer:
 
     def __init__(self, options: MimicIt.Options) -> None:
         self.options = options
-        self.clip = None if options.clip is None else ClipFeatures(options.clip)
+        self.clip = None if options.clip is None else Clip(options.clip)
 
     def conversation(self, block: Sequence[Instruction]) -> Iterator[Instruction]:
         """The turns about the same pictures before each, the last ones nearest."""

@@ -16,7 +16,7 @@ from mminstruct.media import open_image
 
 
 class Clip:
-    """Runs on the CPU, safe for threads.
+    """Runs on the CPU, safe for threads. Floating point differs between machines in the last digits, so close calls may.
 
     Raises:
         CheckpointError: the folder has no such model, or its files do not fit together.
@@ -51,3 +51,15 @@ class Clip:
         picture = open_image(source) if isinstance(source, Path) else source.convert("RGB")
         with torch.inference_mode():
             return self._model.encode_image(self._preprocess(picture)[None]).float().numpy()
+
+    def text(self, text: str) -> np.ndarray:
+        """The vector of one text, of length 1, float32 [d]."""
+        return _unit(self.texts([text])[0])
+
+    def picture(self, picture: Image.Image) -> np.ndarray:
+        """The vector of one picture, of length 1, float32 [d]."""
+        return _unit(self.image(picture)[0])
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)

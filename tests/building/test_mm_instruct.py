@@ -359,7 +359,7 @@ def test_a_model_answers_with_pairs_in_context_and_is_asked_again(
     assert {server.requests[0]["messages"][place]["content"] for place in (2, 4)} <= shots
     (one,) = formats.read(tmp_path / "set")
     assert one.id == "mm-instruct/told/0/0" and one.scores is not None and one.scores["match"] > 0.1
-    build = json.loads((tmp_path / "set/build.jsonl").read_text().splitlines()[-1])
+    build = json.loads((tmp_path / "set/manifest.json").read_text())["builder"]
     assert build["dropped"] == {"the answer refuses": 1}
 
 

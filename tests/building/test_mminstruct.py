@@ -517,7 +517,7 @@ def test_a_model_looks_and_writes_and_rules_leave_out(
         *("caption/0", "judgement/0", "judgement/1", "judgement/2", "judgement/3"),
         *("choice/0", "long/0", "short/0"),
     ]
-    build = json.loads((tmp_path / "set/build.jsonl").read_text().splitlines()[-1])
+    build = json.loads((tmp_path / "set/manifest.json").read_text())["builder"]
     assert (
         build["dropped"]["a number is not in the caption"] == 3 + 1
     )  # of the first picture, whose caption has no people, and of the other

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mminstruct.building.clip_features import ClipFeatures
+from mminstruct.building.clip import Clip
 from mminstruct.building.retrieval import Bm25, cut, nearest, picture_features, text_features, words
 from mminstruct.errors import CheckpointError
 
@@ -108,7 +108,7 @@ def test_features_of_an_open_clip_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = open_clip.CLIP(**config)
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    found = ClipFeatures(tmp_path)
+    found = Clip(tmp_path)
     picture = Image.new("RGB", (32, 32), (10, 200, 30))
     mean, std = (
         torch.tensor(values)[:, None, None] for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -120,7 +120,7 @@ def test_features_of_an_open_clip_model(tmp_path: Path) -> None:
     assert found.text("a cat") @ found.text("a cat") == pytest.approx(1, abs=1e-5)
     assert found.text("a cat") @ found.text("nine dogs run") < 0.999
     with pytest.raises(CheckpointError, match="has no open_clip_config"):
-        ClipFeatures(tmp_path / "none")
+        Clip(tmp_path / "none")
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="is no open_clip model that can be loaded"):
-        ClipFeatures(tmp_path)
+        Clip(tmp_path)
