@@ -1,0 +1,202 @@
+"""Pictures with text, and what is written in them: of a world that knows, or of a folder that an engine reads.
+
+    worlds, seed ─▶ Poster | Page ─┐
+                                   ├─▶ TextPicture ──open──▶ picture ──read──▶ Seen(lines that can be read, agreement)
+    source=FOLDER ─▶ file ─────────┘
+
+Builders of text-rich data share this: they say what they ask about the lines.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import Field, model_validator
+
+from mminstruct.building import Builder, Job
+from mminstruct.config import Config
+from mminstruct.conversation import Media
+from mminstruct.data_builders.worlds.poster_texts import LANGUAGES
+from mminstruct.data_builders.worlds.posters import Poster, poster
+from mminstruct.data_builders.worlds.receipts import Page, form, receipt
+from mminstruct.errors import DataError
+from mminstruct.evidence.agreement import Agreement, agreement
+from mminstruct.evidence.engines import EngineName, load_engine
+from mminstruct.evidence.ocr import OcrEngine, TextLine, read_at, shrinking
+from mminstruct.media import open_image
+
+World = Literal["posters", "receipts", "forms"]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+LICENCE = "Apache-2.0 of the procedural pictures; that of the pictures otherwise"
+
+
+class TextOptions(Config):
+    """Which pictures, and who reads them.
+
+    Args:
+        worlds: procedural pictures, in turn.
+        pictures: how many of them.
+        seed: of theirs.
+        languages: of posters, in turn.
+        source: a folder of pictures instead, with those in its subfolders.
+        engine: who reads: `known` is the world itself, which knows what it wrote.
+        second: another engine, which reads the same; how far the two agree is kept with each record.
+        tesseract_language: as Tesseract calls it (`eng`, `deu`, `eng+deu`).
+        short_edge: pictures are read with at most so many pixels along their shorter edge; null: as they are.
+        least_height: of a line, in pixels at that size; smaller ones are left out.
+        least_confidence: of an engine in a line.
+    """
+
+    worlds: list[World] = Field(default=["posters", "receipts", "forms"], min_length=1)
+    pictures: int = Field(default=100, ge=1)
+    seed: int = 0
+    languages: list[str] = Field(default=list(LANGUAGES), min_length=1)
+    source: Path | None = None
+    engine: Literal["known", "tesseract", "rapidocr"] = "known"
+    second: EngineName | None = None
+    tesseract_language: str = "eng"
+    short_edge: int | None = Field(default=None, ge=16)
+    least_height: float = Field(default=8.0, ge=0)
+    least_confidence: float = Field(default=0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _someone_reads(self) -> TextOptions:
+        if self.source is not None and self.engine == "known":
+            raise ValueError("nobody knows what the pictures of a folder say; add engine=rapidocr or engine=tesseract")
+        if self.second is not None and self.second == self.engine:
+            raise ValueError(f"engine and second are both {self.second}; two readings of one engine say nothing")
+        if unknown := sorted(set(self.languages) - set(LANGUAGES)):
+            raise ValueError(f"no posters are written in {unknown[0]!r}; there are {', '.join(LANGUAGES)}")
+        return self
+
+
+@dataclass(frozen=True)
+class TextPicture:
+    """A picture of a world, or a file by its name below the folder."""
+
+    id: str
+    source: Poster | Page | Path
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    Attributes:
+        lines: that can be read, places in the picture's pixels.
+        second: the second engine's; None without one.
+        agreement: of both, before lines were left out.
+    """
+
+    lines: list[TextLine]
+    second: list[TextLine] | None
+    agreement: Agreement | None
+
+    def scores(self) -> dict[str, float]:
+        found = {"ocr_confidence": round(statistics.fmean(line.confidence for line in self.lines), 4)}
+        if self.agreement is not None:
+            found["ocr_disagreement"] = round(self.agreement.disagreement, 4)
+        return found
+
+
+class TextBuilder(Builder[TextPicture]):
+    """What builders of text-rich data have in common."""
+
+    options: TextOptions
+    licence = LICENCE
+
+    def __init__(self, options: Config | None = None) -> None:
+        super().__init__(options)
+        chosen = self.options
+        self.engine = None if chosen.engine == "known" else load_engine(chosen.engine, chosen.tesseract_language)
+        self.second = None if chosen.second is None else load_engine(chosen.second, chosen.tesseract_language)
+
+    def items(self) -> Iterator[TextPicture]:
+        chosen = self.options
+        if chosen.source is not None:
+            for path in _files(chosen.source):
+                yield TextPicture(path.relative_to(chosen.source).as_posix(), path)
+            return
+        of_world = {world: 0 for world in chosen.worlds}
+        for number in range(chosen.pictures):
+            world = chosen.worlds[number % len(chosen.worlds)]
+            drawn = _drawn(world, chosen.seed, of_world[world], chosen.languages)
+            of_world[world] += 1
+            yield TextPicture(drawn.id, drawn)
+
+    def count(self) -> int | None:
+        return self.options.pictures if self.options.source is None else None
+
+    def open(self, item: TextPicture) -> Image.Image:
+        return open_image(item.source) if isinstance(item.source, Path) else item.source.draw()
+
+    def save(self, item: TextPicture, picture: Image.Image, job: Job) -> Media:
+        """The picture as it is; a file keeps its bytes."""
+        return job.copy(item.source, item.id) if isinstance(item.source, Path) else job.save(picture, item.id)
+
+    def read(self, item: TextPicture, picture: Image.Image, job: Job) -> Seen:
+        """What can be read in it; `job` counts the lines that are left out."""
+        edge = self.options.short_edge
+        first = self._known(item) if self.engine is None else read_at(self.engine, picture, edge)
+        second = None if self.second is None else read_at(self.second, picture, edge)
+        agreed = None if second is None else agreement(first, second)
+        lines = self._readable(first, picture, job)
+        return Seen(lines, None if second is None else self._readable(second, picture, job), agreed)
+
+    def evidence(self, seen: Seen) -> dict[str, Any]:
+        """For a record's `extra`: who read what and where, so that other data can be made without reading again."""
+        found: dict[str, Any] = {
+            "engine": _called(self.engine),
+            "short_edge": self.options.short_edge,
+            "lines": [
+                {
+                    "text": line.text,
+                    "quad": [[round(x, 1), round(y, 1)] for x, y in line.quad],
+                    "confidence": round(line.confidence, 3),
+                }
+                for line in seen.lines
+            ],
+        }
+        if self.second is not None and seen.agreement is not None:
+            found |= {"second": _called(self.second), "agreement": seen.agreement.record()}
+        return {"ocr": found}
+
+    def _known(self, item: TextPicture) -> list[TextLine]:
+        if isinstance(item.source, Path):
+            raise DataError(f"nobody knows what {item.source} says; add engine=rapidocr or engine=tesseract")
+        return item.source.lines()
+
+    def _readable(self, lines: Sequence[TextLine], picture: Image.Image, job: Job) -> list[TextLine]:
+        scale = shrinking(picture.size, self.options.short_edge)
+        found = []
+        for line in lines:
+            if line.height * scale < self.options.least_height:
+                job.drop("line too small")
+            elif line.confidence < self.options.least_confidence:
+                job.drop("engine not sure of line")
+            else:
+                found.append(line)
+        return found
+
+
+def _drawn(world: World, seed: int, number: int, languages: Sequence[str]) -> Poster | Page:
+    if world == "posters":
+        return poster(seed, number, languages)
+    return receipt(seed, number) if world == "receipts" else form(seed, number)
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"the folder of pictures {folder} does not exist; check the option source")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise DataError(f"there is no picture in {folder} (names end in {', '.join(sorted(SUFFIXES))}); check source")
+    return found
+
+
+def _called(engine: OcrEngine | None) -> str:
+    return "known" if engine is None else f"{engine.name} {engine.version}"
