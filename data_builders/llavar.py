@@ -26,7 +26,7 @@ from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import pair, pairs
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
-from mminstruct.conversation import Conversation, Message, Record, image, message
+from mminstruct.conversation import Conversation, Message, Part, Record, image, message
 from mminstruct.data_builders.worlds.text_pictures import Seen, TextBuilder, TextOptions, TextPicture
 from mminstruct.data_builders.worlds.text_questions import known, known_pairs, noisy, read_pairs
 from mminstruct.errors import ConfigError, DataError, ReplyError
@@ -185,9 +185,11 @@ class Llavar(TextBuilder):
         answer = job.ask(PROMPT, facts)
         messages: list[Message] = []
         for question, reply in answer.value:
-            content = [question]
+            content: list[Part | str] = [question]
             if not messages:
-                content = [image(), f"\n{question}"] if job.random.random() < 0.5 else [f"{question}\n", image()]
+                content = [image(), f"\n{question}"]
+                if job.random.random() < 0.5:
+                    content = [f"{question}\n", image()]
             messages += [message("user", *content), message("assistant", reply)]
         evidence = self.evidence(seen)
         evidence["ocr"] |= {"simulated": self.engine is None, "readings": facts.readings}

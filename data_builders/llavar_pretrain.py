@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mminstruct.building import Job
 from mminstruct.config import Config, load_yaml, validate
-from mminstruct.conversation import Conversation, image, message
+from mminstruct.conversation import Conversation, Part, image, message
 from mminstruct.data_builders.worlds.text_pictures import TextBuilder, TextOptions, TextPicture
 from mminstruct.evidence.layout import paragraphs
 
@@ -73,7 +73,9 @@ class LlavarPretrain(TextBuilder):
             job.drop("too few words")
             return
         asked = job.random.choice(prompt_file().instructions)
-        question = [image(), f"\n{asked}"] if job.random.random() < 0.5 else [f"{asked}\n", image()]
+        question: list[Part | str] = [image(), f"\n{asked}"]
+        if job.random.random() < 0.5:
+            question = [f"{asked}\n", image()]
         yield Conversation(
             id=f"llavar-pretrain/{item.id}",
             messages=[message("user", *question), message("assistant", target)],

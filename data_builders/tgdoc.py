@@ -128,7 +128,7 @@ class Tgdoc(TextBuilder):
 
 
 def _dialogue(turns: list[tuple[str, str]]) -> list[Message]:
-    messages = []
+    messages: list[Message] = []
     for question, answer in turns:
         content: list[Part | str] = [question] if messages else [image(), f"\n{question}"]
         messages += [message("user", *content), message("assistant", answer)]

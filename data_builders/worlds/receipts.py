@@ -149,7 +149,8 @@ def money(cents: int) -> str:
 def receipt(seed: int, number: int) -> Page:
     """The receipt of a seed and a number, the same everywhere. Tax is within the prices, as in most of the world."""
     chance = random.Random(f"receipts/{seed}/{number}")
-    family: Family = chance.choice(("mono", "mono", "sans"))
+    families: tuple[Family, ...] = ("mono", "mono", "sans")
+    family = chance.choice(families)
     sheet = _Sheet(chance.choice((384, 420, 480)), family, chance.choice((14, 15, 16)), chance.choice(INKS))
     shop, trade = chance.choice(SHOPS)
     names = chance.sample(GOODS[trade], chance.randint(2, 5))
@@ -201,7 +202,8 @@ def receipt(seed: int, number: int) -> Page:
 def form(seed: int, number: int) -> Page:
     """A form that somebody has filled in: a label, and its answer on a ruled line."""
     chance = random.Random(f"forms/{seed}/{number}")
-    printed, filled = chance.choice((("sans", "serif"), ("serif", "mono"), ("sans", "mono")))
+    families: tuple[tuple[Family, Family], ...] = (("sans", "serif"), ("serif", "mono"), ("sans", "mono"))
+    printed, filled = chance.choice(families)
     sheet = _Sheet(chance.choice((420, 480, 520)), printed, chance.choice((14, 15, 16)), chance.choice(INKS))
     name = chance.choice(NAMES)
     title, asked = chance.choice(
