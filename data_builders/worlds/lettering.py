@@ -2,9 +2,9 @@
 
 Face(family, bold, italic, size) ──▶ Block(rows of text, place, angle) ──▶ ink in a picture, and lines with quads
 
-A line's quad is as wide as its ink. It goes from
-the tops of tall letters to the bottoms of hanging ones, whether the line has such letters or not, and further where
-accents do, so that all lines of one face are about as high. A pixel of air lies around it.
+A line's quad is as wide as its ink. It goes from the tops of tall letters to the bottoms of hanging ones, whether the
+line has such letters or not, and further where accents do, so that all lines of one face are about as high. A pixel of
+air lies around it.
 """
 
 from __future__ import annotations

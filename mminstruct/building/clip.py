@@ -16,7 +16,7 @@ from mminstruct.media import open_image
 
 
 class Clip:
-    """Runs on the CPU, safe for threads. Floating point differs between machines in the last digits, so close calls may.
+    """Runs on the CPU, safe for threads. Machines differ in the last digits, so close calls may too.
 
     Raises:
         CheckpointError: the folder has no such model, or its files do not fit together.
@@ -24,6 +24,7 @@ class Clip:
 
     def __init__(self, folder: Path) -> None:
         import open_clip
+        from safetensors import SafetensorError
 
         if not (folder / "open_clip_config.json").is_file():
             raise CheckpointError(f"{folder} has no open_clip_config.json; give the folder of an open_clip model")
@@ -31,7 +32,7 @@ class Clip:
         try:
             self._model, self._preprocess = open_clip.create_model_from_pretrained(name)
             self._tokenizer = open_clip.get_tokenizer(name)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
                 f"{folder} is no open_clip model that can be loaded ({error}); copy it again"
             ) from None
