@@ -95,6 +95,8 @@ class Canvas:
         left, top, right, bottom = box
         if left < 1 or top < 1 or right >= self.size[0] - 1 or bottom >= self.size[1] - 1:
             return False
+        if any(left < r and l < right and top < b and t < bottom for _, (l, t, r, b) in self.shown):
+            return False
         darkest = self.picture.crop(box).getextrema()[0]
         return darkest > _TAKEN  # type: ignore[operator]
 

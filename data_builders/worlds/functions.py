@@ -225,7 +225,7 @@ def exponential(s: Sheet) -> None:
     s.asymptote("y", k, "k")
     s.point("the graph passes through", 0, a + k, ("x₀", "y₀"))
     s.point("the graph passes through", 1, a * b + k, ("x₁", "y₁"))
-    s.follow("a", "b⁰ is 1", "{y₀} − {k}", a, "the coefficient a")
+    s.follow("a", "at x = 0 the power of b is 1", "{y₀} − {k}", a, "the coefficient a")
     s.follow("b", "at x = 1 the value is ab + k", "({y₁} − {k}) / {a}", b, "the base b")
     t = rng.choice([2, 3, 4])
     s.value_at(s.form, f"{{a}} × {{b}}^{t} + {{k}}", t, a * b**t + k)

@@ -81,6 +81,8 @@ class Growth:
         if len(self.points) + len(draft.new) > len(LETTERS):
             return False
         parent = self.open[start, end]
+        if draft.kind == parent.kind == "semicircle":  # they would be one circle
+            return False
         if rng.random() < 0.5:
             start, end = end, start
         p, q = self.points[start], self.points[end]
