@@ -95,7 +95,7 @@ class Canvas:
         left, top, right, bottom = box
         if left < 1 or top < 1 or right >= self.size[0] - 1 or bottom >= self.size[1] - 1:
             return False
-        if any(left < r and l < right and top < b and t < bottom for _, (l, t, r, b) in self.shown):
+        if any(left < u and x < right and top < v and y < bottom for _, (x, y, u, v) in self.shown):
             return False
         darkest = self.picture.crop(box).getextrema()[0]
         return darkest > _TAKEN  # type: ignore[operator]
@@ -145,29 +145,37 @@ def tinted(picture: Image.Image, kind: str, points: Sequence[Point]) -> Image.Im
 
 
 def with_lines(picture: Image.Image, lines: Sequence[str], size: int = 12) -> tuple[Image.Image, list[tuple[str, Box]]]:
-    """The picture with lines of text beneath it, wrapped at words, and the boxes of these lines."""
-    wrapped: list[str] = []
+    """The picture with lines of text beneath it, wrapped at words, and the boxes of these lines.
+
+    Words are drawn one by one: nearly all have been drawn before.
+    """
+    space = size // 3
     width = max(picture.size[0], 150)
+    wrapped: list[tuple[list[str], int]] = []  # the words of a line, and its width
     for line in lines:
-        current = ""
+        words: list[str] = []
+        across = 0
         for word in line.split(" "):
-            longer = f"{current} {word}" if current else word
-            if current and glyphs(longer, size).size[0] > width - 12:
-                wrapped.append(current)
-                current = word
-            else:
-                current = longer
-        wrapped.append(current)
-    width = max([width, *(glyphs(line, size).size[0] + 12 for line in wrapped)])
+            wide = glyphs(word, size).size[0]
+            if words and across + space + wide > width - 12:
+                wrapped.append((words, across))
+                words, across = [], 0
+            across += wide + space * bool(words)
+            words.append(word)
+        wrapped.append((words, across))
+    width = max([width, *(across + 12 for _, across in wrapped)])
     step = size + 5
     whole = Image.new("L", (width, picture.size[1] + step * len(wrapped) + 5), 255)
     whole.paste(picture, ((width - picture.size[0]) // 2, 0))
     boxes = []
-    for number, line in enumerate(wrapped):
-        mask = glyphs(line, size)
-        left, top = (width - mask.size[0]) // 2, picture.size[1] + 2 + step * number - rise(line, size)
-        whole.paste(INK, (left, top), mask)
-        boxes.append((line, (left, top, left + mask.size[0], top + mask.size[1])))
+    for number, (words, across) in enumerate(wrapped):
+        start = left = (width - across) // 2
+        top = picture.size[1] + 3 + step * number
+        for word in words:
+            mask = glyphs(word, size)
+            whole.paste(INK, (left, top - rise(word, size)), mask)
+            left += mask.size[0] + space
+        boxes.append((" ".join(words), (start, top, left - space, top + size)))
     return whole, boxes
 
 

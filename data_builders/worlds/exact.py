@@ -20,25 +20,27 @@ _ONE: Key = (1, 0)
 class Exact:
     """Immutable; `terms` maps (number under the root, power of π) to a fraction that is not 0."""
 
-    __slots__ = ("terms",)
+    __slots__ = ("_text", "terms")
 
     def __init__(self, terms: dict[Key, Fraction]) -> None:
         self.terms = terms
+        self._text = ""
 
     @staticmethod
     def of(value: int | Fraction | Exact) -> Exact:
         if isinstance(value, Exact):
             return value
-        return Exact({_ONE: Fraction(value)} if value else {})
+        return _whole(value) if type(value) is int else Exact({_ONE: Fraction(value)} if value else {})
 
     def __add__(self, other: int | Fraction | Exact) -> Exact:
         terms = dict(self.terms)
         for key, value in Exact.of(other).terms.items():
-            total = terms.get(key, 0) + value
+            known = terms.get(key)
+            total = value if known is None else known + value
             if total:
-                terms[key] = Fraction(total)
+                terms[key] = total
             else:
-                terms.pop(key, None)
+                del terms[key]
         return Exact(terms)
 
     def __neg__(self) -> Exact:
@@ -53,6 +55,11 @@ class Exact:
     def __mul__(self, other: int | Fraction | Exact) -> Exact:
         if not isinstance(other, Exact):
             return Exact({key: value * other for key, value in self.terms.items()} if other else {})
+        if len(self.terms) == len(other.terms) == 1:
+            ((root, power), value), ((other_root, other_power), factor) = *self.terms.items(), *other.terms.items()
+            common = math.gcd(root, other_root)
+            key = (root // common) * (other_root // common), power + other_power
+            return Exact({key: value * factor * common if common > 1 else value * factor})
         total = Exact({})
         for (root, power), value in self.terms.items():
             for (other_root, other_power), factor in other.terms.items():
@@ -99,14 +106,20 @@ class Exact:
         return self.terms.get(_ONE, Fraction(0))
 
     def __str__(self) -> str:
+        if not self._text:
+            self._text = self._written()
+        return self._text
+
+    def _written(self) -> str:
         if not self.terms:
             return "0"
         # Rational part first unless it is negative behind a root: 7 + √74, √74 − 7.
-        ordered = sorted(self.terms.items(), key=lambda term: (term[1] < 0, term[0][1], term[0][0]))
+        ordered = sorted(self.terms.items(), key=lambda term: (term[1].numerator < 0, term[0][1], term[0][0]))
         text = ""
         for key, value in ordered:
-            sign = ("" if value > 0 else "−") if not text else " + " if value > 0 else " − "
-            text += sign + _term(key, abs(value))
+            positive = value.numerator > 0
+            sign = ("" if positive else "−") if not text else " + " if positive else " − "
+            text += sign + _term(key, value if positive else -value)
         return text
 
 
@@ -114,6 +127,9 @@ def _term(key: Key, value: Fraction) -> str:
     root, power = key
     if key == _ONE:
         return rational(value)
+    if power >= 0 and value.denominator == 1:  # most have no bottom
+        top = (f"√{root}" if root > 1 else "") + ("π" if power else "") + (superscript(power) if power > 1 else "")
+        return top if value.numerator == 1 else f"{value.numerator}{top}"
     symbol = (f"√{root}" if root > 1 else "") + ("π" if power > 0 else "") + (f"{superscript(power)}" * (power > 1))
     top = symbol if value.numerator == 1 and symbol else f"{value.numerator}{symbol}"
     bottom = [str(value.denominator)] if value.denominator > 1 else []
@@ -123,12 +139,17 @@ def _term(key: Key, value: Fraction) -> str:
 
 def rational(value: Fraction) -> str:
     """A whole number, a decimal of up to two digits, or else a fraction; − in front of negative ones."""
-    sign, value = "−" * (value < 0), abs(value)
     if value.denominator == 1:
-        return f"{sign}{value.numerator}"
+        return str(value.numerator).replace("-", "−")
+    sign, value = "−" * (value.numerator < 0), abs(value)
     if 100 % value.denominator == 0:
         return f"{sign}{float(value):.2f}".rstrip("0")
     return f"{sign}{value.numerator}/{value.denominator}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _whole(value: int) -> Exact:
+    return Exact({_ONE: Fraction(value)} if value else {})
 
 
 def superscript(number: int) -> str:

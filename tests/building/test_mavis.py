@@ -1,4 +1,4 @@
-"""MAVIS' builder: every answer and every step of a rationale is computed once more, from coordinates and from the text."""
+"""MAVIS' builder: every answer and every step of a rationale is computed again, from coordinates and the text."""
 
 from __future__ import annotations
 
