@@ -375,8 +375,8 @@ def _label(sheet: Sheet) -> bool:
         x, y = plane(at)
         places = list(around((x, y), (11, 14, 18), 90, 45))
         if "(" in text:  # a wide label stands above, below or with its end at the point
-            places = [(x + dx, y + dy) for dy in (-13, 14, -18, 19) for dx in (0, 16, -16, 30, -30)]
-            places += [(x + side * far, y + dy) for far in (36, 44) for dy in (0, 6, -6) for side in (1, -1)]
+            places = [(x + dx, y + dy) for dy in (-13, 14, -19, 20) for dx in (0, 16, -16, 30, -30, 38, -38)]
+            places += [(x + side * far, y + dy) for far in (37, 44, 52) for dy in (0, 6, -6) for side in (1, -1)]
         elif "=" in text:
             places = [(x + dx, y + dy) for dy in (-11, 12, -16, 17, -22, 23) for dx in (0, 20, -20, 30, -30)]
         if not plane.canvas.label(text, places, 12, air=2):
