@@ -31,7 +31,7 @@ Split = Annotated[str | None, typer.Option("--split", help="table: the split, wh
 def convert(
     source: Source,
     to: Annotated[
-        str, typer.Option("--to", help="native, llava, messages, openai, minicpmv, llamafactory or mimicit.")
+        str, typer.Option("--to", help="A format of docs/formats.md that is written: native, llava, messages, ...")
     ],
     out: Annotated[Path, typer.Option("--out", help="The new file, or folder for native.")],
     from_: FormatOption = None,

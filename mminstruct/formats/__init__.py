@@ -18,7 +18,7 @@ from typing import Any
 
 from mminstruct.conversation import Conversation
 from mminstruct.errors import ConfigError, DataError, RunError, did_you_mean
-from mminstruct.formats import llava, m2rag, messages, mimic_it, native, tables, webdataset
+from mminstruct.formats import llava, llava_plus, m2rag, messages, mimic_it, native, tables, textbind, webdataset
 from mminstruct.formats.items import read_items
 from mminstruct.formats.paths import media_root, media_source, relocate
 
@@ -94,6 +94,20 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 llava.read,
                 llava.write,
                 options={"image_position": ("keep", "first")} | _IDS,
+            ),
+            Format(
+                "llava-plus",
+                "LLaVA JSON with calls of tools: thoughts, actions and value in each answer",
+                llava_plus.read,
+                llava_plus.write,
+                options=_IDS,
+            ),
+            Format(
+                "textbind",
+                "interleaved dialogues with a list of images in each turn",
+                textbind.read,
+                textbind.write,
+                options=_IDS,
             ),
             Format(
                 "messages",
@@ -193,12 +207,16 @@ def detect(path: Path) -> str:
         raise DataError(f"{path} is empty; write or fetch the data set again")
     item = first[1]
     if isinstance(item, dict) and "conversations" in item:
-        return "minicpmv" if m2rag.is_minicpmv(item) else "llava"
+        if m2rag.is_minicpmv(item):
+            return "minicpmv"
+        return "llava-plus" if "unique_id" in item else "llava"
+    if isinstance(item, dict) and "conversation" in item:
+        return "textbind"
     if isinstance(item, dict) and "messages" in item:
         return _messages_or_marks(path)
     raise DataError(
-        f"{path} is of no known format: its first item has neither 'conversations' (llava) nor 'messages' (messages); "
-        f"known formats: {', '.join(sorted(FORMATS))}"
+        f"{path} is of no known format: its first item has none of 'conversations' (llava, llava-plus), 'conversation' "
+        f"(textbind) and 'messages' (messages); known formats: {', '.join(sorted(FORMATS))}"
     )
 
 
@@ -277,7 +295,8 @@ def write(conversations: Iterable[Conversation], path: Path, format: str) -> int
     """
     chosen = named(format)
     if chosen.write is None:
-        raise ConfigError(f"the format {format!r} is read only; write {', '.join(_written())}")
+        writable = [name for name, found in FORMATS.items() if found.write]
+        raise ConfigError(f"the format {format!r} is read only; write {', '.join(writable[:-1])} or {writable[-1]}")
     if path.exists() and not chosen.is_folder:
         raise RunError(f"{path} already exists; give another name or remove it")
     return chosen.write(conversations, path)

@@ -60,8 +60,14 @@ def write(conversations: Iterable[Conversation], path: Path) -> int:
     return write_list(path, ((repr(c.id), to_item(c)) for c in unique(conversations, path)))
 
 
-def from_item(item: dict[str, Any], name: str, where: str, image_position: ImagePosition = "keep") -> Conversation:
-    """The conversation of one LLaVA item. Raises `DataError` where it is not one."""
+def from_item(
+    item: dict[str, Any], name: str, where: str, image_position: ImagePosition = "keep", keys: Keys = _KEYS
+) -> Conversation:
+    """The conversation of one LLaVA item. Raises `DataError` where it is not one.
+
+    Args:
+        keys: of a format that is this one with keys of its own.
+    """
     where = f"{where} (id {name!r})"
     if item.get("video") is not None:
         raise DataError(f"{where} has a video; videos in LLaVA files are not read yet, drop the item")
@@ -75,20 +81,14 @@ def from_item(item: dict[str, Any], name: str, where: str, image_position: Image
         role, value = _turn(turn, f"{where}, turn {number}")
         if image_position == "first" and MARK in value:
             value = f"{MARK}\n{value.replace(MARK, '').strip()}".strip()
-        content: list[Part] = []
-        for index, chunk in enumerate(value.split(MARK)):
-            if index > 0:
-                content.append(ImagePart(index=marks))
-                marks += 1
-            if chunk:
-                content.append(TextPart(text=chunk))
-        messages.append(Message(role=role, content=content))
+        messages.append(Message(role=role, content=unmarked(value, marks)))
+        marks += value.count(MARK)
     if marks != len(paths):
         raise DataError(
             f"{where} has {marks} {MARK} mark{'s' * (marks != 1)} and {len(paths)} image{'s' * (len(paths) != 1)}; "
             f"each image needs its mark"
         )
-    return unpack(item, name, messages, paths, _KEYS, where)
+    return unpack(item, name, messages, paths, keys, where)
 
 
 def _paths(value: Any, where: str) -> list[str]:
@@ -109,11 +109,11 @@ def _turn(turn: Any, where: str) -> tuple[Role, str]:
     return _ROLES[speaker], value
 
 
-def to_item(conversation: Conversation) -> dict[str, Any]:
+def to_item(conversation: Conversation, keys: Keys = _KEYS) -> dict[str, Any]:
     """The LLaVA item of one conversation. Raises `DataError` where the format cannot hold it."""
     where = f"conversation {conversation.id!r}"
     order = places(conversation, where, "llava")
-    more, more_of_turns = pack(conversation, order, _KEYS)
+    more, more_of_turns = pack(conversation, order, keys)
     turns = []
     for number, (message, further) in enumerate(zip(conversation.messages, more_of_turns, strict=True)):
         if message.role not in _SPEAKERS:
@@ -121,18 +121,30 @@ def to_item(conversation: Conversation) -> dict[str, Any]:
                 f"{where}, turn {number} is of the role {message.role!r}, which the LLaVA format has no name for; "
                 f"write another format (messages, native)"
             )
-        value = _value(message, f"{where}, turn {number}")
+        value = marked(message, f"{where}, turn {number}")
         turns.append({"from": _SPEAKERS[message.role], "value": value} | further)
     paths = [conversation.media[index].path for index in order]
     image = {} if not paths else {"image": paths[0] if len(paths) == 1 else paths}
     return {"id": conversation.id} | image | {"conversations": turns} | more
 
 
-def _value(message: Message, where: str) -> str:
+def marked(message: Message, where: str) -> str:
+    """A message's text with `<image>` at each place of an image. Raises `DataError` where a text holds the mark."""
     value = "".join(part.text if isinstance(part, TextPart) else MARK for part in message.content)
     if value.count(MARK) != sum(isinstance(part, ImagePart) for part in message.content):
         raise DataError(
-            f"{where} has the text {MARK!r} where no image stands, which in the LLaVA format would be the place of "
+            f"{where} has the text {MARK!r} where no image stands, which in the format would be the place of "
             f"one; change the text or write another format (messages, native)"
         )
     return value
+
+
+def unmarked(value: str, first: int) -> list[Part]:
+    """The parts of a text with marks, whose images are numbered from `first` on; the inverse of `marked`."""
+    content: list[Part] = []
+    for index, chunk in enumerate(value.split(MARK)):
+        if index > 0:
+            content.append(ImagePart(index=first + index - 1))
+        if chunk:
+            content.append(TextPart(text=chunk))
+    return content

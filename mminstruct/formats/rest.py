@@ -23,7 +23,7 @@ KEY = "mminstruct"
 _FOREIGN = {"id", "messages", "media", "extra"}  # what formats and this module hold in keys of their own
 # The keys that formats are told apart by. A record's own extra key of such a name must not make its file look like
 # another format's.
-_TELLING = {"conversations", "messages"}
+_TELLING = {"conversations", "messages", "conversation", "unique_id"}
 _FIELDS = set(Conversation.model_fields) - _FOREIGN
 
 

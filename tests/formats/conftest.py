@@ -74,13 +74,15 @@ def _one(rng: random.Random, number: int, odd: bool) -> Conversation:
         {},
         {"a": None, "b": [1, {"ü": "<image>"}]},
         {"id": "taken"},
-        {"conversations": 1, "messages": []},
+        {"conversations": 1, "messages": [], "conversation": {}},
+        {"unique_id": 1, "image_dir": "x"},
+        {"file_name": "x", "image": 1},
     ]
     per_turn = [{"weight": index} for index in range(len(messages))]
-    extras += [{"conversations": per_turn}, {"messages": per_turn, "k": 1}]
+    extras += [{"conversations": per_turn}, {"messages": per_turn, "k": 1}, {"conversation": per_turn}]
     extras += [{"conversations": per_turn, "messages": per_turn}]
-    for keys in ({}, {"from": 1}, {"role": 1}):  # none, and those that a turn has itself
-        extras += [{name: [keys for _ in messages]} for name in ("conversations", "messages")]
+    for keys in ({}, {"from": 1}, {"role": 1}, {"thoughts": 1}):  # none, and those that a turn has itself
+        extras += [{name: [keys for _ in messages]} for name in ("conversations", "messages", "conversation")]
     return Conversation(
         id=rng.choice([f"test/{number}", f"тест {number}"]),
         messages=messages,

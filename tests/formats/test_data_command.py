@@ -62,7 +62,7 @@ def test_options_of_convert(llava: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
-        (["--to", "lava", "--out", "OUT"], "no data format is called 'lava'. Did you mean 'llava'?"),
+        (["--to", "lava", "--out", "OUT"], "no data format is called 'lava'. Did you mean 'llava' or 'llava-plus'?"),
         (["--to", "native", "--out", "OUT", "--from", "x"], "no data format is called 'x'."),
         (["--to", "llava", "--out", "SOURCE"], "already exists; give another name or remove it"),
         (["--to", "native", "--out", "FOLDER"], "already exists and is not empty"),

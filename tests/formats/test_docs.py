@@ -1,4 +1,4 @@
-"""The examples in `docs/formats.md` and in `docs/formats/` are what the readers read and the writers write."""
+"""The examples in `docs/formats.md` and `docs/formats/` are what the readers read and the writers write."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mminstruct.conversation import Conversation
 from mminstruct.formats.native import Manifest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "formats.md", *sorted((DOCS / "formats").glob("*.md"))]
-PAGE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+PAGES = [page.read_text(encoding="utf-8") for page in [DOCS / "formats.md", *sorted(DOCS.glob("formats/*.md"))]]
 FOLDERS = {"mimicit"}  # their files are shown as such
-EXAMPLES = re.findall(r"```json (\w+)\n(.*?)```", PAGE, re.DOTALL)
+EXAMPLES = [found for page in PAGES for found in re.findall(r"```json ([\w-]+)\n(.*?)```", page, re.DOTALL)]
 
 
 def test_each_format_has_its_section_and_example() -> None:
-    assert set(re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)) == set(formats.FORMATS)
+    sections = [name for page in PAGES for name in re.findall(r"^##? ([a-z-]+)$", page, re.MULTILINE)]
+    assert sorted(sections) == sorted(formats.FORMATS)
     written = {name for name, found in formats.FORMATS.items() if found.write}
     assert {name for name, _ in EXAMPLES} == {*written, "manifest"} - FOLDERS
 

@@ -206,5 +206,7 @@ def test_unknown_options_and_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="reading the format 'messages' has no option 'image_position'"):
         formats.read(path, "messages", image_position="first")
     for call in (lambda: formats.read(path, "lava"), lambda: formats.write([], tmp_path / "x", "lava")):
-        with pytest.raises(MminstructError, match=r"no data format is called 'lava'\. Did you mean 'llava'\?"):
+        with pytest.raises(
+            MminstructError, match=r"no data format is called 'lava'\. Did you mean 'llava' or 'llava-plus'\?"
+        ):
             call()
