@@ -1,0 +1,182 @@
+"""Tools for the worlds: they look at pixels and find what stands there, without knowing what was drawn.
+
+picture ──colours that are not the ground──▶ mask ──connected parts──▶ box ──overlap with ideal shapes──▶ class, score
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from mminstruct.config import Config
+from mminstruct.data_builders.worlds.scenes import COLORS, SHAPES
+from mminstruct.evidence.ocr import OcrEngine, TextLine
+from mminstruct.evidence.tool import Tool
+
+LEAST_SCORE = 0.5  # of a part that is taken for a shape
+LEAST_SIDE = 12  # pixels; smaller parts are specks
+_NEAR = 24  # how far each of the three parts of a pixel's colour may be from a named colour
+
+
+@dataclass(frozen=True)
+class Found:
+    """A shape that was seen; `box` is (left, top, right, bottom) in pixels, right and bottom included."""
+
+    shape: str
+    color: str
+    box: tuple[int, int, int, int]
+    score: float
+    pixels: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.color} {self.shape}"
+
+
+class Names(Config):
+    caption: str = Field(min_length=1)
+
+
+class _ShapeTool(Tool[Names]):
+    version = "1"
+    arguments = Names
+
+    def seen(self, picture: Image.Image, caption: str) -> list[Found]:
+        """The shapes that a caption (`red circle . squares . object`) names, from left to right."""
+        wanted = [part.split() for part in caption.lower().replace(",", " . ").split(".")]
+        return [one for one in find_shapes(picture) if any(_names(words, one) for words in wanted if words)]
+
+
+class ShapeDetector(_ShapeTool):
+    """Where the named shapes are, in the form of an open-vocabulary detector's output."""
+
+    name = "shape_detector"
+    does = "finds objects; its argument caption names them, separated by ' . ' (for instance 'girl . cart')"
+
+    def run(self, picture: Image.Image, arguments: Names) -> dict[str, Any]:
+        found = self.seen(picture, arguments.caption)
+        boxes = [list(_shares(one.box, picture.size)) for one in found]
+        return {"boxes": boxes, "logits": [one.score for one in found], "phrases": [one.name for one in found]}
+
+
+class ShapeSegmenter(_ShapeTool):
+    """How much of the picture the named shapes cover."""
+
+    name = "shape_segmenter"
+    does = (
+        "finds objects and measures which share of the picture each covers; its argument caption names them, "
+        "separated by ' . '"
+    )
+
+    def run(self, picture: Image.Image, arguments: Names) -> dict[str, Any]:
+        found = self.seen(picture, arguments.caption)
+        boxes = [list(_shares(one.box, picture.size)) for one in found]
+        areas = [one.pixels / (picture.width * picture.height) for one in found]
+        return {"boxes": boxes, "areas": areas, "phrases": [one.name for one in found]}
+
+
+class KnownText(OcrEngine):
+    """The text of a world's picture, which is known without looking: lines with boxes in shares of the picture."""
+
+    name = "known-text"
+    version = "1"
+
+    def __init__(self, lines: list[tuple[str, tuple[float, float, float, float]]]) -> None:
+        self.lines = lines
+
+    def read(self, picture: Image.Image) -> list[TextLine]:
+        width, height = picture.size
+        found = []
+        for text, (left, top, right, bottom) in self.lines:
+            x, y, u, v = left * width, top * height, right * width, bottom * height
+            found.append(TextLine(text, ((x, y), (u, y), (u, v), (x, v))))
+        return found
+
+
+def find_shapes(picture: Image.Image) -> list[Found]:
+    """All shapes of a named colour, from left to right by their middles."""
+    channels = [np.asarray(channel) for channel in picture.convert("RGB").split()]
+    found = []
+    for color, value in COLORS.items():
+        mask = np.ones(channels[0].shape, bool)
+        for channel, wanted in zip(channels, value, strict=True):
+            mask &= (channel >= max(0, wanted - _NEAR)) & (channel <= min(255, wanted + _NEAR))
+        for part in connected_parts(mask):
+            rows, columns = np.nonzero(part)
+            box = (int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max()))
+            if min(box[2] - box[0], box[3] - box[1]) + 1 < LEAST_SIDE:
+                continue
+            shape, score = _classify(part[box[1] : box[3] + 1, box[0] : box[2] + 1])
+            if score >= LEAST_SCORE:
+                found.append(Found(shape, color, box, score, len(rows)))
+    return sorted(found, key=lambda one: (one.box[0] + one.box[2], one.box[1]))
+
+
+def connected_parts(mask: np.ndarray) -> list[np.ndarray]:
+    """Masks [height, width] of the parts whose pixels are neighbours, upright or crosswise, from the top down.
+
+    A row's stretches are joined with those of the row before that they touch (union of sets), so the work grows with
+    the number of stretches, not of pixels.
+    """
+    parent: list[int] = []
+    stretches: list[tuple[int, int, int]] = []  # row, first column, column behind the last
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    before: list[int] = []
+    for row in np.flatnonzero(mask.any(axis=1)).tolist():
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0])))).tolist()
+        here = []
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            index = len(parent)
+            parent.append(index)
+            stretches.append((row, start, end))
+            here.append(index)
+            for other in before:
+                above, first, last = stretches[other]
+                if above == row - 1 and first <= end and start <= last:
+                    low, high = sorted((root(other), root(index)))
+                    parent[high] = low
+        before = here
+    parts: dict[int, np.ndarray] = {}
+    for index, (row, start, end) in enumerate(stretches):
+        parts.setdefault(root(index), np.zeros(mask.shape, bool))[row, start:end] = True
+    return list(parts.values())
+
+
+def _classify(part: np.ndarray) -> tuple[str, float]:
+    """The shape whose ideal form in the same box has most in common with a part, and how much: 1 is all."""
+    height, width = part.shape
+    y, x = np.mgrid[0:height, 0:width]
+    u, v = (x + 0.5) / width * 2 - 1, (y + 0.5) / height * 2 - 1  # -1 to 1 from edge to edge
+    ideal = {
+        "circle": u**2 + v**2 <= 1,
+        "square": np.ones_like(part),
+        "triangle": np.abs(u) <= (v + 1) / 2,
+        "diamond": np.abs(u) + np.abs(v) <= 1,
+    }
+    scores = {shape: float((ideal[shape] & part).sum() / (ideal[shape] | part).sum()) for shape in SHAPES}
+    best = max(scores, key=lambda shape: scores[shape])
+    return best, scores[best]
+
+
+def _names(words: list[str], one: Found) -> bool:
+    """Whether a phrase names a shape: `circle`, `red circle`, `red circles`, `red object`; each word must fit."""
+    *colors, noun = words
+    if noun in COLORS and not colors:
+        return noun == one.color
+    return noun.removesuffix("s") in (one.shape, "object", "shape") and all(word == one.color for word in colors)
+
+
+def _shares(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """From the outer edge of the first pixel to that of the last."""
+    left, top, right, bottom = box
+    return left / size[0], top / size[1], (right + 1) / size[0], (bottom + 1) / size[1]
