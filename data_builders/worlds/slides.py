@@ -224,7 +224,7 @@ class Slide:
             ]
         else:
             figure = [
-                f"At the right of the slide is a {self.shape.name}.",
+                f"At the right of the slide is {a_or_an(self.shape.name)}.",
                 f"A slide on a {self.ground} background with text and one {self.shape.shape}.",
             ]
         return [
@@ -291,6 +291,11 @@ def _words(text: str, role: str, at: tuple[int, int], size: int, bold: bool, cen
     left, top, right, bottom = mask.getbbox()  # of the ink itself; `getbbox` of the font has the space beside it
     box = (at[0] + x + left, at[1] + y + top, at[0] + x + right, at[1] + y + bottom)
     return Words(text, role, at, size, bold, box)
+
+
+def a_or_an(name: str) -> str:
+    """A name behind its article."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _draw_shape(pen: ImageDraw.ImageDraw, thing: Thing) -> None:

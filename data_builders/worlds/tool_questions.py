@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mminstruct.data_builders.worlds.scenes import COLORS, SHAPES, listed
+from mminstruct.data_builders.worlds.slides import a_or_an
 from mminstruct.errors import ConfigError
 
 Output = dict[str, Any]
@@ -149,7 +150,7 @@ def _middle(box: list[float]) -> float:
 
 def _where(names: list[str], output: Output, rng: random.Random) -> str:
     if not output["boxes"]:
-        return f"I cannot see a {names[0]} in the picture."
+        return f"I cannot see {a_or_an(names[0])} in the picture."
     box = output["boxes"][0]
     return rng.choice(
         [
@@ -171,9 +172,9 @@ def _count(names: list[str], output: Output, rng: random.Random) -> str:
 
 def _exists(names: list[str], output: Output, rng: random.Random) -> str:
     if not output["boxes"]:
-        return rng.choice([f"No, there is no {names[0]}.", f"No, I do not see a {names[0]} in the picture."])
+        return rng.choice([f"No, there is no {names[0]}.", f"No, I do not see {a_or_an(names[0])} in the picture."])
     place = _place(output["boxes"][0])
-    return rng.choice([f"Yes, there is a {names[0]} {place}.", f"Yes. The {names[0]} is {place}."])
+    return rng.choice([f"Yes, there is {a_or_an(names[0])} {place}.", f"Yes. The {names[0]} is {place}."])
 
 
 def _first_from_the_left(names: list[str], output: Output, rng: random.Random) -> str:
@@ -185,8 +186,7 @@ def _first_from_the_left(names: list[str], output: Output, rng: random.Random) -
 
 
 def _everything(names: list[str], output: Output, rng: random.Random) -> str:
-    told = [f"a {name} {_place(box)}" for name, box in zip(output["phrases"], output["boxes"], strict=True)]
-    told = [re.sub(r"^a (?=[aeiou])", "an ", one) for one in told]
+    told = [f"{a_or_an(name)} {_place(box)}" for name, box in zip(output["phrases"], output["boxes"], strict=True)]
     return rng.choice(["From left to right there is {}.", "Going from left to right, I see {}."]).format(listed(told))
 
 
@@ -288,7 +288,7 @@ KINDS = (
     ),
     Kind(
         "shape_detector",
-        ("Is there a {0} in the picture?", "Can you see a {0} here?", "Does the image show a {0}?"),
+        ("Is there any {0} in the picture?", "Can you see any {0} here?", "Does the image show one {0} or none?"),
         _perhaps_there,
         _caption,
         _exists,

@@ -134,7 +134,7 @@ def test_every_answer_about_a_scene_is_true(found: list[Conversation]) -> None:
             assert sorted(NAME.findall(answer)) == sorted(named)
             assert f"no {match[1]}s" in answer if not named else re.search(rf"is one|are {len(named)}", answer)
             asked["count"] += 1
-        elif re.match(r"Is there|Can you see|Does the image show", question):
+        elif re.match(r"Is there any|Can you see any|Does the image show", question):
             assert answer.startswith("Yes" if names[0] in things else "No")
             asked[f"exists: {names[0] in things}"] += 1
         elif re.match(r"Which is further|Coming from", question):
