@@ -27,7 +27,7 @@ from mminstruct.formats.llava_plus import ToolTurn, parse
 from tests.building.chat_server import serving
 from tests.command import call as command
 
-COUNT = 80
+COUNT = 60
 NAME = re.compile(rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})")
 
 
@@ -102,7 +102,7 @@ def test_outputs_of_the_shape_tools_are_what_the_pixels_show(built: Path, found:
             if "areas" in output:
                 assert output["areas"][place] == round(len(rows) / 336**2, 2)
             checked += 1
-    assert checked > 60
+    assert checked > 40
 
 
 def third(low: float, high: float, names: tuple[str, str]) -> str:
@@ -158,7 +158,7 @@ def test_every_answer_about_a_scene_is_true(found: list[Conversation]) -> None:
             else:
                 assert answer.startswith(f"The {more}")
             asked["more"] += 1
-    assert len(asked) == 8 and min(asked.values()) >= 3, asked
+    assert len(asked) == 8 and min(asked.values()) >= 2, asked
 
 
 def area_of(shape: str, side: float) -> float:
@@ -205,7 +205,7 @@ def test_every_answer_about_a_slide_is_true(found: list[Conversation]) -> None:
                 answer.endswith(f"add up to {sum(bars.values())}.") and len(re.findall(r"\d+", answer)) == len(bars) + 2
             )
             asked["sum"] += 1
-    assert len(asked) == 8 and min(asked.values()) >= 3, asked
+    assert len(asked) == 8 and min(asked.values()) >= 2, asked
 
 
 def test_the_published_json(built: Path, found: list[Conversation], tmp_path: Path) -> None:
