@@ -32,7 +32,8 @@ from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import json_reply
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
-from mminstruct.conversation import Conversation, Message, Record, image, message
+from mminstruct.conversation import Conversation, Message, image, message
+from mminstruct.data_builders.llava import Box, Facts, Instance
 from mminstruct.data_builders.worlds import tool_questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.data_builders.worlds.shape_tools import KnownText, ShapeDetector, ShapeSegmenter
@@ -46,24 +47,6 @@ from mminstruct.media import open_image
 PROMPTS = Path(__file__).parent / "prompts" / "llava-plus.yaml"
 
 ToolName = Literal["shape_detector", "shape_segmenter", "text_reader"]
-Box = tuple[float, float, float, float]
-
-
-class Instance(Record):
-    category: str
-    bbox: Box
-
-
-class Facts(Record):
-    """What is known of a picture; boxes are (left, top, right, bottom) in shares of its width and height."""
-
-    id: str
-    image: str
-    captions: list[str] = Field(min_length=1)
-    instances: list[Instance] = Field(default_factory=list)
-
-    def objects(self) -> list[tuple[str, Box]]:
-        return [(one.category, one.bbox) for one in self.instances]
 
 
 class Shot(Config):
@@ -284,7 +267,7 @@ class LlavaPlus(Builder[Picture]):
             media = job.save(picture, item.id)
         asked: tuple[str, ...] = ()
         for number in range(self.options.questions):
-            found = Asked(job.random.choice(tools), item.facts.captions, item.facts.objects(), asked)
+            found = Asked(job.random.choice(tools), item.facts.captions, item.facts.boxes(), asked)
             question = job.ask(QUESTION, found)
             asked = (*asked, question.value)
             found = replace(found, question=question.value)

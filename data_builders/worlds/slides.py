@@ -247,7 +247,8 @@ def slide(seed: int, number: int) -> Slide:
     words = [_words(title, "title", (32, 78), 34, True)]
     for row, point in enumerate(chance.sample(points, chance.randint(2, 4))):
         words.append(_words(point, "bullet", (60, 152 + 62 * row), 20, False))
-    shape, bars = None, ()
+    shape: Thing | None = None
+    bars: tuple[Bar, ...] = ()
     if chance.random() < 0.5:
         side = chance.randint(90, 170)
         left, top = (FIGURE[0] + FIGURE[2] - side) // 2, (FIGURE[1] + FIGURE[3] - side) // 2
@@ -301,7 +302,7 @@ def a_or_an(name: str) -> str:
 def _draw_shape(pen: ImageDraw.ImageDraw, thing: Thing) -> None:
     left, top, right, bottom = thing.box
     middle, centre = (left + right) / 2, (top + bottom) / 2
-    outlines = {
+    outlines: dict[str, list[tuple[float, float]]] = {
         "triangle": [(middle, top), (right, bottom), (left, bottom)],
         "diamond": [(middle, top), (right, centre), (middle, bottom), (left, centre)],
     }
