@@ -36,6 +36,18 @@ class DataError(MminstructError):
     code = "data"
 
 
+class PlacesError(DataError):
+    """A conversation whose media and their places in its turns do not go together."""
+
+    code = "places"
+
+
+class RoleError(DataError):
+    """A turn of somebody that nobody knows."""
+
+    code = "role"
+
+
 class MediaError(MminstructError):
     """An image or a video that is missing, broken, too large or not what it claims to be."""
 

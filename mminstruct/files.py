@@ -81,14 +81,26 @@ def read_json(path: Path) -> Any:
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, value) of each non-empty line. Raises `DataError` with the line number where one is not JSON."""
+    for number, value in each_jsonl(path):
+        if isinstance(value, DataError):
+            raise value
+        yield number, value
+
+
+def each_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """As `read_jsonl`, but a line that is not JSON is given, as a `DataError`, and not raised, so others follow."""
     try:
         with path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    try:
-                        yield number, json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise DataError(f"{path}:{number} is not JSON ({error.msg}); mend or drop the line") from None
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    value = DataError(f"{path}:{number} is not JSON ({error.msg}); mend or drop the line")
+                except RecursionError:
+                    value = DataError(f"{path}:{number} is nested too deeply; mend or drop the line")
+                yield number, value
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
     except UnicodeDecodeError as error:

@@ -18,8 +18,19 @@ from typing import Any
 
 from mminstruct.conversation import Conversation
 from mminstruct.errors import ConfigError, DataError, RunError, did_you_mean
-from mminstruct.formats import llava, llava_plus, m2rag, messages, mimic_it, native, tables, textbind, webdataset
-from mminstruct.formats.items import read_items
+from mminstruct.formats import (
+    llava,
+    llava_plus,
+    m2rag,
+    messages,
+    mimic_it,
+    native,
+    preferences,
+    tables,
+    textbind,
+    webdataset,
+)
+from mminstruct.formats.items import Each, read_items
 from mminstruct.formats.paths import media_root, media_source, relocate
 
 __all__ = [
@@ -52,6 +63,8 @@ class Format:
             any text.
         is_folder: whether what is written is a folder, not a file.
         files: path, and the option `split` where there is one, to the files that hold the conversations.
+        each: path, and the options `split` and `unpack` where there are such, to the items one by one, so that a broken
+            one stops no other; None: the format is only read as a whole.
         embeds: likewise, to whether pictures stand within these files; then `read` takes `unpack`, the folder that they
             are written to, and paths are relative to it.
     """
@@ -64,6 +77,7 @@ class Format:
     is_folder: bool = False
     files: Callable[..., list[Path]] = lambda path: [path]
     embeds: Callable[..., bool] = lambda path: False
+    each: Callable[..., Iterator[Each]] | None = None
 
 
 def _write_native(conversations: Iterable[Conversation], path: Path) -> int:
@@ -72,6 +86,10 @@ def _write_native(conversations: Iterable[Conversation], path: Path) -> int:
 
 def _write_openai(conversations: Iterable[Conversation], path: Path) -> int:
     return messages.write(conversations, path, style="openai")
+
+
+def _write_llava_preferences(conversations: Iterable[Conversation], path: Path) -> int:
+    return preferences.write(conversations, path, style="llava")
 
 
 _IDS: dict[str, tuple[str, ...]] = {"duplicate_ids": ("error", "number")}
@@ -87,6 +105,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 _write_native,
                 is_folder=True,
                 files=native.files,
+                each=native.each,
             ),
             Format(
                 "llava",
@@ -94,6 +113,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 llava.read,
                 llava.write,
                 options={"image_position": ("keep", "first")} | _IDS,
+                each=llava.each,
             ),
             Format(
                 "llava-plus",
@@ -115,6 +135,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 messages.read,
                 messages.write,
                 options=_IDS,
+                each=messages.each,
             ),
             Format(
                 "openai",
@@ -122,6 +143,23 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 messages.read,
                 _write_openai,
                 options=_IDS,
+                each=messages.each,
+            ),
+            Format(
+                "preferences",
+                "pairs of answers as TRL takes them",
+                preferences.read,
+                preferences.write,
+                options=_IDS,
+                each=preferences.each,
+            ),
+            Format(
+                "llava-preferences",
+                "pairs of answers as LLaVA-RLHF has them",
+                preferences.read,
+                _write_llava_preferences,
+                options=_IDS,
+                each=preferences.each,
             ),
             Format(
                 "minicpmv",
@@ -153,6 +191,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 options={"split": ()} | _IDS,
                 files=tables.files,
                 embeds=tables.embeds,
+                each=tables.each,
             ),
             Format(
                 "webdataset",
@@ -161,6 +200,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 options=_IDS,
                 files=webdataset.files,
                 embeds=lambda path: True,
+                each=webdataset.each,
             ),
         )
     }
@@ -206,6 +246,8 @@ def detect(path: Path) -> str:
     if first is None:
         raise DataError(f"{path} is empty; write or fetch the data set again")
     item = first[1]
+    if preferences.is_one(item) and "messages" not in item:
+        return "preferences"
     if isinstance(item, dict) and "conversations" in item:
         if m2rag.is_minicpmv(item):
             return "minicpmv"
@@ -216,7 +258,8 @@ def detect(path: Path) -> str:
         return _messages_or_marks(path)
     raise DataError(
         f"{path} is of no known format: its first item has none of 'conversations' (llava, llava-plus), 'conversation' "
-        f"(textbind) and 'messages' (messages); known formats: {', '.join(sorted(FORMATS))}"
+        f"(textbind) and 'messages' (messages), nor is it a pair (preferences); "
+        f"known formats: {', '.join(sorted(FORMATS))}"
     )
 
 

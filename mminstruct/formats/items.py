@@ -9,6 +9,7 @@ largest item.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -18,10 +19,12 @@ from typing import Any, Literal, TextIO
 from pydantic import ValidationError
 
 from mminstruct.conversation import Conversation
-from mminstruct.errors import DataError
-from mminstruct.files import atomic_file, read_jsonl
+from mminstruct.errors import DataError, PlacesError, RoleError
+from mminstruct.files import atomic_file, each_jsonl, read_jsonl
 
 Duplicates = Literal["error", "number"]
+Each = tuple[str, Callable[[], Conversation]]
+"""An item: where it stands, and what makes its conversation or raises a `DataError`. One that is broken stops no other."""
 
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -238,7 +241,9 @@ def record(fields: dict[str, Any], where: str) -> Conversation:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         problem = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{where}: {f'{key}: ' if key else ''}{problem}; mend or drop it") from None
+        # A conversation itself refuses only what its media and their places are.
+        kind = PlacesError if not key else RoleError if key.endswith(".role") else DataError
+        raise kind(f"{where}: {f'{key}: ' if key else ''}{problem}; mend or drop it") from None
 
 
 def read_each(
@@ -250,14 +255,49 @@ def read_each(
         turns: the key that every item has.
         from_item: makes a conversation of (item, id, where it stands).
     """
+    return unique((make() for _, make in each_item(path, turns, from_item)), path, duplicates)
 
-    def conversations() -> Iterator[Conversation]:
-        for position, (where, item) in enumerate(read_items(path)):
-            if not isinstance(item, dict):
-                raise DataError(f"{where} is a {type(item).__name__}; an item is an object with {turns!r}")
-            yield from_item(item, id_of(item, position, path, where), where)
 
-    return unique(conversations(), path, duplicates)
+def each_item(
+    path: Path, turns: str, from_item: Callable[[dict[str, Any], str, str], Conversation]
+) -> Iterator[Each]:
+    """The items of a file, each to be made by itself; see `read_each`.
+
+    Raises:
+        DataError: the file cannot be read, or is a list that is no JSON from some place on. A broken line is not raised
+            here but by what it should have made.
+    """
+    for position, (where, value) in enumerate(_each_value(path)):
+        yield where, functools.partial(_made, value, turns, from_item, position, path, where)
+
+
+def _made(
+    value: Any,
+    turns: str,
+    from_item: Callable[[dict[str, Any], str, str], Conversation],
+    position: int,
+    path: Path,
+    where: str,
+) -> Conversation:
+    if isinstance(value, DataError):
+        raise value
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is a {type(value).__name__}; an item is an object with {turns!r}")
+    return from_item(value, id_of(value, position, path, where), where)
+
+
+def _each_value(path: Path) -> Iterator[tuple[str, Any]]:
+    """As `read_items`, but a line that is no JSON is given as the error that it is."""
+    if _is_list(path):
+        yield from read_items(path)
+        return
+    for number, value in each_jsonl(path):
+        yield f"{path}:{number}", value
+
+
+def _is_list(path: Path) -> bool:
+    with _opened(path) as text:
+        return text.peek() == "["
 
 
 def id_of(item: dict[str, Any], position: int | str, path: Path, where: str) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart
-from mminstruct.errors import DataError, did_you_mean
-from mminstruct.formats.items import Duplicates, read_each, unique, write_list
+from mminstruct.errors import DataError, PlacesError, RoleError, did_you_mean
+from mminstruct.formats.items import Duplicates, Each, each_item, read_each, unique, write_list
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
 
 MARK = "<image>"
@@ -51,6 +51,11 @@ def read(
     return read_each(path, "conversations", one, duplicate_ids)
 
 
+def each(path: Path) -> Iterator[Each]:
+    """The items of a file, each by itself (`mminstruct.formats.items.each_item`)."""
+    return each_item(path, "conversations", from_item)
+
+
 def write(conversations: Iterable[Conversation], path: Path) -> int:
     """A LLaVA JSON file. Returns the number of conversations.
 
@@ -74,7 +79,14 @@ def from_item(
     turns = item.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{where} has no turns; 'conversations' must be a list with at least one")
-    paths = _paths(item.get("image"), where)
+    paths = paths_of(item.get("image"), where)
+    messages, marks = said(turns, where, image_position)
+    require_all_placed(marks, paths, where)
+    return unpack(item, name, messages, paths, keys, where)
+
+
+def said(turns: list[Any], where: str, image_position: ImagePosition = "keep") -> tuple[list[Message], int]:
+    """The messages of a list of turns, their images numbered in reading order, and how many marks there are."""
     messages: list[Message] = []
     marks = 0
     for number, turn in enumerate(turns):
@@ -83,15 +95,20 @@ def from_item(
             value = f"{MARK}\n{value.replace(MARK, '').strip()}".strip()
         messages.append(Message(role=role, content=unmarked(value, marks)))
         marks += value.count(MARK)
+    return messages, marks
+
+
+def require_all_placed(marks: int, paths: list[str], where: str) -> None:
+    """Raises `PlacesError` unless there is a mark for each path."""
     if marks != len(paths):
-        raise DataError(
+        raise PlacesError(
             f"{where} has {marks} {MARK} mark{'s' * (marks != 1)} and {len(paths)} image{'s' * (len(paths) != 1)}; "
             f"each image needs its mark"
         )
-    return unpack(item, name, messages, paths, keys, where)
 
 
-def _paths(value: Any, where: str) -> list[str]:
+def paths_of(value: Any, where: str) -> list[str]:
+    """The paths that stand under `image`. Raises `DataError` where they are none."""
     paths = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
         raise DataError(f"{where} has an 'image' that is neither a path nor a list of paths; leave it out for none")
@@ -105,7 +122,7 @@ def _turn(turn: Any, where: str) -> tuple[Role, str]:
     if not isinstance(speaker, str) or not isinstance(value, str):
         raise DataError(f"{where} needs a text under both 'from' and 'value'")
     if speaker not in _ROLES:
-        raise DataError(f"{where} is from {speaker!r}.{did_you_mean(speaker, _ROLES)}")
+        raise RoleError(f"{where} is from {speaker!r}.{did_you_mean(speaker, _ROLES)}")
     return _ROLES[speaker], value
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart
-from mminstruct.errors import ConfigError, DataError, did_you_mean
-from mminstruct.formats.items import Duplicates, read_each, unique, write_lines, write_list
+from mminstruct.errors import ConfigError, DataError, PlacesError, RoleError, did_you_mean
+from mminstruct.formats.items import Duplicates, Each, each_item, read_each, unique, write_lines, write_list
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
 
 Style = Literal["hf", "openai"]
@@ -47,6 +48,11 @@ def read(path: Path, *, duplicate_ids: Duplicates = "error") -> Iterator[Convers
     return read_each(path, "messages", from_item, duplicate_ids)
 
 
+def each(path: Path) -> Iterator[Each]:
+    """The items of a file, each by itself (`mminstruct.formats.items.each_item`)."""
+    return each_item(path, "messages", from_item)
+
+
 def write(conversations: Iterable[Conversation], path: Path, *, style: Style = "hf") -> int:
     """A messages file: JSON lines for `.jsonl`, a JSON list for `.json`. Returns the number of conversations.
 
@@ -71,9 +77,47 @@ def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
     given = item.get("images") or []
     if not isinstance(given, list):
         raise DataError(f"{where} has 'images' that is a {type(given).__name__}; it is a list of paths")
-    images = [_path(value, where) for value in given]
-    bare = 0
-    paths: list[str] = []
+    pictures = Pictures([path_of(value, where) for value in given])
+    messages = said(turns, pictures, where)
+    pictures.require_all_placed(where)
+    return unpack(item, name, messages, pictures.paths, _KEYS, where)
+
+
+@dataclass
+class Pictures:
+    """The pictures of an item while its turns are read.
+
+    Attributes:
+        listed: the paths in `images`, which bare places take in order.
+        bare: how many bare places there were.
+        paths: of all places so far, in reading order.
+    """
+
+    listed: list[str]
+    bare: int = 0
+    paths: list[str] = field(default_factory=list)
+
+    def place(self, inline: str | None) -> ImagePart:
+        """The place of the next picture, whose path stands there or is the list's next."""
+        if inline is None:
+            # Beyond the list the count is wrong; it is told once all places are counted.
+            inline = self.listed[self.bare] if self.bare < len(self.listed) else ""
+            self.bare += 1
+        self.paths.append(inline)
+        return ImagePart(index=len(self.paths) - 1)
+
+    def require_all_placed(self, where: str) -> None:
+        """Raises `PlacesError` unless there were as many bare places as listed paths."""
+        if self.bare != len(self.listed):
+            raise PlacesError(
+                f'{where} has {self.bare} bare {{"type": "image"}} place{"s" * (self.bare != 1)} and '
+                f"{len(self.listed)} path{'s' * (len(self.listed) != 1)} in 'images'; each path needs its place (marks "
+                f"within a text are text)"
+            )
+
+
+def said(turns: Iterable[Any], pictures: Pictures, where: str) -> list[Message]:
+    """The messages of a list of turns. Raises `DataError` where one is none."""
     messages: list[Message] = []
     for number, turn in enumerate(turns):
         here = f"{where}, turn {number}"
@@ -82,21 +126,10 @@ def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
         for part in parts:
             if part["type"] == "text":
                 content.append(TextPart(text=part["text"]))
-                continue
-            content.append(ImagePart(index=len(paths)))
-            inline = _inline(part, here)
-            if inline is None:
-                # Beyond the list the count is wrong; it is told once all places are counted.
-                inline = images[bare] if bare < len(images) else ""
-                bare += 1
-            paths.append(inline)
+            else:
+                content.append(pictures.place(_inline(part, here)))
         messages.append(Message(role=role, content=content))
-    if bare != len(images):
-        raise DataError(
-            f'{where} has {bare} bare {{"type": "image"}} place{"s" * (bare != 1)} and {len(images)} '
-            f"path{'s' * (len(images) != 1)} in 'images'; each path needs its place (marks within a text are text)"
-        )
-    return unpack(item, name, messages, paths, _KEYS, where)
+    return messages
 
 
 def _turn(turn: Any, where: str) -> tuple[Role, list[dict[str, Any]]]:
@@ -105,7 +138,7 @@ def _turn(turn: Any, where: str) -> tuple[Role, list[dict[str, Any]]]:
         raise DataError(f"{where} is a {type(turn).__name__}; a turn is an object with 'role' and 'content'")
     role, content = turn.get("role"), turn.get("content")
     if not isinstance(role, str) or role not in _ROLES:
-        raise DataError(f"{where} has the role {role!r}.{did_you_mean(str(role), _ROLES)}")
+        raise RoleError(f"{where} has the role {role!r}.{did_you_mean(str(role), _ROLES)}")
     if isinstance(content, str):
         return _ROLES[role], [{"type": "text", "text": content}]
     if not isinstance(content, list):
@@ -137,14 +170,15 @@ def _inline(part: dict[str, Any], where: str) -> str | None:
     """The path that an image part names itself, or None for a bare place."""
     if part["type"] == "image_url":
         value = part.get("image_url")
-        return _path(value.get("url") if isinstance(value, dict) else value, where)
+        return path_of(value.get("url") if isinstance(value, dict) else value, where)
     named = [key for key in _PATH_KEYS if key in part]
     if len(named) > 1:
         raise DataError(f"{where} has an image with both {named[0]!r} and {named[1]!r}; keep one")
-    return _path(part[named[0]], where) if named else None
+    return path_of(part[named[0]], where) if named else None
 
 
-def _path(value: Any, where: str) -> str:
+def path_of(value: Any, where: str) -> str:
+    """A path as it may stand for a picture. Raises `DataError` where it is none, or an address of a network."""
     if not isinstance(value, str) or not value:
         raise DataError(f"{where} has an image that is a {type(value).__name__}; give its path or data: URI as a text")
     if _REMOTE.match(value):
@@ -175,7 +209,7 @@ def _content(message: Message, conversation: Conversation, style: Style) -> str 
         if isinstance(part, TextPart):
             content.append({"type": "text", "text": part.text})
             continue
-        path = _path(conversation.media[part.index].path, f"conversation {conversation.id!r}")
+        path = path_of(conversation.media[part.index].path, f"conversation {conversation.id!r}")
         if style == "openai":
             content.append({"type": "image_url", "image_url": {"url": path}})
         else:

@@ -10,6 +10,7 @@ and checks each against the manifest before it gives a record of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections import Counter
@@ -21,8 +22,8 @@ from pydantic import Field, ValidationError
 
 from mminstruct.conversation import Conversation, Record
 from mminstruct.errors import DataError
-from mminstruct.files import atomic_file, new_folder, read_json, read_jsonl, sha256, write_json
-from mminstruct.formats.items import dumps, record, unique
+from mminstruct.files import atomic_file, each_jsonl, new_folder, read_json, read_jsonl, sha256, write_json
+from mminstruct.formats.items import Each, dumps, record, unique
 
 MANIFEST = "manifest.json"
 VERSION: Literal[1] = 1
@@ -156,6 +157,21 @@ def read(path: Path) -> Iterator[Conversation]:
     """
     for shard in read_manifest(path).shards:
         yield from read_shard(path, shard)
+
+
+def each(path: Path) -> Iterator[Each]:
+    """The records of a data set folder, each by itself; that shards are those of the manifest is not looked at."""
+    for shard in read_manifest(path).shards:
+        if (path / shard.file).is_file():
+            for number, value in each_jsonl(path / shard.file):
+                where = f"{path / shard.file}:{number}"
+                yield where, functools.partial(_made, value, where)
+
+
+def _made(value: Any, where: str) -> Conversation:
+    if isinstance(value, DataError):
+        raise value
+    return record(value, where)
 
 
 def read_shard(path: Path, shard: Shard) -> Iterator[Conversation]:

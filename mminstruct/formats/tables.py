@@ -12,6 +12,7 @@ Rows are read in batches, so a table of any size needs the memory of some rows.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from mminstruct.conversation import Conversation
 from mminstruct.errors import ConfigError, DataError, did_you_mean
 from mminstruct.files import read_json
 from mminstruct.formats.embedded import TURNS, Pictures, from_item
-from mminstruct.formats.items import Duplicates, id_of, unique
+from mminstruct.formats.items import Duplicates, Each, id_of, unique
 
 if TYPE_CHECKING:
     import pyarrow
@@ -85,16 +86,21 @@ def read(
     Raises:
         DataError: a row that is not as described, with its place and id.
     """
+    return unique((make() for _, make in each(path, split=split, unpack=unpack)), path, duplicate_ids)
+
+
+def each(path: Path, *, split: str | None = None, unpack: Path | None = None) -> Iterator[Each]:
+    """The rows of a table, each to be made by itself."""
     pictures = Pictures(unpack)
+    for file in files(path, split):
+        for number, row in enumerate(_rows(file)):
+            yield f"{file}, row {number}", functools.partial(_conversation, row, pictures, number, file)
 
-    def conversations() -> Iterator[Conversation]:
-        for file in files(path, split):
-            for number, row in enumerate(_rows(file)):
-                where = f"{file}, row {number}"
-                item = _plain(row, pictures, where)
-                yield from_item(item, _paths(item, where), id_of(item, number, file, where), where)
 
-    return unique(conversations(), path, duplicate_ids)
+def _conversation(row: dict[str, Any], pictures: Pictures, number: int, file: Path) -> Conversation:
+    where = f"{file}, row {number}"
+    item = _plain(row, pictures, where)
+    return from_item(item, _paths(item, where), id_of(item, number, file, where), where)
 
 
 def _parquet(path: Path) -> list[Path]:

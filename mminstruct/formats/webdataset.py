@@ -9,6 +9,7 @@ from its beginning to its end, one sample in memory; names of members are names 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tarfile
@@ -19,7 +20,7 @@ from typing import Any
 from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError
 from mminstruct.formats.embedded import LIMIT, TURNS, Pictures, caption, from_item
-from mminstruct.formats.items import Duplicates, id_of, unique
+from mminstruct.formats.items import Duplicates, Each, id_of, unique
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 _READ = (*_IMAGES, "json", "txt")
@@ -48,14 +49,15 @@ def read(path: Path, *, unpack: Path | None = None, duplicate_ids: Duplicates = 
     Raises:
         DataError: a shard that is not whole, or a sample that is not as described, with its name.
     """
+    return unique((make() for _, make in each(path, unpack=unpack)), path, duplicate_ids)
+
+
+def each(path: Path, *, unpack: Path | None = None) -> Iterator[Each]:
+    """The samples of shards, each to be made by itself."""
     pictures = Pictures(unpack)
-
-    def conversations() -> Iterator[Conversation]:
-        for file in files(path):
-            for key, members in _samples(file):
-                yield _conversation(file, key, members, pictures)
-
-    return unique(conversations(), path, duplicate_ids)
+    for file in files(path):
+        for key, members in _samples(file):
+            yield f"{file}, sample {key!r}", functools.partial(_conversation, file, key, members, pictures)
 
 
 def _conversation(file: Path, key: str, members: dict[str, bytes], pictures: Pictures) -> Conversation:

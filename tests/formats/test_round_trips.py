@@ -26,10 +26,6 @@ MARKS = ("llava", "llava-plus", "textbind")  # formats of texts with marks
 Make = Callable[..., list[Conversation]]
 
 
-def test_each_format_is_tested_here() -> None:
-    assert {*NAMES, *HOLD_LESS} == {name for name, found in formats.FORMATS.items() if found.write}
-
-
 def content_hash(path: Path) -> list[str]:
     return [sha256(file) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
