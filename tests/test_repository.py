@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("formats", "chat_template", "evidence"),
     ("models",),
     ("data", "building", "selection"),
-    ("training", "evaluation", "serving"),
+    ("training", "evaluation", "serving", "inspection"),
     ("cli",),
     ("mminstruct", "__main__"),
 )

@@ -1,6 +1,6 @@
 """A log of replies as those read it who build nothing: the file is not changed, and may lie where nothing can be.
 
-    calls.sqlite ──keys of a record's provenance──▶ Logged(prompt, model, request, reply), ...
+calls.sqlite ──keys of a record's provenance──▶ Logged(prompt, model, request, reply), ...
 """
 
 from __future__ import annotations

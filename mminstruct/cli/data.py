@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from mminstruct.cli.corrections import correct, queue
+from mminstruct.cli.look import check
 from mminstruct.cli.mask import mask
 
 app = typer.Typer(help="Convert and look at data sets.", no_args_is_help=True)
 app.command()(mask)
 app.command()(queue)
 app.command()(correct)
+app.command()(check)
 
 Source = Annotated[Path, typer.Argument(help="A data set: a folder or a file of a format of docs/formats.md.")]
 FormatOption = Annotated[str | None, typer.Option("--from", help="The format of the source. Default: seen by content.")]

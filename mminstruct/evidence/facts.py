@@ -89,7 +89,7 @@ def facts_of(conversation: Conversation) -> Facts | None:
         first = error.errors(include_url=False)[0]
         key = "".join(f".{part}" for part in first["loc"])
         raise DataError(
-            f"{where}{key}: {first['msg']}; places are shares of the picture, [left, top, right, bottom] or four corners"
+            f"{where}{key}: {first['msg']}; places are shares of the picture, four edges or four corners"
         ) from None
     for one in (*facts.instances, *facts.lines):
         if one.image >= len(conversation.media):
@@ -97,5 +97,7 @@ def facts_of(conversation: Conversation) -> Facts | None:
                 f"{where} has {one.label!r} in picture {one.image} of {len(conversation.media)}; mend the number"
             )
         if isinstance(one, Instance) and (one.bbox[0] > one.bbox[2] or one.bbox[1] > one.bbox[3]):
-            raise DataError(f"{where} has a box of {one.label!r} that ends before it begins; write left, top, right, bottom")
+            raise DataError(
+                f"{where} has a box of {one.label!r} that ends before it begins; write left, top, right, bottom"
+            )
     return facts

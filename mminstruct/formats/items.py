@@ -24,7 +24,7 @@ from mminstruct.files import atomic_file, each_jsonl, read_jsonl
 
 Duplicates = Literal["error", "number"]
 Each = tuple[str, Callable[[], Conversation]]
-"""An item: where it stands, and what makes its conversation or raises a `DataError`. One that is broken stops no other."""
+"""An item: where it stands, and what makes its conversation or raises a `DataError`; so a broken one stops no other."""
 
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -258,9 +258,7 @@ def read_each(
     return unique((make() for _, make in each_item(path, turns, from_item)), path, duplicates)
 
 
-def each_item(
-    path: Path, turns: str, from_item: Callable[[dict[str, Any], str, str], Conversation]
-) -> Iterator[Each]:
+def each_item(path: Path, turns: str, from_item: Callable[[dict[str, Any], str, str], Conversation]) -> Iterator[Each]:
     """The items of a file, each to be made by itself; see `read_each`.
 
     Raises:

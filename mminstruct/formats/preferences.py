@@ -5,11 +5,11 @@
      "chosen": [{"role": "assistant", "content": [...]}], "rejected": [...]}                    TRL: `preferences`
 
     {"id": "1", "image": "a.png", "conversations": [{"from": "human", "value": "<image>\\nWhat is this?"}],
-     "output_1": {"from": "gpt", "value": "A cat."}, "output_2": {...}, "preference": 1}  LLaVA-RLHF: `llava-preferences`
+     "output_1": {"from": "gpt", "value": "A cat."}, "output_2": {...}, "preference": 1} LLaVA-RLHF: `llava-preferences`
 
-Read are both, and `{"image", "prompt", "chosen", "rejected"}` of plain texts (LLaVA-NeXT's DPO); the keys of an item say
-which it is. In TRL's form bare places stand in the prompt alone, since its trainer gives `images` to the prompt; pictures
-of a continuation stand there with their paths. `images` is always there, as the trainer asks each example for it.
+Read are both, and `{"image", "prompt", "chosen", "rejected"}` of plain texts (LLaVA-NeXT's DPO); the keys of an item
+say which it is. In TRL's form bare places stand in the prompt alone, since its trainer gives `images` to the prompt;
+pictures of a continuation stand there with their paths. `images` is always there, as each example is asked for it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
         raise DataError(f"{where} has a video; videos in files of pairs are not read yet, drop the item")
     if not is_one(item):
         raise DataError(
-            f"{where} is no pair; it needs 'prompt', 'chosen' and 'rejected', or 'output_1', 'output_2' and 'preference'"
+            f"{where} is no pair; it needs 'prompt', 'chosen', 'rejected', or 'output_1', 'output_2', 'preference'"
         )
     if "output_1" in item:
         return _from_llava(item, name, where)

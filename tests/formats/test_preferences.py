@@ -82,7 +82,11 @@ def test_trls_plain_texts_put_the_pictures_where_its_trainer_does(tmp_path: Path
 
 
 def test_llavas_forms_are_read(tmp_path: Path) -> None:
-    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}, {"from": "human", "value": "Sure?"}]
+    turns = [
+        {"from": "human", "value": "<image>\nWhat?"},
+        {"from": "gpt", "value": "A cat."},
+        {"from": "human", "value": "Sure?"},
+    ]
     rlhf = {"id": 7, "image": "a.png", "conversations": turns, "output_1": {"from": "llava", "value": "No."}}
     rlhf |= {"output_2": {"from": "llava", "value": "Yes."}, "preference": 2, "hallucination": True}
     open_end = rlhf | {"id": 8, "conversations": [*turns, {"from": "gpt", "value": ""}], "preference": 1}

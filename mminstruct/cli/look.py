@@ -1,0 +1,123 @@
+"""`mminstruct data check`, `card` and `view`: look at a data set before a model does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mminstruct.inspection.check import Report
+    from mminstruct.inspection.repair import Repaired
+
+Source = Annotated[Path, typer.Argument(help="A data set: a folder or a file of a format of docs/formats.md.")]
+FormatOption = Annotated[str | None, typer.Option("--from", help="The format of the source. Default: seen by content.")]
+MediaRoot = Annotated[
+    Path | None,
+    typer.Option("--media-root", help="The folder that the source's media paths start from. Default: the source's."),
+]
+Split = Annotated[str | None, typer.Option("--split", help="table: the split, where there are several.")]
+Calls = Annotated[Path | None, typer.Option("--calls", help="The log of replies. Default: the data set's own, if any.")]
+_SHOWN = 5  # findings of each kind in a terminal
+
+
+def check(
+    source: Source,
+    from_: FormatOption = None,
+    media_root: MediaRoot = None,
+    split: Split = None,
+    against: Annotated[
+        list[Path] | None, typer.Option("--against", help="A data set whose pictures must not be in it; repeatable.")
+    ] = None,
+    radius: Annotated[
+        int, typer.Option(min=0, max=20, help="Bits of 64 in which pictures that look alike differ.")
+    ] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="Media that are opened side by side.")] = 4,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="The largest picture.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="The largest file of a picture.")] = None,
+    calls: Calls = None,
+    most: Annotated[int, typer.Option(min=1, help="Findings of each kind that are listed; all are counted.")] = 1000,
+    repair: Annotated[
+        Path | None, typer.Option("--repair", help="A new folder for a data set without what is wrong.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find what is wrong with a data set: media, turns, ids, answers that are cut off, pictures of a test set.
+
+    Exit code 0: nothing; 1: something was found; 2: it cannot be read.
+
+    Example: `mminstruct data check llava_v1_5.json --media-root /data --against runs/test --repair runs/mended`
+    """
+    from mminstruct.files import require_new
+    from mminstruct.inspection.check import CheckConfig
+    from mminstruct.inspection.check import check as run
+    from mminstruct.inspection.repair import notes
+    from mminstruct.inspection.repair import repair as mend
+
+    given: dict[str, Any] = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+    config = CheckConfig(
+        format=from_,
+        media_root=media_root,
+        split=split,
+        workers=workers,
+        against=tuple(against or ()),
+        radius=radius,
+        most=most,
+        calls=calls,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    if repair is not None:
+        require_new(repair)
+    report = run(source, config)
+    done = None if repair is None else mend(source, repair, config, report)
+    if as_json:
+        found: dict[str, Any] = {
+            "items": report.items,
+            "media": report.media,
+            "counts": dict(sorted(report.findings.counts.items())),
+            "findings": [one.fields() for one in report.findings.kept],
+        }
+        if done is not None:
+            found["repaired"] = notes(report, done)
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _show(source, report)
+        if done is not None:
+            _show_repaired(repair, done)
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+def _show(source: Path, report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mminstruct.inspection.findings import KINDS
+
+    counted = [f"{count:,} {kind}s" for kind, count in report.media.items() if count]
+    typer.echo(f"{source}: {report.items:,} conversations, {', '.join(counted) or 'no media'}")
+    if report.clean:
+        typer.echo("nothing found")
+        return
+    shown: dict[str, int] = {}
+    for one in report.findings.kept:
+        shown[one.code] = shown.get(one.code, 0) + 1
+        if shown[one.code] <= _SHOWN:
+            name = f" ({one.id})" if one.id is not None and one.id not in one.where else ""
+            uses = f" [{one.uses:,} conversations]" if one.uses > 1 else ""
+            typer.echo(f"{one.where}{name}: {one.code}: {one.what}{uses}")
+        elif shown[one.code] == _SHOWN + 1:
+            typer.echo(f"... {report.findings.counts[one.code] - _SHOWN:,} more of {one.code}; --json lists them")
+    table = Table("code", "found", "what", "what to do")
+    for code, count in sorted(report.findings.counts.items()):
+        table.add_row(Text(code), f"{count:,}", KINDS[code].what, KINDS[code].repair)
+    Console().print(table)
+
+
+def _show_repaired(out: Path | None, done: Repaired) -> None:
+    typer.echo(f"{out}: {done.kept:,} conversations, {done.left_out:,} left out")
+    for code, count in sorted(done.mended.items()):
+        typer.echo(f"  mended: {code}, {count:,} times")
