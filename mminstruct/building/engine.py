@@ -148,7 +148,7 @@ def run(
             one.go()
             stack.close()  # the log is whole before the folder gets its name
             shutil.rmtree(build.folder / BATCHES, ignore_errors=True)
-            return build.finish(note)
+            return build.finish(note, None if asker is None else config.calls or build.folder / CALLS)
         except BaseException:
             stack.close()
             build.leave()

@@ -43,8 +43,8 @@ def join(shares: Sequence[Path], out: Path) -> native.Manifest:
     ordered = [share for _, share in sorted(zip((head["share"][0] for head in heads), shares, strict=True))]
     build = UnfinishedBuild(out, note, resume=True)
     try:
+        logs = [share / CALLS for share in ordered if (share / CALLS).is_file()]
         with ExitStack() as stack:
-            logs = [share / CALLS for share in ordered if (share / CALLS).is_file()]
             log = stack.enter_context(CallLog(build.folder / CALLS)) if logs else None
             for path in logs:
                 assert log is not None
@@ -55,7 +55,8 @@ def join(shares: Sequence[Path], out: Path) -> native.Manifest:
         for made in itertools.islice(items, build.items, None):
             writer.take(made)
         writer.end()
-        return build.finish({key: value for key, value in note.items() if key != "per_shard"})
+        built = {key: value for key, value in note.items() if key != "per_shard"}
+        return build.finish(built, build.folder / CALLS if logs else None)
     except BaseException:
         build.leave()
         raise

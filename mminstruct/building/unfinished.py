@@ -23,6 +23,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from mminstruct.building.card import README, built_card
+from mminstruct.building.figures import Figures
 from mminstruct.conversation import Conversation, Record
 from mminstruct.errors import DataError, RunError
 from mminstruct.files import TEMPORARY, publish, read_jsonl, require_new, sync, write_text
@@ -84,6 +86,7 @@ class UnfinishedBuild:
         folder: where files of the build go.
         parts: those that are done.
         ids: of all conversations in them.
+        figures: of all conversations in them, for the card.
 
     Args:
         out: the folder that it will be.
@@ -101,6 +104,7 @@ class UnfinishedBuild:
         self.folder = unfinished(out)
         self.parts: list[Part] = []
         self.ids: set[str] = set()
+        self.figures = Figures()
         notes = self.folder / NOTES
         self._begun_here = not notes.is_file()
         if notes.is_file() and not resume:
@@ -124,7 +128,9 @@ class UnfinishedBuild:
     def _read(self, note: dict[str, Any]) -> None:
         self.parts = _read_notes(self.folder, note)
         for shard in self._shards():
-            self.ids.update(conversation.id for conversation in native.read_shard(self.folder, shard))
+            for conversation in native.read_shard(self.folder, shard):
+                self.ids.add(conversation.id)
+                self.figures.add(conversation)
 
     def _clean(self) -> None:
         known = {shard.file for shard in self._shards()}
@@ -151,6 +157,8 @@ class UnfinishedBuild:
         sync(list(dict.fromkeys(file for item in items for file in item.files)))
         conversations = [conversation for item in items for conversation in item.conversations]
         kinds = Counter(medium.kind for conversation in conversations for medium in conversation.media)
+        for conversation in conversations:
+            self.figures.add(conversation)
         lines = map(native.line, conversations)
         part = Part(
             made=[len(item.conversations) for item in items],
@@ -165,8 +173,12 @@ class UnfinishedBuild:
             os.fsync(stream.fileno())
         self.parts.append(part)
 
-    def finish(self, builder: dict[str, Any]) -> native.Manifest:
-        """Give the folder its name. Raises `DataError` where it holds no conversations."""
+    def finish(self, builder: dict[str, Any], calls: Path | None = None) -> native.Manifest:
+        """Write the data set's card and give the folder its name; `calls` is the log of its replies.
+
+        Raises:
+            DataError: it holds no conversations.
+        """
         if self.failed and not self._shards():
             first = self.failed[0]
             raise DataError(
@@ -185,6 +197,7 @@ class UnfinishedBuild:
             note["failed"] = len(letters)
             write_text(self.folder / DEAD_LETTERS, "".join(one.model_dump_json() + "\n" for one in letters))
         manifest = native.write_manifest(self.folder, self._shards(), kinds, self.out, note)
+        write_text(self.folder / README, built_card(self.figures, note, letters, calls))
         (self.folder / _LOCK).unlink()
         publish(self.folder, self.out)
         self._lock.release()
@@ -280,6 +293,7 @@ def reopen(out: Path, note: dict[str, Any]) -> int:
         folder = out.rename(unfinished(out))
         (folder / native.MANIFEST).unlink()
         (folder / DEAD_LETTERS).unlink()
+        (folder / README).unlink(missing_ok=True)
     kept = [json.dumps(note, ensure_ascii=False), *(part.model_dump_json() for part in parts[:first])]
     write_text(folder / NOTES, "\n".join(kept) + "\n")
     return sum(len(part.failed) for part in parts)

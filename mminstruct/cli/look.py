@@ -121,3 +121,35 @@ def _show_repaired(out: Path | None, done: Repaired) -> None:
     typer.echo(f"{out}: {done.kept:,} conversations, {done.left_out:,} left out")
     for code, count in sorted(done.mended.items()):
         typer.echo(f"  mended: {code}, {count:,} times")
+
+
+def card(
+    source: Source,
+    out: Annotated[Path | None, typer.Option("--out", help="A new file. Default: print it.")] = None,
+    from_: FormatOption = None,
+    split: Split = None,
+    calls: Calls = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option("--prices", help="A YAML file of prices, for what the replies cost; needs --model."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name in the file of prices.")] = None,
+) -> None:
+    """Write a data set's card: counts, licences, sources, how it was built, distributions, examples.
+
+    Example: `mminstruct data card llava_v1_5.json --out README.md`
+    """
+    from mminstruct.building.limits import read_price
+    from mminstruct.errors import RunError
+    from mminstruct.files import write_text
+    from mminstruct.inspection.cards import card_of
+
+    if out is not None and out.exists():
+        raise RunError(f"{out} already exists; give another name or remove it")
+    price = None if prices is None else read_price(prices, model or "")
+    text = card_of(source, from_, {} if split is None else {"split": split}, calls=calls, price=price)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_text(out, text)
+    typer.echo(str(out))

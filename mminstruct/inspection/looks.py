@@ -3,8 +3,8 @@
     picture ──grey, 32 x 32──▶ cosine transform, the 64 lowest frequencies ──above their median?──▶ 64 bits
                             └▶ 16 x 16 grey values, which must rise and fall alike too
 
-Two hashes at most `radius` bits apart agree wholly in one of `radius + 1` bands of bits, so only those that share one are
-compared. JPEG, size and small changes of colour move a few bits; a crop, a turn or a mirror image moves many and is
+Two hashes at most `radius` bits apart agree wholly in one of `radius + 1` bands of bits, so only those that share one
+are compared. JPEG, size and small changes of colour move a few bits; a crop, a turn or a mirror image moves many and is
 not found. Plain drawings of one style have hashes of few values; the grey values keep them apart.
 """
 

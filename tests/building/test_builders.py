@@ -117,6 +117,7 @@ def test_the_engine_writes_a_native_data_set(tmp_path: Path) -> None:
     with Image.open(tmp_path / "set/images/1.png") as picture:
         assert (picture.size, picture.getpixel((0, 0))) == ((2, 1), 1)
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == [
+        "README.md",
         "build.jsonl",
         "images",
         "manifest.json",

@@ -311,7 +311,7 @@ def test_pictures_within_files_are_checked_and_mended(tmp_path: Path) -> None:
                 shard.addfile(entry, io.BytesIO(content))
     code, printed, _ = call("data", "check", tmp_path / "0.tar", "--repair", tmp_path / "out")
     assert code == 1 and "sample '1' (0/1): media-broken: images/" in printed.replace("\n", "")
-    assert [one.id for one in formats.read(tmp_path / "out")] == ["0", "2"]
+    assert [one.id for one in formats.read(tmp_path / "out")] == ["0/0", "0/2"]
     assert call("data", "check", tmp_path / "out")[0] == 0
 
 
