@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mminstruct.cli.corrections import correct, queue
-from mminstruct.cli.look import card, check
+from mminstruct.cli.look import card, check, view
 from mminstruct.cli.mask import mask
 
 app = typer.Typer(help="Convert and look at data sets.", no_args_is_help=True)
@@ -19,6 +19,7 @@ app.command()(queue)
 app.command()(correct)
 app.command()(check)
 app.command()(card)
+app.command()(view)
 
 Source = Annotated[Path, typer.Argument(help="A data set: a folder or a file of a format of docs/formats.md.")]
 FormatOption = Annotated[str | None, typer.Option("--from", help="The format of the source. Default: seen by content.")]

@@ -153,3 +153,51 @@ def card(
         return
     write_text(out, text)
     typer.echo(str(out))
+
+
+def view(
+    source: Source,
+    from_: FormatOption = None,
+    media_root: MediaRoot = None,
+    split: Split = None,
+    calls: Calls = None,
+    each: Annotated[int, typer.Option("--each", min=1, max=200, help="Conversations on a page.")] = 10,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, help="The port; 0 picks a free one.")] = 7861,
+    allow_public: Annotated[
+        bool, typer.Option("--allow-public", help="Let other computers see the data set, with --host.")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write a page of its own of some conversations instead.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="--export: how many, spread evenly.")] = 20,
+) -> None:
+    """Look through a data set in the browser: media with their evidence, pairs side by side, what was asked.
+
+    Example: `mminstruct data view runs/llava`
+    """
+    import tempfile
+
+    from mminstruct.building.logged import LoggedCalls
+    from mminstruct.errors import RunError
+    from mminstruct.files import write_text
+    from mminstruct.inspection import page
+    from mminstruct.inspection.records import open_records
+    from mminstruct.inspection.viewer import Server, Viewer
+
+    if export is not None and export.exists():
+        raise RunError(f"{export} already exists; give another name or remove it")
+    own = source / "calls.sqlite"
+    log = LoggedCalls(calls or own) if calls is not None or own.is_file() else None
+    with tempfile.TemporaryDirectory(prefix="mminstruct-") as cache:
+        options: dict[str, Any] = {} if split is None else {"split": split}
+        records = open_records(source, Path(cache), from_, options, media_root)
+        if export is not None:
+            count = min(samples, len(records))
+            numbers = [number * len(records) // count for number in range(count)]
+            write_text(export, page.export(records, source.name, numbers, log))
+            typer.echo(f"{export}: {count:,} of {len(records):,} conversations")
+            return
+        with Server(Viewer(records, source.name, log, each), host, port, allow_public) as server:
+            typer.echo(f"{server.url} shows {len(records):,} conversations; Ctrl-C ends it")
+            server.serve_forever()
