@@ -68,9 +68,14 @@ class Facts(_Open):
     instances: list[Instance] = Field(default_factory=list)
     lines: list[Line] = Field(default_factory=list)
 
+    @property
+    def placed(self) -> list[Instance | Line]:
+        """What has a place in a picture."""
+        return [*self.instances, *self.lines]
+
     def marks(self, image: int) -> list[Instance | Line]:
         """What has a place in one of the record's pictures."""
-        return [one for one in (*self.instances, *self.lines) if one.image == image]
+        return [one for one in self.placed if one.image == image]
 
 
 def facts_of(conversation: Conversation) -> Facts | None:
@@ -91,7 +96,7 @@ def facts_of(conversation: Conversation) -> Facts | None:
         raise DataError(
             f"{where}{key}: {first['msg']}; places are shares of the picture, four edges or four corners"
         ) from None
-    for one in (*facts.instances, *facts.lines):
+    for one in facts.placed:
         if one.image >= len(conversation.media):
             raise DataError(
                 f"{where} has {one.label!r} in picture {one.image} of {len(conversation.media)}; mend the number"
