@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import model_validator
 
 from mminstruct.config import Config
-from mminstruct.data_builders.worlds import chart_questions, clips, scene_questions
+from mminstruct.data_builders.worlds import appearances, chart_questions, scene_questions
 from mminstruct.data_builders.worlds.charts import chart
 from mminstruct.data_builders.worlds.scenes import scene
 from mminstruct.errors import did_you_mean
@@ -41,7 +41,7 @@ class WorldKind:
 WORLDS: dict[str, WorldKind] = {
     "scenes": WorldKind(scene, scene_questions.KINDS),
     "charts": WorldKind(chart, chart_questions.KINDS),
-    "clips": WorldKind(clips.clip, clips.KINDS),
+    "clips": WorldKind(appearances.clip, appearances.KINDS),
 }
 
 

@@ -7,8 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, Generic, Literal, TypeVar
 
 from PIL import Image
 
@@ -18,7 +18,7 @@ from mminstruct.building.prompt import Prompt
 from mminstruct.conversation import Media, Provenance
 from mminstruct.errors import DataError, WaitingError
 from mminstruct.files import atomic_path, bytes_sha256, sha256
-from mminstruct.media import open_image
+from mminstruct.media import FrameSampling, Video, encode_clip, open_image, open_video
 
 F = TypeVar("F")
 R = TypeVar("R")
@@ -87,19 +87,34 @@ class Job:
         size = open_image(source).size  # a broken picture is found here, not in training
         return self._write(source.read_bytes(), f"images/{name}", size)
 
-    def _write(self, data: bytes, name: str, size: tuple[int, int]) -> Media:
+    def save_clip(self, frames: Sequence[Image.Image], name: str, rate: int) -> Media:
+        """Write frames, `rate` a second, as `videos/NAME.mp4`. See `encode_clip` for errors."""
+        return self._write(encode_clip(frames, rate), f"videos/{name}.mp4", frames[0].size, "video")
+
+    def copy_clip(self, source: Path, name: str, sampling: FrameSampling | None = None) -> tuple[Media, Video]:
+        """Take over a video's file as it is, to `videos/NAME`; with it the frames that `sampling` chooses.
+
+        Raises `MediaError` where it cannot be opened.
+        """
+        video = open_video(source, sampling)
+        return self._write(source.read_bytes(), f"videos/{name}", video.size, "video"), video
+
+    def _write(self, data: bytes, name: str, size: tuple[int, int], kind: Literal["image", "video"] = "image") -> Media:
+        if ".." in PurePosixPath(name).parts:  # of a file of the user's, that may name anything
+            raise DataError(f"{name} would lie outside of the data set; give ids and names without '..'")
         path = self._folder / name
         digest = bytes_sha256(data)
         if path.exists():  # of another item, or of a run that was killed
             if sha256(path) != digest:
+                what = "pictures" if kind == "image" else "clips"
                 raise DataError(
-                    f"two pictures want the name {name}; the builder {self._builder.name} must tell them apart"
+                    f"two {what} want the name {name}; the builder {self._builder.name} must tell them apart"
                 )
         else:
             with atomic_path(path, durable=False) as temporary:
                 temporary.write_bytes(data)
         self.files.append(path)
-        return Media(path=name, sha256=digest, width=size[0], height=size[1])
+        return Media(kind=kind, path=name, sha256=digest, width=size[0], height=size[1])
 
     def provenance(self, parents: Sequence[str] = (), *answers: Answer[Any]) -> Provenance:
         """The origin of a record made of `parents` and of what a model answered."""

@@ -1,18 +1,22 @@
 """Opening media files that may be broken or hostile: a path, a data URI or bytes in, pixels or a `MediaError` out."""
 
+from mminstruct.media.encode import encode_clip
 from mminstruct.media.image import ImageLimits, decode_base64, image_size, image_suffix, open_image
 from mminstruct.media.sampling import FrameSampling
-from mminstruct.media.video import Video, VideoLimits, open_medium, open_video
+from mminstruct.media.video import Changes, Video, VideoLimits, open_medium, open_video, video_changes
 
 __all__ = [
+    "Changes",
     "FrameSampling",
     "ImageLimits",
     "Video",
     "VideoLimits",
     "decode_base64",
+    "encode_clip",
     "image_size",
     "image_suffix",
     "open_image",
     "open_medium",
     "open_video",
+    "video_changes",
 ]

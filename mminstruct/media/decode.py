@@ -1,7 +1,8 @@
-"""The process that decodes a video: `python -m mminstruct.media.decode ORDER < FILE`, run by `open_video` only.
+"""The process that decodes a video: `python -m mminstruct.media.decode ORDER < FILE`, run by `media/video.py` only.
 
-The frames come out on stdout (a line of JSON, then RGB bytes), an error as one line on stderr with exit code 3. PyAV
-reads the file through a Python object, may open nothing else, and knows only the containers listed here.
+An order names a sampling, and frames come out on stdout (a line of JSON, then RGB bytes); or it names none, and what
+comes out is how much each frame differs from the one before (a line of JSON). An error is one line on stderr with exit
+code 3. PyAV reads the file through a Python object, may open nothing else, and knows only the containers listed here.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mminstruct.errors import ConfigError, MediaError
+from mminstruct.media.cuts import WIDTH, change, content_cuts, hsv
 from mminstruct.media.sampling import FrameSampling
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,gif"
+_BREAKS_OFF = "it breaks off before its last frame; copy or record it again"
 
 
 def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
-    """Write the frames of the video in `stream` that `order["sampling"]` chooses.
+    """Write the frames of the video in `stream` that `order["sampling"]` chooses, or all frames' changes.
 
     Raises:
         MediaError: no video in the file, one too large, or one that breaks off.
@@ -43,9 +46,17 @@ def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
                 )
             times, keyframes = _packets(container, video, order["max_frames"])
             rate = float(video.average_rate or video.guessed_rate or 1)
-            wanted = FrameSampling.model_validate(order["sampling"]).indices(len(times), rate)
-            frames = list(_frames(container, video, [times[index] for index in wanted], keyframes))
             tick = float(video.time_base or 0)
+            if order["sampling"] is None:
+                seconds = [(time - times[0]) * tick for time in times]
+                changes = _changes(container, video, times)
+                out.write(json.dumps({"changes": changes, "timestamps": seconds, "rate": rate}).encode())
+                return
+            sampling = FrameSampling.model_validate(order["sampling"])
+            cuts = content_cuts(_changes(container, video, times)) if sampling.method == "scenes" else []
+            whole = [bisect.bisect_left(times, time) for time in keyframes]
+            wanted = sampling.indices(len(times), rate, whole, cuts)
+            frames = list(_frames(container, video, [times[index] for index in wanted], keyframes))
             seconds = [(times[index] - times[0]) * tick for index in wanted]
     except av.FFmpegError as error:
         raise MediaError(f"it cannot be decoded ({error.strerror}); the file is broken or of another kind") from None
@@ -87,7 +98,28 @@ def _frames(container: Any, video: Any, wanted: list[int], keyframes: list[int])
                 yield np.rot90(frame.to_ndarray(format="rgb24"), k=frame.rotation // 90)
                 break
         else:
-            raise MediaError("it breaks off before its last frame; copy or record it again")
+            raise MediaError(_BREAKS_OFF)
+
+
+def _changes(container: Any, video: Any, times: list[int]) -> list[float]:
+    """How much the frame of each time differs from the one before, 0 for the first; all frames are decoded."""
+    changes = [0.0] * len(times)
+    narrower = max(1.0, video.width / WIDTH)
+    size = {"width": round(video.width / narrower), "height": max(1, round(video.height / narrower))}
+    before: np.ndarray | None = None
+    place = -1
+    container.seek(times[0], stream=video, backward=True)
+    for frame in container.decode(video):
+        if frame.pts is None or frame.pts < times[0]:
+            continue
+        place = bisect.bisect_right(times, frame.pts) - 1
+        now = hsv(frame.reformat(**size, format="rgb24", interpolation="BILINEAR").to_ndarray())
+        if before is not None:
+            changes[place] = change(before, now)
+        before = now
+    if place < len(times) - 1:
+        raise MediaError(_BREAKS_OFF)
+    return changes
 
 
 def _limit_memory(limit: int) -> None:

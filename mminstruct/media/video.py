@@ -1,6 +1,7 @@
 """One way to open a video: a file becomes a few upright RGB frames with their times, or a `MediaError`.
 
     file ──size limit──▶ child process (memory, time): packets counted ─▶ frames chosen ─▶ decoded ──▶ Video
+                                                                       └▶ all of them compared ───▶ Changes
 
 A broken file can crash a decoder in C, which nothing in Python catches, so decoding happens in a process of its own
 (`mminstruct.media.decode`); it is handed an open file and may open nothing else.
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -41,6 +43,21 @@ class Video:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """How much each frame of a video differs from the one before: what cuts are found by (`mminstruct.media.cuts`).
+
+    Attributes:
+        values: mean differences of hue, saturation and value, 0 for the first frame.
+        timestamps: of each frame, in seconds from the video's start.
+        rate: frames a second.
+    """
+
+    values: tuple[float, ...]
+    timestamps: tuple[float, ...]
+    rate: float
+
+
+@dataclass(frozen=True)
 class VideoLimits:
     """The largest video that is opened: bytes of the file, frames it holds, pixels of a frame, seconds and bytes of
     memory for decoding."""
@@ -63,7 +80,17 @@ def open_video(
     Raises:
         MediaError: the file is missing, empty, too large, holds no video, or cannot be decoded within the limits.
     """
-    sampling = sampling or FrameSampling()
+    return _unpack(_decoded(path, (sampling or FrameSampling()).model_dump(), limits))
+
+
+def video_changes(path: str | Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> Changes:
+    """How much each frame of a video file differs from the one before. Raises `MediaError` as `open_video` does."""
+    facts = json.loads(_decoded(path, None, limits))
+    return Changes(tuple(facts["changes"]), tuple(facts["timestamps"]), facts["rate"])
+
+
+def _decoded(path: str | Path, sampling: dict[str, Any] | None, limits: VideoLimits) -> bytes:
+    """What the decoding process writes of a file: frames, or without a sampling the changes."""
     where = str(path)
     try:
         found = Path(path).stat()
@@ -74,7 +101,7 @@ def open_video(
     if not 0 < found.st_size <= limits.max_bytes:
         raise MediaError(f"{where} has {found.st_size} bytes; a video may have 1 to {limits.max_bytes}")
     order = {
-        "sampling": sampling.model_dump(),
+        "sampling": sampling,
         "max_frames": limits.max_frames,
         "max_pixels": limits.max_pixels,
         "memory": limits.memory,
@@ -98,7 +125,7 @@ def open_video(
         # The child's own words, of which there is one line; a decoder's own messages stand in front of it.
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise MediaError(f"{where}: {reason[-1]}")
-    return _unpack(done.stdout)
+    return done.stdout
 
 
 def open_medium(kind: str, source: str | Path | bytes, sampling: FrameSampling) -> Image.Image | Video:

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 
 from mminstruct.data_builders.worlds import chart_questions, fonts
 from mminstruct.data_builders.worlds.charts import COLORS, KINDS, TOPICS, Chart, Kind, chart
-from mminstruct.data_builders.worlds.clips import KINDS as CLIP_KINDS
-from mminstruct.data_builders.worlds.clips import clip
+from mminstruct.data_builders.worlds.appearances import KINDS as CLIP_KINDS
+from mminstruct.data_builders.worlds.appearances import clip
 from mminstruct.errors import DataError
 
 COUNT = 100
