@@ -172,6 +172,10 @@ class _Lane:
         places = range(margin, self.long - margin)
         return self.chance.choice([one for one in places if clear(one, self.long)])
 
+    def speed(self, distance: int) -> int:
+        """Pixels a frame, so that there is time for the distance."""
+        return max(self.chance.randint(5, 8), -(-distance // (self.length - 8)))
+
     def outside(self, far: bool) -> int:
         """The nearest place at which nothing of it is seen."""
         half = self.side // 2
@@ -202,9 +206,10 @@ def _moved(lane: _Lane, start: int, goal: int, begin: int, speed: int) -> list[i
 
 def _enters(lane: _Lane) -> _Path:
     far, goal = lane.chance.random() < 0.5, lane.rest()
-    start, speed = lane.outside(far), lane.chance.randint(5, 8)
+    start = lane.outside(far)
+    speed = lane.speed(abs(goal - start))
     steps = -(-abs(goal - start) // speed)
-    begin = lane.chance.randint(1, max(1, lane.length - 4 - steps))
+    begin = lane.chance.randint(1, lane.length - 4 - steps)
     path = lane.path(_moved(lane, start, goal, begin, speed))
     path.events = [("enters", begin, lane.sides[far]), ("stops", begin + steps - 1, "")]
     return path
@@ -212,9 +217,10 @@ def _enters(lane: _Lane) -> _Path:
 
 def _leaves(lane: _Lane) -> _Path:
     far, start = lane.chance.random() < 0.5, lane.rest()
-    goal, speed = lane.outside(far), lane.chance.randint(5, 8)
+    goal = lane.outside(far)
+    speed = lane.speed(abs(goal - start))
     steps = -(-abs(goal - start) // speed)
-    begin = lane.chance.randint(4, max(4, lane.length - 3 - steps))
+    begin = lane.chance.randint(4, lane.length - 3 - steps)
     path = lane.path(_moved(lane, start, goal, begin, speed))
     path.events = [("leaves", begin, lane.sides[far]), ("goes", begin + steps - 1, lane.sides[far])]
     return path
@@ -225,7 +231,7 @@ def _crosses(lane: _Lane) -> _Path:
     start, goal = lane.outside(far), lane.outside(not far)
     speed = lane.chance.randint(-(-abs(goal - start) // (lane.length - 6)), 14)
     steps = -(-abs(goal - start) // speed)
-    begin = lane.chance.randint(1, max(1, lane.length - 3 - steps))
+    begin = lane.chance.randint(1, lane.length - 3 - steps)
     path = lane.path(_moved(lane, start, goal, begin, speed))
     path.events = [("enters", begin, lane.sides[far]), ("goes", begin + steps - 1, lane.sides[not far])]
     return path
@@ -245,15 +251,16 @@ def _stops(lane: _Lane) -> _Path:
 
 
 def _bounces(lane: _Lane) -> _Path:
-    """From edge to edge; it touches an edge in one frame, and turns."""
+    """First to the nearer edge, then from edge to edge; it touches an edge in one frame, and turns."""
     half, speed = lane.side // 2, lane.chance.randint(5, 8)
     low, high = half, lane.long - 1 - half
-    step = speed if lane.chance.random() < 0.5 else -speed
     path = lane.path([lane.rest()])
+    step = speed if path.along[0] > lane.long / 2 else -speed
     while len(path.along) < lane.length:
         now = min(max(path.along[-1] + step, low), high)
         if now in (low, high):
-            path.events.append(("bounces", len(path.along), lane.sides[now == high]))
+            if len(path.along) < lane.length - 2:  # so that it is seen to turn
+                path.events.append(("bounces", len(path.along), lane.sides[now == high]))
             step = -step
         path.along.append(now)
     return path

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,12 @@ class Known:
     evidence: str
 
 
-def varied(known: Sequence[Known], chance: random.Random, count: int) -> list[Known]:
-    """So many of them, or all; of questions that begin alike few, while there are others."""
-    alike: dict[str, list[Known]] = defaultdict(list)
-    for one in chance.sample(known, len(known)):
-        alike[" ".join(one.question.split()[:2])].append(one)
+def varied(found: Sequence[T], question: Callable[[T], str], chance: random.Random, count: int) -> list[T]:
+    """So many of them, or all, in no order; of those whose questions begin alike few, while there are others."""
+    alike: dict[str, list[T]] = defaultdict(list)
+    for one in chance.sample(found, len(found)):
+        alike[" ".join(question(one).split()[:2])].append(one)
     rows = list(alike.values())
     chance.shuffle(rows)
     longest = max(map(len, rows), default=0)
-    taken = [row[turn] for turn in range(longest) for row in rows if turn < len(row)]
-    return taken[:count]
+    return [row[turn] for turn in range(longest) for row in rows if turn < len(row)][:count]
