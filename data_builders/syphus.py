@@ -78,7 +78,7 @@ class Rules(Config):
         said = "\n".join(part for pair in pairs for part in pair)
         if found := self._forbidden(said):
             raise ReplyError(f"it says {found!r}, which it must not")
-        if self.one_of and not any(_word(word).search(said) for word in self.one_of):
+        if self.one_of and not any(_word(word, "").search(said) for word in self.one_of):
             raise ReplyError(f"it says none of {', '.join(self.one_of)}")
 
     def allow(self, pair: tuple[str, str]) -> bool:
@@ -347,8 +347,8 @@ def _facts(value: Any, kind: Kind, where: str) -> Facts:
     return facts
 
 
-def _word(word: str) -> re.Pattern[str]:
-    return re.compile(rf"\b{re.escape(word)}s?\b", re.IGNORECASE)
+def _word(word: str, plural: str = "s?") -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(word)}{plural}\b", re.IGNORECASE)
 
 
 _TIME = re.compile(r"\b\d+:\d\d\b|\b\d+(?:\.\d+)?\s*(?:s|secs?|seconds?|minutes?)\b|\btime ?stamps?\b", re.IGNORECASE)
