@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mminstruct import formats
 from mminstruct.building import BuildConfig, load_builder, run
@@ -68,24 +68,25 @@ def test_differences_are_those_of_the_pictures(tmp_path: Path) -> None:
     judged: Counter[str] = Counter()
     for one in build(tmp_path / "set", "preset=difference", "items=30", "turns=all"):
         before, after = drawn(tmp_path / "set", one)
-        told = " ".join((one.extra or {})["facts"]["sentences"])
-        # A colour counts once for each thing that ever has it.
-        named = Counter([name.split()[0] for name in _names(one)] + re.findall(r"is (\w+) in the second", told))
+        alone = [
+            {color for color in COLORS if _one_thing(tmp_path / "set" / medium.path, color)} for medium in one.media
+        ]
         for sentence in (one.extra or {})["facts"]["sentences"]:
             if match := re.fullmatch(r"The (\w+) (\w+) of the first picture is (\w+) in the second\.", sentence):
                 lost, gained = match[1], match[3]
                 assert lost in before and gained in after
             elif match := re.match(r"The (\w+) (\w+) is .* in the first picture and (.*) in the second\.", sentence):
-                if named[match[1]] == 1:
+                if match[1] in alone[0] & alone[1]:
                     x, y, _ = after[match[1]]
                     assert match[3] == _place(x, y)
                     assert before[match[1]][:2] != after[match[1]][:2]
             elif match := re.match(r"The (\w+) (\w+) .* of the first picture is not in the second\.", sentence):
-                assert match[1] in before and (named[match[1]] > 1 or match[1] not in after)
+                assert match[1] in before and before[match[1]] != after.get(match[1])
             else:
                 match = re.match(r"The second picture has an? (\w+) (\w+) (.*) that the first has not\.", sentence)
                 assert match is not None and match[1] in after
-                if named[match[1]] == 1:
+                assert after[match[1]] != before.get(match[1])
+                if match[1] in alone[1]:
                     assert match[1] not in before and match[3] == _place(*after[match[1]][:2])
             judged[sentence.split()[1]] += 1
         for question, answer in pairs(one):
@@ -316,10 +317,16 @@ def test_broken_clips_are_one_line_or_a_dead_letter(own: Path, tmp_path: Path) -
     assert "outside of the data set" in letters[2]["problem"] and not (tmp_path / "b/pour.mp4").exists()
 
 
-def _names(conversation: Conversation) -> set[str]:
-    """All (colour, shape) names that stand anywhere in a record's facts and turns."""
-    said = json.dumps(conversation.model_dump()).lower()
-    return set(re.findall(rf"((?:{'|'.join(COLORS)}) (?:circle|square|triangle|diamond))", said))
+def _one_thing(path: Path, color: str) -> bool:
+    """Whether all pixels of a colour hang together."""
+    with Image.open(path) as picture:
+        mask = (np.asarray(picture.convert("RGB")) == COLORS[color]).all(axis=-1)
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return False
+    flood = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
+    ImageDraw.floodfill(flood, (int(columns[0]), int(rows[0])), 128)
+    return not (np.asarray(flood) == 255).any()
 
 
 def _place(x: float, y: float) -> str:
