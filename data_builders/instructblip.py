@@ -28,8 +28,8 @@ from mminstruct.data_builders.sources import WORLDS, Files, Row, Source
 from mminstruct.data_builders.sources.files import inside
 from mminstruct.data_builders.sources.labels import Answer, Choices, lettered, options_for, slot_names
 from mminstruct.data_builders.vision_flan import tasks as flan_tasks
-from mminstruct.data_builders.worlds.charts import Chart
 from mminstruct.data_builders.worlds.appearances import Clip
+from mminstruct.data_builders.worlds.charts import Chart
 from mminstruct.errors import ConfigError, DataError, did_you_mean
 from mminstruct.media import FrameSampling, open_video
 

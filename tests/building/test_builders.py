@@ -44,7 +44,8 @@ def test_every_builder_runs_as_it_is_and_writes_the_same_bytes_with_any_workers(
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     for conversation in formats.read(tmp_path / "a"):
         assert conversation.provenance is not None and conversation.provenance.builder == name
-        assert any(message.text.strip() for message in conversation.messages if message.role == "assistant")
+        turns = [*conversation.messages, *(conversation.preference.chosen if conversation.preference else ())]
+        assert any(turn.text.strip() for turn in turns if turn.role == "assistant")
 
 
 def test_the_first_items_alone(tmp_path: Path) -> None:

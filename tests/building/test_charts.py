@@ -15,9 +15,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mminstruct.data_builders.worlds import chart_questions, fonts
-from mminstruct.data_builders.worlds.charts import COLORS, KINDS, TOPICS, Chart, Kind, chart
 from mminstruct.data_builders.worlds.appearances import KINDS as CLIP_KINDS
 from mminstruct.data_builders.worlds.appearances import clip
+from mminstruct.data_builders.worlds.charts import COLORS, KINDS, TOPICS, Chart, Kind, chart
 from mminstruct.errors import DataError
 
 COUNT = 100

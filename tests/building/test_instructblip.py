@@ -17,8 +17,8 @@ from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders.instructblip import _SLOTS, InstructBlip, datasets, probabilities, templates
 from mminstruct.data_builders.sources import Files
 from mminstruct.data_builders.sources.labels import slot_names
-from mminstruct.data_builders.worlds.charts import chart
 from mminstruct.data_builders.worlds.appearances import clip
+from mminstruct.data_builders.worlds.charts import chart
 from mminstruct.data_builders.worlds.scenes import COLORS, SHAPES, scene
 from mminstruct.errors import ConfigError, DataError
 from tests.building.public_sets import write_all

@@ -91,5 +91,5 @@ def test_fonts_that_are_not_there() -> None:
     from mminstruct.data_builders.worlds.fonts import font
 
     assert font(20).getname() == ("DejaVu Sans", "Book") and font(20, "DejaVuSerif", bold=True).getname()[1] == "Bold"
-    with pytest.raises(DataError, match="there is no font Comic in .*it has .*DejaVuSans"):
+    with pytest.raises(DataError, match=r"there is no font Comic in .*it has .*DejaVuSans"):
         font(20, "Comic")

@@ -18,7 +18,8 @@ from mminstruct.conversation import Conversation, Media, Preference, image, mess
 from mminstruct.errors import DataError
 from mminstruct.files import sha256
 
-WRITABLE = [name for name, found in formats.FORMATS.items() if found.write]
+WITHIN = {"mimicit"}  # which take the pictures themselves into their files: test_mimic_it.py
+WRITABLE = [name for name, found in formats.FORMATS.items() if found.write and name not in WITHIN]
 # Builders' own shapes, for formats that hold nothing else: name of the format to conversations that it must take.
 OWN: dict[str, Callable[[Path], list[Conversation]]] = {}
 
