@@ -85,7 +85,7 @@ def _distance(sheet: Sheet, one: str, other: str) -> str:
 
 def segment(sheet: Sheet, rng: random.Random, letters: str) -> bool:
     """Two points and the segment between them."""
-    one, other = letters[:2]
+    one, other = letters[0], letters[1]
     a = _spot(sheet, rng)
     sheet.points[one] = a
     b = _spot(sheet, rng)

@@ -351,7 +351,7 @@ def figure(seed: int, number: int) -> Figure:
 
 
 @functools.lru_cache(maxsize=64)
-def _plane(pi: bool, reach: int, ground: bool) -> tuple[Image.Image, Plane]:
+def _plane(pi: bool, reach: int) -> tuple[Image.Image, Plane]:
     """Axes, at twice the size, which many figures have in common."""
     if pi:
         across = (-2.25 * math.pi, 3.25 * math.pi)
@@ -369,15 +369,15 @@ def _draw(sheet: Sheet) -> Plane | None:
     places = [at for _, at in sheet.marked]
     if reach is None or any(abs(y - v) < reach / 12 and abs(x - u) < 0.6 for (x, y), (u, v) in _pairs(places)):
         return None
-    ground, model = _plane(sheet.pi, reach, True)
+    ground, model = _plane(sheet.pi, reach)
     span = (model.left, model.right, model.low, model.high)
     plane = Plane(span, (SIZE, SIZE), model.ticks, grid=False, ground=ground)
     canvas = plane.canvas
     for _, axis, value in sheet.lines:
         ends = ((value, plane.high), (value, plane.low)) if axis == "x" else ((plane.left, value), (plane.right, value))
         canvas.dashed(plane(ends[0]), plane(ends[1]))
-    for value, start, end in sheet.pieces:
-        plane.curve(value, start, end)
+    for graph, start, end in sheet.pieces:
+        plane.curve(graph, start, end)
     for _, at in sheet.marked:
         canvas.dot(plane(at), 3)
     canvas.smooth()

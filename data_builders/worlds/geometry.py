@@ -279,12 +279,13 @@ def _draw(growth: Growth) -> tuple[Canvas, dict[str, Point], _Place] | None:
         canvas.line([*points, points[0]])
     marks = growth.sheet.marks
     for kind, letters, _ in marks:
+        at = [pixels[letter] for letter in letters]
         if kind == "right":
-            _right_mark(canvas, *(pixels[letter] for letter in letters))
+            _right_mark(canvas, at[0], at[1], at[2])
         elif kind == "equal":
-            _tick(canvas, *(pixels[letter] for letter in letters))
+            _tick(canvas, at[0], at[1])
         elif kind == "angle":
-            _angle_mark(canvas, *(pixels[letter] for letter in letters))
+            _angle_mark(canvas, at[0], at[1], at[2])
     canvas.smooth()
     outlines = {tuple(shape.vertices): [place(point) for point in shape.outline] for shape in growth.shapes}
     for kind, letters, text in sorted(marks, key=lambda mark: "angle inside edge right equal".index(mark[0])):

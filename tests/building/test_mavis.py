@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mminstruct import formats
-from mminstruct.building import load_builder, run
+from mminstruct.building import BuildConfig, load_builder, run
 from mminstruct.conversation import Conversation
 from mminstruct.data_builders import mavis
 from mminstruct.data_builders.worlds.figure import Figure
 from mminstruct.errors import ConfigError
+from tests.building.formulas import value
 
 FIGURES = 270
 Problem = dict[str, Conversation]  # by variant
@@ -54,90 +55,6 @@ def figures() -> list[Figure]:
 
 def number_of(problem: Conversation) -> int:
     return int(problem.id.split("/")[3])
-
-
-# --- reading mathematics -------------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(r"\s*(\d+(?:\.\d+)?|sin|cos|log₂|[√π()|²^×/+−])")
-
-
-class Reader:
-    """A calculator for what stands in questions and answers: `(5√3)² / 2 − |−4| × sin 30°`."""
-
-    def __init__(self, text: str) -> None:
-        turned = re.sub(
-            r"(sin|cos|tan) (\d+)°", lambda m: f"({getattr(math, m[1])(math.radians(int(m[2]))):.15f})", text
-        ).replace("-", "−")
-        turned = turned.replace("°", "")
-        self.tokens: list[str] = []
-        at = 0
-        while at < len(turned.rstrip()):
-            match = _TOKEN.match(turned, at)
-            if match is None:
-                raise ValueError(f"{text!r} is no formula, at {turned[at:]!r}")
-            self.tokens.append(match[1])
-            at = match.end()
-        self.at = 0
-        self.bars = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self) -> str:
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def whole(self) -> float:
-        value = self.sum()
-        if self.peek():
-            raise ValueError(f"{self.tokens} has more behind {self.at}")
-        return value
-
-    def sum(self) -> float:
-        value = self.product()
-        while self.peek() in ("+", "−"):
-            value = value + self.product() if self.take() == "+" else value - self.product()
-        return value
-
-    def product(self) -> float:
-        sign = 1
-        while self.peek() == "−":
-            self.take()
-            sign = -sign
-        value = sign * self.power()
-        while True:
-            following = self.peek()
-            if following in ("×", "/"):
-                self.take()
-                value = value * self.power() if following == "×" else value / self.power()
-            elif following in ("√", "π", "("):  # 5√3, 2π
-                value *= self.power()
-            else:
-                return value
-
-    def power(self) -> float:
-        base = self.atom()
-        while self.peek() in ("²", "^"):
-            base = base ** (2 if self.take() == "²" else self.atom())
-        return base
-
-    def atom(self) -> float:
-        token = self.take()
-        if token == "√":
-            return math.sqrt(self.atom())
-        if token == "π":
-            return math.pi
-        if token in ("sin", "cos", "log₂"):
-            return {"sin": math.sin, "cos": math.cos, "log₂": math.log2}[token](self.atom())
-        if token in ("(", "|"):
-            value = self.sum()
-            assert self.take() == {"(": ")", "|": "|"}[token]
-            return value if token == "(" else abs(value)
-        return float(token)
-
-
-def value(text: str) -> float:
-    return Reader(text).whole()
 
 
 @pytest.mark.parametrize(
@@ -553,8 +470,6 @@ def near(picture: np.ndarray, x: float, y: float) -> int:
 
 def test_figures_are_to_scale_and_their_shapes_do_not_overlap(figures: list[Figure]) -> None:
     """The areas of polygons that are filled one after another add up, so no pixel is filled twice."""
-    from PIL import ImageDraw
-
     for figure in figures:
         if figure.domain != "geometry":
             continue
@@ -630,8 +545,6 @@ def test_options_choose_what_is_built(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     for name, workers in (("a", 1), ("b", 3)):
-        from mminstruct.building import BuildConfig
-
         run(load_builder("mavis", ["figures=12"]), tmp_path / name, BuildConfig(workers=workers))
     files = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")) for name in "ab"]
     assert files[0] == files[1]
