@@ -156,7 +156,7 @@ def _first_person(seed: int, number: int) -> Piece:
 
 def _story(seed: int, number: int) -> Piece:
     album = changes.story(seed, number)
-    happened = [[]] + [[album_facts.happening(change) for change in made] for made in album.changes]
+    happened: list[list[str]] = [[], *([album_facts.happening(change) for change in made] for made in album.changes)]
     pictures = [
         PictureFacts(
             title=f"Picture {place}",
