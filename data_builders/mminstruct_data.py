@@ -306,7 +306,7 @@ class Picture:
 
 
 class MMInstruct(Builder[Picture]):
-    name = "mminstruct"
+    name = "mminstruct-data"
     version = "1"
     summary = "MMInstruct's captions and its judgement, multiple-choice, long and short questions, by seed questions."
     licence = "Apache-2.0"

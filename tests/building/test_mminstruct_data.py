@@ -18,7 +18,7 @@ from mminstruct.building import BuildConfig, load_builder, run
 from mminstruct.building.clients import OpenAICompatibleClient
 from mminstruct.building.options import lettered
 from mminstruct.conversation import Conversation
-from mminstruct.data_builders import mminstruct
+from mminstruct.data_builders import mminstruct_data as mminstruct
 from mminstruct.data_builders.worlds import bar_charts, text_facts
 from mminstruct.data_builders.worlds.fills import Known, places
 from mminstruct.data_builders.worlds.scenes import NUMBERS, Scene, Thing, scene
@@ -32,7 +32,7 @@ NAME = r"(?:the )?(\w+ (?:circle|square|triangle|diamond))"
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mminstruct") / "set"
-    run(load_builder("mminstruct", [f"quotas={{shapes: {SHAPES}, charts: {CHARTS}}}"]), out)
+    run(load_builder("mminstruct-data", [f"quotas={{shapes: {SHAPES}, charts: {CHARTS}}}"]), out)
     return out
 
 
@@ -498,7 +498,7 @@ def test_a_model_looks_and_writes_and_rules_leave_out(
     with serving(first_breaks) as server:
         client = OpenAICompatibleClient("m", [server.url])
         overrides = [f"source={source}", "min_closeness=0.05"]
-        run(load_builder("mminstruct", overrides), tmp_path / "set", client=client)
+        run(load_builder("mminstruct-data", overrides), tmp_path / "set", client=client)
         client.close()
     asked_of = [request["messages"] for request in server.requests]
     (look,) = [messages for messages in asked_of if isinstance(messages[1]["content"], list)]  # b.jpg has a caption
@@ -530,7 +530,7 @@ def test_a_model_looks_and_writes_and_rules_leave_out(
 def test_dropped_judgements_take_one_of_the_other_answer_with_them() -> None:
     from mminstruct.building import Job
 
-    builder = load_builder("mminstruct")
+    builder = load_builder("mminstruct-data")
     assert isinstance(builder, mminstruct.MMInstruct)
     job = Job(builder, "x", Path(), None)
     questions = [
@@ -547,7 +547,7 @@ def test_dropped_judgements_take_one_of_the_other_answer_with_them() -> None:
 def test_templates_read_lines_of_text(source: Path, tmp_path: Path) -> None:
     """And say plainly that they know nothing of a picture without any."""
     settings = BuildConfig(on_error="skip")
-    run(load_builder("mminstruct", [f"source={source}"]), tmp_path / "set", settings)
+    run(load_builder("mminstruct-data", [f"source={source}"]), tmp_path / "set", settings)
     records = list(formats.read(tmp_path / "set"))
     assert {one.id.split("/")[2] for one in records} == {"0"} and len(records) == 14
     for one in records:
@@ -564,7 +564,7 @@ def test_broken_sources(source: Path, tmp_path: Path) -> None:
     rows += [{"image_path": "a.png", "err": "429"}, "a.png", {"image_path": "a.png", "colour": 1}]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(load_builder("mminstruct", [f"source={path}"]), tmp_path / "a", BuildConfig(on_error="skip"))
+    run(load_builder("mminstruct-data", [f"source={path}"]), tmp_path / "a", BuildConfig(on_error="skip"))
     problems = [json.loads(line)["problem"] for line in (tmp_path / "a/dead-letters.jsonl").read_text().splitlines()]
     for problem, cause in zip(
         problems,
@@ -580,13 +580,13 @@ def test_broken_sources(source: Path, tmp_path: Path) -> None:
     ):
         assert cause in problem
     with pytest.raises(MediaError, match=r"gone\.png"):
-        run(load_builder("mminstruct", [f"source={path}"]), tmp_path / "b")
+        run(load_builder("mminstruct-data", [f"source={path}"]), tmp_path / "b")
     with pytest.raises(DataError, match=r"no seed questions of the domain 'pictres'\. Did you mean 'pictures'"):
-        run(load_builder("mminstruct", [f"source={path}", "domain=pictres"]), tmp_path / "c")
+        run(load_builder("mminstruct-data", [f"source={path}", "domain=pictres"]), tmp_path / "c")
     with pytest.raises(DataError, match=r"no world draws pictures of the domain 'shape'\. Did you mean 'shapes'"):
-        run(load_builder("mminstruct", ["quotas={shape: 3}"]), tmp_path / "d")
+        run(load_builder("mminstruct-data", ["quotas={shape: 3}"]), tmp_path / "d")
     with pytest.raises(ConfigError, match="give each domain one picture at least"):
-        load_builder("mminstruct", ["quotas={shapes: 0}"])
+        load_builder("mminstruct-data", ["quotas={shapes: 0}"])
 
 
 def test_seed_questions_of_ones_own_and_quotas(source: Path, tmp_path: Path) -> None:
@@ -594,6 +594,6 @@ def test_seed_questions_of_ones_own_and_quotas(source: Path, tmp_path: Path) -> 
     types = {kind: {f"Is {kind} <line>?": "line-there"} for kind in ("judgement", "choice", "long", "short")}
     (tmp_path / "seeds/signs.yaml").write_text(json.dumps({"summary": "signs", "seeds": types}))
     overrides = [f"source={source}", "domain=signs", f"seeds={tmp_path / 'seeds'}", "quotas={signs: 1}"]
-    run(load_builder("mminstruct", [*overrides, "kinds=[judgement]"]), tmp_path / "set")
+    run(load_builder("mminstruct-data", [*overrides, "kinds=[judgement]"]), tmp_path / "set")
     questions = [one.messages[0].text.strip().split("\n")[0] for one in formats.read(tmp_path / "set")]
     assert len(questions) == 4 and all(re.fullmatch("Is judgement '.+'\\?", question) for question in questions)
