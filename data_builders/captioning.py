@@ -221,8 +221,9 @@ class Captioning(Builder[Item]):
             watched = watch(source, job, self.options.frames, self.options.frame_side)
             return watched.clip, watched.frames, watched.times, _clip_told(source)
         if source.kind == "image":
-            medium = job.copy(source.path, source.id)
-            return medium, [medium], (), _measured(picture_told(open_image(source.path)), "picture")
+            picture = open_image(source.path)
+            medium = job.copy(source.path, source.id, picture)
+            return medium, [medium], (), _measured(picture_told(picture), "picture")
         watched = watch(source, job, self.options.frames, self.options.frame_side)
         first = picture_told(watched.pictures[0]).replace("picture of", "video of")
         return watched.clip, watched.frames, watched.times, _measured(first, "video")

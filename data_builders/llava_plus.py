@@ -261,7 +261,8 @@ class LlavaPlus(Builder[Picture]):
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
         tools = self._tools(item)
         if isinstance(item.source, Path):
-            media, picture = job.copy(item.source, item.facts.image), open_image(item.source)
+            picture = open_image(item.source)
+            media = job.copy(item.source, item.facts.image, picture)
         else:
             picture = item.source.draw()
             media = job.save(picture, item.id)

@@ -395,15 +395,20 @@ class MMInstruct(Builder[Picture]):
             described = job.ask(CAPTION, (domain.summary, known), [media])
             caption = described.value
             answers.append(described)
+        facts_of: dict[Type, Asked] = {}
+        for kind in self.options.kinds:
+            if kind != "caption":
+                spare = domain.seeds.get(kind, {})
+                shown = job.random.sample(list(spare), min(SHOWN, len(spare)))
+                facts_of[kind] = Asked(domain.summary, caption, known.knowledge, shown, spare, known)
+        replies = job.ask_all((TYPES[kind], facts) for kind, facts in facts_of.items())
+        answer_of = dict(zip(facts_of, replies, strict=True))
         for kind in self.options.kinds:
             made: list[tuple[str, Question, dict[str, float], list[Answer[Any]]]] = []
             if kind == "caption":
                 made = [(job.random.choice(prompt_file().requests), Question("", caption), {}, answers)]
             else:
-                spare = domain.seeds.get(kind, {})
-                shown = job.random.sample(list(spare), min(SHOWN, len(spare)))
-                facts = Asked(domain.summary, caption, known.knowledge, shown, spare, known)
-                answer = job.ask(TYPES[kind], facts)
+                facts, answer = facts_of[kind], answer_of[kind]
                 endings = prompt_file().types[kind].endings
                 for question, scores in self._kept(answer.value, kind, facts, job):
                     placed = _placed(question, job.random)

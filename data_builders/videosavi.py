@@ -360,7 +360,7 @@ class VideoSavi(Builder[Item]):
 
     def _scored(self, about: Looked, frames: list[Media], job: Job, answers: list[Answer[Any]]) -> Pair | None:
         candidates = job.ask(CandidatesPrompt(), replace(about, count=self.options.candidates), frames)
-        scores = [job.ask(ScorePrompt(), replace(about, answer=one), frames) for one in candidates.value]
+        scores = job.ask_all(((ScorePrompt(), replace(about, answer=one)) for one in candidates.value), frames)
         answers += [candidates, *scores]
         ranked = sorted(range(len(scores)), key=lambda number: (scores[number].value, -number))
         worst, best = scores[ranked[0]].value, scores[ranked[-1]].value
@@ -380,8 +380,9 @@ class VideoSavi(Builder[Item]):
             job.drop("one answer is much longer than the other")
             return False
         if self.options.consistency:
-            forward = job.ask(CheckPrompt(), replace(about, answer=pair.chosen, second=pair.rejected), frames)
-            backward = job.ask(CheckPrompt(), replace(about, answer=pair.rejected, second=pair.chosen), frames)
+            orders = ((pair.chosen, pair.rejected), (pair.rejected, pair.chosen))
+            asked = ((CheckPrompt(), replace(about, answer=first, second=second)) for first, second in orders)
+            forward, backward = job.ask_all(asked, frames)
             answers += [forward, backward]
             if (forward.value, backward.value) != (1, 2):
                 job.drop("the model does not stand by the chosen answer")

@@ -136,7 +136,9 @@ class TextBuilder(Builder[TextPicture]):
 
     def save(self, item: TextPicture, picture: Image.Image, job: Job) -> Media:
         """The picture as it is; a file keeps its bytes."""
-        return job.copy(item.source, item.id) if isinstance(item.source, Path) else job.save(picture, item.id)
+        if isinstance(item.source, Path):
+            return job.copy(item.source, item.id, picture)
+        return job.save(picture, item.id)
 
     def read(self, item: TextPicture, picture: Image.Image, job: Job) -> Seen:
         """What can be read in it; `job` counts the lines that are left out."""

@@ -59,13 +59,13 @@ class Job:
         value = self._asker.ask(prompt, facts, media, self.call_ids)
         return Answer(value, self.call_ids[before:])
 
-    def ask_all(self, questions: Iterable[tuple[Prompt[F, R], F]]) -> list[Answer[R]]:
+    def ask_all(self, questions: Iterable[tuple[Prompt[F, R], F]], media: Sequence[Media] = ()) -> list[Answer[R]]:
         """What the model replied to questions of which none needs another's reply, so one batch holds them all."""
         answers = []
         waiting: WaitingError | None = None
         for prompt, facts in questions:
             try:
-                answers.append(self.ask(prompt, facts))
+                answers.append(self.ask(prompt, facts, media))
             except WaitingError as error:
                 waiting = error
         if waiting is not None:
@@ -82,9 +82,12 @@ class Job:
         picture.save(stream, "PNG", compress_level=1)
         return self._write(stream.getvalue(), f"images/{name}.png", picture.size)
 
-    def copy(self, source: Path, name: str) -> Media:
-        """Take over a picture's file as it is, to `images/NAME`. Raises `MediaError` where it cannot be opened."""
-        size = open_image(source).size  # a broken picture is found here, not in training
+    def copy(self, source: Path, name: str, opened: Image.Image | None = None) -> Media:
+        """Take over a picture's file as it is, to `images/NAME`; `opened` is the picture, where it is open already.
+
+        Raises `MediaError` where it cannot be opened.
+        """
+        size = (open_image(source) if opened is None else opened).size  # a broken one is found here, not in training
         return self._write(source.read_bytes(), f"images/{name}", size)
 
     def save_clip(self, frames: Sequence[Image.Image], name: str, rate: int) -> Media:
