@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import Browser
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart
+from mminstruct.errors import RunError
 
 TEXT = [
     "A chat between a curious user and an artificial intelligence assistant.",
@@ -23,6 +27,19 @@ TEXT = [
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Browser]:
+    """The installed Chromium; without one the tests are skipped, except in CI, where they fail."""
+    from mminstruct.demo.screenshot import chromium, find_chromium
+
+    try:
+        find_chromium()
+    except RunError as error:
+        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
+    with chromium() as browser:
+        yield browser
 
 
 def pytest_collection_finish() -> None:

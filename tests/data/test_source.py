@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from mminstruct import formats
-from mminstruct.conversation import Conversation
+from mminstruct.conversation import Conversation, Preference, message
 from mminstruct.data.source import Joined, Listed, open_source
 from mminstruct.errors import DataError, RunError
 from tests.training.conftest import write_dataset
@@ -25,9 +25,18 @@ def content(source) -> list[Conversation]:
     return [source[index] for index in range(len(source))]
 
 
+def pair(conversation: Conversation) -> Conversation:
+    """Its last answer as the better one of two."""
+    *turns, last = conversation.messages
+    preference = Preference(chosen=[last], rejected=[message("assistant", "Worse.")])
+    return conversation.model_copy(update={"messages": turns, "preference": preference})
+
+
 @pytest.mark.parametrize("name", sorted(n for n, found in formats.FORMATS.items() if found.write and n != "mimicit"))
 def test_a_source_gives_what_the_format_reads(llava, tmp_path, name):
     conversations = list(formats.read(llava))
+    if "preferences" in name:
+        conversations = [pair(one) for one in conversations]
     chosen = formats.named(name)
     path = tmp_path / ("native" if chosen.is_folder else "copy.jsonl")
     formats.write(conversations, path, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,8 +15,6 @@ from playwright.sync_api import Browser, Locator
 import mminstruct
 from mminstruct.demo.app import reserve, running
 from mminstruct.demo.page import Page
-from mminstruct.demo.screenshot import chromium, find_chromium
-from mminstruct.errors import RunError
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
 
@@ -40,17 +37,6 @@ def generator() -> Iterator[Generator]:
 def served(generator: Generator) -> Iterator[Page]:
     with running(generator, "nano", reserve(port=0)) as page:
         yield page
-
-
-@pytest.fixture(scope="session")
-def chrome() -> Iterator[Browser]:
-    """The installed Chromium; without one the tests are skipped, except in CI, where they fail."""
-    try:
-        find_chromium()
-    except RunError as error:
-        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
-    with chromium() as browser:
-        yield browser
 
 
 class Tab:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
+from playwright.sync_api import Browser
 
 from mminstruct import formats
 from mminstruct.building import load_builder, run
@@ -242,41 +243,33 @@ def test_a_video_is_a_player_and_in_a_copy_its_frames(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text().count('<img src="data:image/') == 4
 
 
-def test_the_page_in_a_browser(served: Server) -> None:
+def test_the_page_in_a_browser(served: Server, chrome: Browser) -> None:
     """Hostile text is text, boxes lie where they are, the search works, and no request leaves this computer."""
-    from mminstruct.demo.screenshot import chromium, find_chromium
-    from mminstruct.errors import RunError
-
-    try:
-        find_chromium()
-    except RunError as error:
-        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
-    with chromium() as browser:
-        context = browser.new_context(viewport={"width": 1000, "height": 900})
-        tab = context.new_page()
-        requests: list[str] = []
-        complaints: list[str] = []
-        context.on("request", lambda request: requests.append(request.url))
-        tab.on("console", lambda note: complaints.append(note.text) if note.type == "error" else None)
-        tab.goto(served.url)
-        assert tab.title() == "a set"
-        assert NASTY in tab.locator("#n0 .said").first.inner_text() and NASTY in tab.locator("#n0 .marks").inner_text()
-        picture = tab.locator("#n0 .picture img")
-        assert picture.evaluate("e => e.naturalWidth") == 200
-        outer, drawing = picture.bounding_box(), tab.locator("#n0 svg").bounding_box()
-        assert outer is not None and drawing == pytest.approx(outer, abs=1)
-        box = tab.locator("#n0 polygon").first.evaluate(
-            "e => (b => [b.x, b.y, b.x + b.width, b.y + b.height])(e.getBBox())"
-        )
-        assert [edge / 100 for edge in box] == pytest.approx(BOX, abs=0.001)
-        if target := os.environ.get("MMINSTRUCT_SCREENSHOT"):
-            tab.screenshot(path=target)
-        tab.locator("input[name=id]").fill("m3")
-        tab.get_by_role("button", name="find").click()
-        assert tab.locator("article").count() == 1 and "m3" in tab.locator("article h2").inner_text()
-        assert [url for url in requests if not url.startswith((served.url, "data:"))] == []
-        # Media that are not there are all that the browser may complain of, and the icon that nobody has.
-        assert all("404" in note for note in complaints), complaints
-        width, inner = tab.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
-        assert width <= inner
-        context.close()
+    context = chrome.new_context(viewport={"width": 1000, "height": 900})
+    tab = context.new_page()
+    requests: list[str] = []
+    complaints: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
+    tab.on("console", lambda note: complaints.append(note.text) if note.type == "error" else None)
+    tab.goto(served.url)
+    assert tab.title() == "a set"
+    assert NASTY in tab.locator("#n0 .said").first.inner_text() and NASTY in tab.locator("#n0 .marks").inner_text()
+    picture = tab.locator("#n0 .picture img")
+    assert picture.evaluate("e => e.naturalWidth") == 200
+    outer, drawing = picture.bounding_box(), tab.locator("#n0 svg").bounding_box()
+    assert outer is not None and drawing == pytest.approx(outer, abs=1)
+    box = tab.locator("#n0 polygon").first.evaluate(
+        "e => (b => [b.x, b.y, b.x + b.width, b.y + b.height])(e.getBBox())"
+    )
+    assert [edge / 100 for edge in box] == pytest.approx(BOX, abs=0.001)
+    if target := os.environ.get("MMINSTRUCT_SCREENSHOT"):
+        tab.screenshot(path=target)
+    tab.locator("input[name=id]").fill("m3")
+    tab.get_by_role("button", name="find").click()
+    assert tab.locator("article").count() == 1 and "m3" in tab.locator("article h2").inner_text()
+    assert [url for url in requests if not url.startswith((served.url, "data:"))] == []
+    # Media that are not there are all that the browser may complain of, and the icon that nobody has.
+    assert all("404" in note for note in complaints), complaints
+    width, inner = tab.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
+    assert width <= inner
+    context.close()
