@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,13 +108,13 @@ class StepPrompt(Prompt[Asked, Any]):
             examples.append(Example(question=self.asked(shown), reply=self.reply(shot)))
         return dialogue(Told(system=system.format(does=tool.does), examples=examples), self.asked(facts))
 
+    @abstractmethod
     def asked(self, facts: Asked) -> str:
         """What stands in the last turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reply(self, shot: Shot) -> str:
         """An example's reply."""
-        raise NotImplementedError
 
 
 class QuestionPrompt(StepPrompt):

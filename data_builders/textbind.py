@@ -44,6 +44,7 @@ from mminstruct.data_builders.worlds.picture_talk import tagged
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.data_builders.worlds.slides import Slide, a_or_an, slide
 from mminstruct.errors import ConfigError, DataError, ReplyError
+from mminstruct.evidence.measures import edit_distance
 from mminstruct.files import read_jsonl
 from mminstruct.formats.items import read_items
 from mminstruct.media import open_image
@@ -133,17 +134,6 @@ def _untagged(said: str, job: Job) -> str:
     if count:
         job.drop("a tag without its partner", count)
     return stripped
-
-
-def edit_distance(one: str, other: str) -> int:
-    """How many characters have to be put in, taken out or exchanged to make one text of another (Levenshtein)."""
-    before = list(range(len(other) + 1))
-    for row, left in enumerate(one, start=1):
-        line = [row]
-        for column, right in enumerate(other, start=1):
-            line.append(min(before[column] + 1, line[-1] + 1, before[column - 1] + (left != right)))
-        before = line
-    return before[-1]
 
 
 class TextBindPrompt(Prompt[list[str], str]):

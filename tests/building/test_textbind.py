@@ -16,7 +16,7 @@ from mminstruct import formats
 from mminstruct.building import Job, load_builder, run
 from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders import textbind
-from mminstruct.data_builders.textbind import RefusedError, TextBind, TextBindPrompt, clean, edit_distance
+from mminstruct.data_builders.textbind import RefusedError, TextBind, TextBindPrompt, clean
 from mminstruct.data_builders.worlds.picture_talk import dialogue, tagged
 from mminstruct.data_builders.worlds.scenes import COLORS, NUMBERS, SHAPES
 from mminstruct.errors import ConfigError, DataError, MediaError, ReplyError
@@ -128,20 +128,6 @@ def test_a_caption_may_change_by_a_tenth(job: Job) -> None:
         else:
             with pytest.raises(RefusedError, match="a caption was changed"):
                 clean(reply, [caption], job)
-
-
-def test_edit_distance_is_levenshteins() -> None:
-    known = [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("été", "ete", 2)]
-    for one, other, distance in known:
-        assert edit_distance(one, other) == edit_distance(other, one) == distance
-    rng = random.Random(0)
-    for _ in range(50):  # at most as many as were made, at least the difference in length
-        text = [rng.choice("abc") for _ in range(30)]
-        changed = list(text)
-        for _ in range(4):
-            changed[rng.randrange(len(changed))] = rng.choice("abcd")
-        del changed[rng.randrange(len(changed))]
-        assert 1 <= edit_distance("".join(text), "".join(changed)) <= 5
 
 
 def test_more_than_ten_pictures_in_one_dialogue(job: Job) -> None:
