@@ -26,7 +26,7 @@ from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import pair, pairs
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
-from mminstruct.conversation import Conversation, Message, Record, image, text
+from mminstruct.conversation import Conversation, Message, Part, Record, image, text
 from mminstruct.data_builders.worlds.scenes import NUMBERS, Scene, listed, scene
 from mminstruct.errors import DataError, ReplyError
 from mminstruct.files import read_jsonl
@@ -218,7 +218,7 @@ class Llava(Builder[Picture]):
         for kind, answer in zip(self.options.kinds, answers, strict=True):
             messages = []
             for question, reply in answer.value:
-                content = [text(question)]
+                content: list[Part] = [text(question)]
                 if not messages:  # before or behind the first question, as LLaVA has it
                     content = [image(), text(f"\n{question}")]
                     if job.random.random() < 0.5:

@@ -10,12 +10,13 @@ is exact match. Of the 7,136 yes-no questions 5,201 name a color and 1,935 a sha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from mminstruct.conversation import Conversation
 from mminstruct.data_builders.easy_vqa import COLORS, Question, data_folder, prompt, questions
 from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
 
-SPLIT = "test"
+SPLIT: Literal["test"] = "test"
 
 
 class EasyVqa(Benchmark):
