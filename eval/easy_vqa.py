@@ -22,8 +22,8 @@ SPLIT: Literal["test"] = "test"
 class EasyVqa(Benchmark):
     name = "easy-vqa"
     summary = "One shape on 64 x 64 pixels: 9,673 questions on shape, color and yes-no (pip install easy-vqa)."
-    primary_scorer = "exact_match"
-    further_scorers = ("exact_match.strict",)
+    primary_scorer = "exact-match"
+    further_scorers = ("exact-match.strict",)
     max_new_tokens = 16
 
     def items(self) -> Iterator[Item]:

@@ -41,7 +41,7 @@ class Vqa(Benchmark):
     name = "vqa"
     summary = "Your own questions: a JSONL file of images, questions and answers (option file=PATH)."
     primary_scorer = "vqa.evalai"
-    further_scorers = ("vqa.gtvl2021", "exact_match")
+    further_scorers = ("vqa.official-2021", "exact-match")
     max_new_tokens = 32
 
     class Options(Config):

@@ -15,9 +15,10 @@ import typer
 from mminstruct.cli import data, zoo
 from mminstruct.cli.build import build
 from mminstruct.cli.chat import chat, demo
-from mminstruct.cli.eval import evaluate, score
+from mminstruct.cli.eval import evaluate
 from mminstruct.cli.plot import plot
 from mminstruct.cli.quickstart import quickstart
+from mminstruct.cli.score import score
 from mminstruct.cli.train import train
 from mminstruct.errors import Interrupted, MminstructError
 

@@ -1,4 +1,4 @@
-"""`mminstruct eval` runs benchmarks on a checkpoint; `mminstruct score` scores predictions that exist already."""
+"""`mminstruct eval` runs benchmarks on a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mminstruct.cli.device import Device, pick
-from mminstruct.errors import ConfigError, DataError
+from mminstruct.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-MISSING_SHOWN = 3
 
 
 def run_in_place(file: str) -> None:
@@ -106,32 +104,6 @@ def evaluate(
         typer.echo(f"report: {out / 'report.html'}")
 
 
-def score(
-    metric: Annotated[str, typer.Argument(help="The scorer, e.g. vqa.evalai or exact_match.")],
-    gold: Annotated[Path, typer.Option("--gold", help='JSONL of {"id", "answers"}.')],
-    predictions: Annotated[Path, typer.Option("--predictions", help='JSONL of {"id", "prediction"}.')],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Score predictions against gold answers; both files hold the same ids.
-
-    Example: `mminstruct score vqa.evalai --gold gold.jsonl --predictions predictions.jsonl`
-    """
-    from mminstruct.evaluation.scorers import scorer
-    from mminstruct.evaluation.statistics import estimate
-
-    judge = scorer(metric)
-    golds = _column(gold, "answers", _is_answers, "a list of texts, at least one")
-    answers = _column(predictions, "prediction", lambda value: isinstance(value, str), "a text")
-    _same_ids(gold, set(golds), predictions, set(answers))
-    found = estimate([judge(answers[name], golds[name]) for name in golds], list(golds))
-    result = {"metric": metric, "score": found.mean, "n": found.n, "stderr": found.stderr}
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
-    error = "" if found.stderr is None else f" ± {100 * found.stderr:.2f} (standard error)"
-    typer.echo(f"{metric}: {100 * found.mean:.2f} %{error}, n = {found.n}")
-
-
 def _list(as_json: bool) -> None:
     from rich.table import Table
 
@@ -193,34 +165,3 @@ def report_progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[phase], completed=done)
 
         yield update
-
-
-def _column(path: Path, key: str, fits: Callable[[Any], bool], wanted: str) -> dict[str, Any]:
-    """id -> value of one key of each line. Raises `DataError` with file and line."""
-    from mminstruct.files import read_jsonl
-
-    found: dict[str, Any] = {}
-    for number, line in read_jsonl(path):
-        if not isinstance(line, dict) or "id" not in line or key not in line:
-            raise DataError(f"{path}:{number} is not a JSON object with the keys 'id' and {key!r}; mend the line")
-        name = str(line["id"])
-        if name in found:
-            raise DataError(f"{path}:{number} has the id {name!r}, which an earlier line has too; keep one of them")
-        if not fits(line[key]):
-            raise DataError(f"{path}:{number}: {key!r} must be {wanted}; mend the line")
-        found[name] = line[key]
-    if not found:
-        raise DataError(f"{path} is empty; it must hold one JSON object per line")
-    return found
-
-
-def _is_answers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(answer, str) for answer in value)
-
-
-def _same_ids(gold: Path, golds: set[str], predictions: Path, answers: set[str]) -> None:
-    for path, missing, other in ((predictions, golds - answers, gold), (gold, answers - golds, predictions)):
-        if missing:
-            some = ", ".join(repr(name) for name in sorted(missing)[:MISSING_SHOWN])
-            more = f" and {len(missing) - MISSING_SHOWN} more" if len(missing) > MISSING_SHOWN else ""
-            raise DataError(f"{path} lacks the ids {some}{more} of {other}; both files must hold the same ids")

@@ -1,8 +1,8 @@
 """What a benchmark is: items, the prompt asked about each, how long an answer may be, and which scorers judge it.
 
-    items() ─▶ Item(id, images, question, answers, kind, cluster)
+    items() ─▶ Item(id, images, question, answers, ...)
     conversation(item) ─▶ Conversation (the pinned prompt: one user turn, images first, no answer)
-    scorer(prediction, item.answers) ─▶ score in [0, 1]
+    scorer(items, predictions) ─▶ Score
 
 A benchmark is one file in `eval/` with a subclass of `Benchmark` called `BENCHMARK`; a path to a file of one's own
 works wherever a name does.
@@ -13,39 +13,13 @@ from __future__ import annotations
 import abc
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from mminstruct import catalog
 from mminstruct.config import Config, apply_overrides, validate
 from mminstruct.conversation import Conversation, Media, Message, Part, image, text
 from mminstruct.errors import DataError
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question.
-
-    `answers` are the gold answers: one, several that are all right, or the votes of several annotators, as the
-    benchmark's scorer reads them. `kind` and `detail` are the question's type, coarse and fine ("yes-no" and "color").
-    Items that share a `cluster` (an image) are not independent of each other.
-    """
-
-    id: str
-    images: tuple[Path, ...]
-    question: str
-    answers: tuple[str, ...]
-    kind: str = ""
-    detail: str = ""
-    cluster: str = ""
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The names of the item's question types, coarse first."""
-        if not self.kind:
-            return ()
-        return (self.kind, f"{self.kind} ({self.detail})") if self.detail else (self.kind,)
+from mminstruct.evaluation.item import Item
 
 
 class Benchmark(abc.ABC):

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mminstruct.evaluation.benchmark import Benchmark, Item
+from mminstruct.evaluation.benchmark import Benchmark
+from mminstruct.evaluation.own_files import item_line
 from mminstruct.evaluation.runner import Predictions, evaluate
-from mminstruct.evaluation.scorers import scorer
+from mminstruct.evaluation.scorers import Score, scorer
 from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_frequent_answer
 from mminstruct.files import atomic_file
 
@@ -33,47 +34,45 @@ class BenchmarkResult:
     """The answers to one benchmark and what they scored.
 
     Attributes:
-        scores: for each item, in order, the score by each of the benchmark's scorers.
+        scores: what each of the benchmark's scorers says of the answers, the primary one first.
         blank: the blank control's answers to the same items, or None where it was not run.
-        blank_scores: their scores.
+        blank_scores: what the scorers say of those.
         settings: what the run was told (batch size, limit), for the report.
     """
 
     benchmark: Benchmark
     predictions: Predictions
-    scores: list[dict[str, float]]
+    scores: dict[str, Score]
     blank: Predictions | None
-    blank_scores: list[dict[str, float]]
+    blank_scores: dict[str, Score]
     settings: dict[str, Any]
 
     def primary(self, place: int) -> float:
         """The primary score of an item."""
-        return self.scores[place][self.benchmark.primary_scorer]
+        return self.scores[self.benchmark.primary_scorer].verdicts[place].score
 
     def numbers(self) -> dict[str, Any]:
         """What `report.json` says of this benchmark; every accuracy is in [0, 1]."""
         benchmark, items = self.benchmark, self.predictions.items
-        name, judge_one = benchmark.primary_scorer, scorer(benchmark.primary_scorer)
+        primary, rule = self.scores[benchmark.primary_scorer], scorer(benchmark.primary_scorer)
         everything = list(range(len(items)))
-        golds = [item.answers for item in items]
         overall = self._figures(everything)
         finest = _places_by([item.types[-1] if item.types else "" for item in items])
         return {
             "name": benchmark.name,
             "summary": benchmark.summary,
             **overall,
+            "score": primary.score,
+            "figures": primary.figures,
+            "unparsed": primary.unparsed,
             "clusters": len({item.cluster or item.id for item in items}),
-            "scorer": name,
-            "scorers": {
-                other: estimate([scores[other] for scores in self.scores], everything).mean
-                for other in benchmark.scorer_names
-            },
+            "scorer": rule.name,
+            "scorers": {name: found.score for name, found in self.scores.items()},
             "by_type": self._by_type(),
-            "majority_answer": most_frequent_answer(golds),
-            "majority_accuracy": majority_accuracy(golds, judge_one),
+            "majority_answer": most_frequent_answer([item.answers for item in items]),
+            "majority_accuracy": majority_accuracy(items, rule),
             "majority_by_type_accuracy": sum(
-                majority_accuracy([golds[place] for place in places], judge_one) * len(places)
-                for places in finest.values()
+                majority_accuracy([items[place] for place in places], rule) * len(places) for places in finest.values()
             )
             / len(items),
             "empty_answers": sum(not answer for answer in self.predictions.texts),
@@ -88,14 +87,14 @@ class BenchmarkResult:
 
     def _by_type(self) -> dict[str, dict[str, Any]]:
         """Numbers of each question type, coarse and fine, in alphabetical order."""
-        items, judge_one = self.predictions.items, scorer(self.benchmark.primary_scorer)
+        items, rule = self.predictions.items, scorer(self.benchmark.primary_scorer)
         places_of: dict[str, list[int]] = defaultdict(list)
         for place, item in enumerate(items):
             for name in item.types:
                 places_of[name].append(place)
         return {
             name: self._figures(places)
-            | {"majority_accuracy": majority_accuracy([items[place].answers for place in places], judge_one)}
+            | {"majority_accuracy": majority_accuracy([items[place] for place in places], rule)}
             for name, places in sorted(places_of.items())
         }
 
@@ -103,12 +102,14 @@ class BenchmarkResult:
         """Accuracy, n, standard error and blank control of some of the items."""
         name, items = self.benchmark.primary_scorer, self.predictions.items
         clusters = [items[place].cluster or items[place].id for place in places]
-        seen = estimate([self.scores[place][name] for place in places], clusters)
+        verdicts = self.scores[name].verdicts
+        seen = estimate([verdicts[place].score for place in places], clusters)
         figures: dict[str, Any] = {"accuracy": seen.mean, "n": seen.n, "stderr": seen.stderr}
         figures |= dict.fromkeys(("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr"))
         if self.blank is not None:
-            unseen = estimate([self.blank_scores[place][name] for place in places], clusters)
-            gains = [self.scores[place][name] - self.blank_scores[place][name] for place in places]
+            controls = self.blank_scores[name].verdicts
+            unseen = estimate([controls[place].score for place in places], clusters)
+            gains = [verdicts[place].score - controls[place].score for place in places]
             gain = estimate(gains, clusters)
             figures |= {
                 "blank_image_accuracy": unseen.mean,
@@ -143,7 +144,7 @@ def run_benchmark(
         MediaError: an image cannot be read.
     """
 
-    def one_pass(phase: str, blank_images: bool) -> tuple[Predictions, list[dict[str, float]]]:
+    def one_pass(phase: str, blank_images: bool) -> tuple[Predictions, dict[str, Score]]:
         predictions = evaluate(
             model,
             processor,
@@ -161,47 +162,28 @@ def run_benchmark(
 
     predictions, scores = one_pass("answers", blank_images=False)
     settings = {"batch_size": batch_size, "limit": limit}
-    result = BenchmarkResult(benchmark, predictions, scores, None, [], settings)
+    result = BenchmarkResult(benchmark, predictions, scores, None, {}, settings)
     if blank:
         control, control_scores = one_pass("blank control", blank_images=True)
         result = replace(result, blank=control, blank_scores=control_scores)
     return result
 
 
-def judge(benchmark: Benchmark, predictions: Predictions) -> list[dict[str, float]]:
-    """Each answer's score by each of the benchmark's scorers, in the order of the items."""
-    scorers = {name: scorer(name) for name in benchmark.scorer_names}
-    return [
-        {name: score(answer, item.answers) for name, score in scorers.items()}
-        for item, answer in zip(predictions.items, predictions.texts, strict=True)
-    ]
+def judge(benchmark: Benchmark, predictions: Predictions) -> dict[str, Score]:
+    """What each of the benchmark's scorers says of the answers, by the name under which the benchmark has it."""
+    return {name: scorer(name).score(predictions.items, predictions.texts) for name in benchmark.scorer_names}
 
 
-def write_predictions(path: Path, predictions: Predictions, scores: Sequence[dict[str, float]]) -> None:
+def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str, Score]) -> None:
     """One JSON line per item; the file appears whole or not at all.
 
     It holds gold answers and predictions, so `mminstruct score` takes it for either.
     """
     with atomic_file(path) as stream:
-        for item, answer, scored in zip(predictions.items, predictions.texts, scores, strict=True):
-            stream.write(json.dumps(_line(item, answer, scored), ensure_ascii=False) + "\n")
-
-
-def _line(item: Item, answer: str, scores: dict[str, float]) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "id": item.id,
-        "image": str(item.images[0]) if item.images else None,
-        "question": item.question,
-        "answers": list(item.answers),
-        "prediction": answer,
-        "scores": scores,
-        "kind": item.kind,
-    }
-    if item.detail:
-        line["detail"] = item.detail
-    if len(item.images) > 1:
-        line["images"] = [str(path) for path in item.images]
-    return line
+        for place, (item, answer) in enumerate(zip(predictions.items, predictions.texts, strict=True)):
+            scored = {name: found.verdicts[place].score for name, found in scores.items()}
+            line = item_line(item) | {"prediction": answer, "scores": scored}
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _places_by(names: Sequence[str]) -> dict[str, list[int]]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+
+from mminstruct.evaluation.scorers import Item, Scorer
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def most_frequent_answer(answers: Sequence[Sequence[str]]) -> str:
     return min(weights, key=lambda gold: (-round(weights[gold], 9), gold))
 
 
-def majority_accuracy(answers: Sequence[Sequence[str]], scorer: Callable[[str, Sequence[str]], float]) -> float:
+def majority_accuracy(items: Sequence[Item], scorer: Scorer) -> float:
     """Mean score of giving every question the one answer that is the most frequent gold among these questions."""
-    guess = most_frequent_answer(answers)
-    return math.fsum(scorer(guess, golds) for golds in answers) / len(answers)
+    guess = most_frequent_answer([item.answers for item in items])
+    verdicts = scorer.variant.judge_all(items, [guess] * len(items))
+    return math.fsum(verdict.score for verdict in verdicts) / len(items)

@@ -45,8 +45,8 @@ class Mixed(Benchmark):
 
     name = "mixed-bag"
     summary = "Questions of all lengths."
-    primary_scorer = "exact_match"
-    further_scorers = ("exact_match.strict", "vqa.evalai")
+    primary_scorer = "exact-match"
+    further_scorers = ("exact-match.strict", "vqa.evalai")
     max_new_tokens = 6
 
     def __init__(self, pictures: list[Path], count: int = 23) -> None:

@@ -19,7 +19,7 @@ from mminstruct.conversation import ImagePart
 from mminstruct.data_builders.easy_vqa import BUILDER, INSTRUCTION
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.evaluation.benchmark import Benchmark, Item, benchmark_class, load_benchmark, one_question
-from mminstruct.evaluation.scorers import SCORERS
+from mminstruct.evaluation.scorers import scorer
 
 NAMES = catalog.names(catalog.BENCHMARK)
 
@@ -39,7 +39,7 @@ def needs_options(found: type[Benchmark]) -> bool:
 def test_benchmark_keeps_the_contract(name: str) -> None:
     found = benchmark_class(name)
     assert found.name == name and found.summary and "\n" not in found.summary and found.summary.endswith(".")
-    assert {found.primary_scorer, *found.further_scorers} <= set(SCORERS)
+    assert all(scorer(each).variant for each in (found.primary_scorer, *found.further_scorers))
     assert 0 < found.max_new_tokens <= 4096
     assert "run_in_place(__file__)" in catalog.find(catalog.BENCHMARK, name).read_text(encoding="utf-8")
 
@@ -70,7 +70,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path.write_text(
         "from mminstruct.evaluation.benchmark import Benchmark, Item, one_question\n"
         "class Mine(Benchmark):\n"
-        "    name, summary, primary_scorer, max_new_tokens = 'mine', 'Mine.', 'exact_match', 4\n"
+        "    name, summary, primary_scorer, max_new_tokens = 'mine', 'Mine.', 'exact-match', 4\n"
         "    def items(self): yield Item('1', (), 'two?', ('2',))\n"
         "    def conversation(self, item): return one_question(item, item.question)\n"
         "BENCHMARK = Mine\n",

@@ -1,4 +1,4 @@
-"""`mminstruct eval` and `mminstruct score`, through the real command line, with a real tiny checkpoint."""
+"""`mminstruct eval`, through the real command line, with a real tiny checkpoint."""
 
 from __future__ import annotations
 
@@ -9,17 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mminstruct.cli.app import app
-from mminstruct.errors import ConfigError, DataError, MminstructError, RunError
+from mminstruct.errors import MminstructError, RunError
 from mminstruct.models.checkpoint import save
 
 from .conftest import Pair
-
-GOLD = [{"id": "a", "answers": ["red"] * 10}, {"id": "b", "answers": ["two"] * 9 + ["3"]}, {"id": 3, "answers": ["x"]}]
-PREDICTED = [
-    {"id": "b", "prediction": "2"},
-    {"id": "a", "prediction": "Red."},
-    {"id": "3", "prediction": "y", "more": 1},
-]
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +28,6 @@ def call(*arguments: object) -> Result:
         raise result.exception
     assert result.exit_code == 0, result.output
     return result
-
-
-def write(path: Path, lines: list[object]) -> Path:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
 
 
 # --- eval -------------------------------------------------------------------------------------------------------------
@@ -100,45 +88,3 @@ def test_eval_refuses(
 
 def test_eval_help_has_an_example() -> None:
     assert "Example:" in call("eval", "--help").stdout and "Example:" in call("score", "--help").stdout
-
-
-# --- score ------------------------------------------------------------------------------------------------------------
-
-
-def test_score(tmp_path: Path) -> None:
-    gold, predicted = write(tmp_path / "gold.jsonl", GOLD), write(tmp_path / "predicted.jsonl", PREDICTED)
-    found = json.loads(call("score", "vqa.evalai", "--gold", gold, "--predictions", predicted, "--json").stdout)
-    assert found == {"metric": "vqa.evalai", "score": pytest.approx(2 / 3), "n": 3, "stderr": pytest.approx(1 / 3)}
-    found = json.loads(call("score", "vqa.gtvl2021", "--gold", gold, "--predictions", predicted, "--json").stdout)
-    assert found["score"] == pytest.approx(1 / 3)
-    shown = call("score", "exact_match", "--gold", gold, "--predictions", predicted).stdout
-    assert shown == "exact_match: 33.33 % ± 33.33 (standard error), n = 3\n"
-
-
-@pytest.mark.parametrize(
-    ("gold", "predicted", "message"),
-    [
-        (GOLD, PREDICTED[:1], r"predicted.jsonl lacks the ids '3', 'a' of .*gold.jsonl"),
-        (GOLD[:1], PREDICTED, r"gold.jsonl lacks the ids '3', 'b' of .*predicted.jsonl"),
-        (
-            [{"id": str(number), "answers": ["x"]} for number in range(6)],
-            [{"id": "0", "prediction": "x"}],
-            r"lacks the ids '1', '2', '3' and 2 more of",
-        ),
-        ([GOLD[0], GOLD[0]], PREDICTED, r"gold.jsonl:2 has the id 'a', which an earlier line has too"),
-        ([{"id": "a"}], PREDICTED, r"gold.jsonl:1 is not a JSON object with the keys 'id' and 'answers'"),
-        ([{"id": "a", "answers": []}], PREDICTED, r"gold.jsonl:1: 'answers' must be a list of texts, at least one"),
-        ([{"id": "a", "answers": "x"}], PREDICTED, r"gold.jsonl:1: 'answers' must be a list of texts"),
-        (GOLD, [{"id": "a", "prediction": 2}], r"predicted.jsonl:1: 'prediction' must be a text"),
-        (GOLD, [], r"predicted.jsonl is empty"),
-    ],
-)
-def test_score_refuses(gold: list[object], predicted: list[object], message: str, tmp_path: Path) -> None:
-    paths = write(tmp_path / "gold.jsonl", gold), write(tmp_path / "predicted.jsonl", predicted)
-    with pytest.raises(DataError, match=message):
-        call("score", "exact_match", "--gold", paths[0], "--predictions", paths[1])
-
-
-def test_score_unknown_metric(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no metric is called 'exactmatch'. Did you mean 'exact_match'"):
-        call("score", "exactmatch", "--gold", tmp_path / "a", "--predictions", tmp_path / "b")

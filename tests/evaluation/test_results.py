@@ -43,7 +43,7 @@ def test_numbers_by_hand(result: BenchmarkResult) -> None:
     scores, clusters = [1.0, 0.0, 1.0, 1.0, 0.0], list("aabbc")
     assert numbers["accuracy"] == pytest.approx(0.6) and numbers["n"] == 5 and numbers["clusters"] == 3
     assert numbers["stderr"] == pytest.approx(standard_error(scores, clusters))
-    assert numbers["scorers"] == pytest.approx({"exact_match": 0.6, "exact_match.strict": 0.4, "vqa.evalai": 0.6})
+    assert numbers["scorers"] == pytest.approx({"exact-match": 0.6, "exact-match.strict": 0.4, "vqa.evalai": 0.6})
     assert numbers["blank_image_accuracy"] == pytest.approx(0.4)
     assert numbers["image_gain"] == pytest.approx(0.2)
     gains = [1.0, -1.0, 1.0, 1.0, -1.0]
@@ -53,7 +53,7 @@ def test_numbers_by_hand(result: BenchmarkResult) -> None:
     assert numbers["majority_by_type_accuracy"] == pytest.approx(1.0)
     assert numbers["empty_answers"] == 1
     assert numbers["questions_per_second"] == pytest.approx(2.5)
-    assert (numbers["scorer"], numbers["batch_size"], numbers["limit"]) == ("exact_match", 4, None)
+    assert (numbers["scorer"], numbers["batch_size"], numbers["limit"]) == ("exact-match.forgiving", 4, None)
 
 
 def test_types_coarse_and_fine(result: BenchmarkResult) -> None:
@@ -72,7 +72,7 @@ def test_types_coarse_and_fine(result: BenchmarkResult) -> None:
 
 def test_without_the_blank_control(pictures: list[Path]) -> None:
     benchmark, seen = Mixed(pictures), predictions("a", "b", "c", "d", "e")
-    numbers = BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, [], {}).numbers()
+    numbers = BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}, {}).numbers()
     assert numbers["blank_image_accuracy"] is None and numbers["image_gain"] is None
     assert numbers["by_type"]["color"]["blank_image_accuracy"] is None
     json.dumps(numbers, allow_nan=False)
@@ -91,10 +91,12 @@ def test_predictions_file(result: BenchmarkResult, tmp_path: Path) -> None:
         "image": "a.png",
         "question": "is it red?",
         "answers": ["yes"],
+        "images": ["a.png"],
         "prediction": "Yes.",
-        "scores": {"exact_match": 1.0, "exact_match.strict": 0.0, "vqa.evalai": 1.0},
+        "scores": {"exact-match": 1.0, "exact-match.strict": 0.0, "vqa.evalai": 1.0},
         "kind": "yes-no",
         "detail": "color",
+        "cluster": "a",
     }
     assert lines[4]["images"] == ["c.png", "d.png"] and lines[4]["image"] == "c.png"
     assert [path.name for path in path.parent.iterdir()] == ["predictions.jsonl"], "no temporary file is left"
@@ -109,7 +111,7 @@ def test_run_benchmark(pair: Pair, mixed: Mixed, tmp_path: Path) -> None:
     found = run_benchmark(*pair, mixed, batch_size=8, limit=9, folder=tmp_path, progress=progress)
     assert phases == {"answers": (9, 9), "blank control": (9, 9)}
     assert found.settings == {"batch_size": 8, "limit": 9}
-    assert found.blank is not None and found.blank.blank_images and len(found.blank_scores) == 9
+    assert found.blank is not None and found.blank.blank_images and len(found.blank_scores["exact-match"].verdicts) == 9
     for name, kept in [("predictions", found.predictions), ("predictions_blank", found.blank)]:
         lines = (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["prediction"] for line in lines] == kept.texts

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from mminstruct.evaluation.scorers import scorer
+from mminstruct.evaluation.scorers import Item, scorer
 from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_frequent_answer, standard_error
 
 
@@ -101,7 +101,8 @@ def test_most_frequent_answer_weighs_questions_alike() -> None:
 
 
 def test_majority_accuracy_uses_the_scorer() -> None:
-    golds = [["Yes"], ["yes"], ["yes"], ["no"]]
-    assert majority_accuracy(golds, scorer("exact_match")) == 0.75
-    assert majority_accuracy(golds, scorer("exact_match.strict")) == 0.5
-    assert majority_accuracy([["yes"] * 3 + ["no"] * 7], scorer("vqa.evalai")) == pytest.approx(1.0)
+    items = [Item(str(place), answers=(answer,)) for place, answer in enumerate(("Yes", "yes", "yes", "no"))]
+    assert majority_accuracy(items, scorer("exact-match")) == 0.75
+    assert majority_accuracy(items, scorer("exact-match.strict")) == 0.5
+    votes = Item("1", answers=("yes",) * 3 + ("no",) * 7)
+    assert majority_accuracy([votes], scorer("vqa.evalai")) == pytest.approx(1.0)

@@ -113,7 +113,7 @@ from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
 class Words(Benchmark):
     name = "some-words"
     summary = "Words."
-    primary_scorer = "exact_match"
+    primary_scorer = "exact-match"
     max_new_tokens = 4
 
     def items(self):

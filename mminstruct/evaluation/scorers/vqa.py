@@ -5,11 +5,11 @@
 With ten golds of which m equal the prediction the score is 0, .3, .6, .9, 1 for m = 0, 1, 2, 3, >= 4 (and not m / 3).
 The variants differ in what is normalised before the comparison:
 
-- `gtvl2021`: GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py since its commit a013f00 (March 2021).
-  Prediction and golds are normalised where the golds differ from each other; unanimous golds are compared as they
+- `official-2021`: GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py since its commit a013f00 (March
+  2021). Prediction and golds are normalised where the golds differ from each other; unanimous golds are compared as they
   stand, so "Black." is wrong for ten times "black".
-- `gtvl2016`: the same file before (e.g. commit c4e6a0e). The prediction is always normalised in full; of the golds only
-  the punctuation is, and only where they differ from each other.
+- `official-2016`: the same file before (e.g. commit c4e6a0e). The prediction is always normalised in full; of the golds
+  only the punctuation is, and only where they differ from each other.
 - `evalai`: facebookresearch/mmf, `EvalAIAnswerProcessor` and `TextVQAAccuracyEvaluator`. Both sides are always
   normalised, after a first step that deletes commas and question marks. LLaVA's scripts use it for TextVQA, VQAv2 and
   VizWiz.
@@ -22,11 +22,15 @@ plain match.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from mminstruct.evaluation.scorers.vqa_normalise import digits_articles_contractions, one_line, punctuation, tokenise
+from mminstruct.evaluation.item import Item
+from mminstruct.evaluation.official import Official, json_list, records, unique, unique_items
+from mminstruct.evaluation.parsing.vqa_normalise import digits_articles_contractions, one_line, punctuation, tokenise
+from mminstruct.evaluation.scorers.metric import Metric, Variant, by_answers, mean_with_kinds
 
 
-def gtvl2021(prediction: str, answers: Sequence[str]) -> float:
+def official_2021(prediction: str, answers: Sequence[str]) -> float:
     """The official VQA accuracy since March 2021; see the module's text."""
     prediction, golds = one_line(prediction), [one_line(answer) for answer in answers]
     if len(set(golds)) > 1:
@@ -34,7 +38,7 @@ def gtvl2021(prediction: str, answers: Sequence[str]) -> float:
     return leave_one_out(prediction, golds)
 
 
-def gtvl2016(prediction: str, answers: Sequence[str]) -> float:
+def official_2016(prediction: str, answers: Sequence[str]) -> float:
     """The official VQA accuracy before March 2021; see the module's text."""
     golds = list(answers)
     if len(set(golds)) > 1:
@@ -74,3 +78,71 @@ def leave_one_out(prediction: str, golds: Sequence[str]) -> float:
 
 def _official(text: str) -> str:
     return digits_articles_contractions(punctuation(text))
+
+
+class _Vote(Official):
+    answer: str
+
+
+class _Annotation(Official):
+    question_id: int | str
+    image_id: int | str
+    answers: tuple[_Vote, ...]
+    question_type: str = ""
+    answer_type: str = ""
+
+
+class _Answer(Official):
+    question_id: int | str
+    answer: str
+
+
+def read_annotations(path: Path) -> list[Item]:
+    """`{"annotations": [{question_id, image_id, answers: [{answer, ...} x 10], question_type, answer_type}]}`."""
+    return unique_items(
+        (
+            place,
+            Item(
+                id=str(line.question_id),
+                answers=tuple(vote.answer for vote in line.answers),
+                kind=line.answer_type,
+                detail=line.question_type,
+                cluster=str(line.image_id),
+            ),
+        )
+        for place, line in records(json_list(path, "annotations"), _Annotation)
+    )
+
+
+def read_answers(path: Path) -> dict[str, str]:
+    """A submission, `[{question_id, answer}]`: id -> answer."""
+    return unique((place, str(line.question_id), line.answer) for place, line in records(json_list(path), _Answer))
+
+
+METRIC = Metric(
+    name="vqa",
+    summary="VQA accuracy: agreement with ten annotators, each left out in turn.",
+    variants=(
+        Variant(
+            "official-2021",
+            "GT-Vision-Lab/VQA, vqaEval.py since a013f00: unanimous golds are compared as they stand.",
+            by_answers(official_2021),
+            mean_with_kinds,
+        ),
+        Variant(
+            "official-2016",
+            "The same file before: of the golds only the punctuation is normalised, and only where they differ.",
+            by_answers(official_2016),
+            mean_with_kinds,
+        ),
+        Variant(
+            "evalai",
+            "facebookresearch/mmf, EvalAIAnswerProcessor: both sides always normalised, commas deleted first.",
+            by_answers(evalai),
+            mean_with_kinds,
+        ),
+    ),
+    files="the official annotations file, and a submission [{question_id, answer}]",
+    gold=read_annotations,
+    predictions=read_answers,
+)

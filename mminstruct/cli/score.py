@@ -1,0 +1,122 @@
+"""`mminstruct score`: the score of predictions that exist already, by the official files and rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mminstruct.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mminstruct.evaluation.item import Item
+    from mminstruct.evaluation.scorers import Metric, Variant
+
+LIST = "list"
+
+
+def score(
+    metric: Annotated[str, typer.Argument(help="The metric, or metric.variant; `list` lists them all.")],
+    gold: Annotated[Path | None, typer.Option("--gold", help="The official gold file, or JSONL of Items.")] = None,
+    predictions: Annotated[Path | None, typer.Option("--predictions", help="The official file of answers.")] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="Whose rule. Default: the first one listed.")] = None,
+    compare: Annotated[bool, typer.Option("--compare-variants", help="The score by every variant.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Score predictions against gold answers.
+
+    Both files may be the official ones of the metric, as published, or JSON lines of {"id", "answers"} and of
+    {"id", "prediction"}, such as `predictions.jsonl` of a run.
+
+    Example: `mminstruct score vqa --variant official-2021 --gold annotations.json --predictions answers.json`
+
+    Example: `mminstruct score list`
+    """
+    from mminstruct.evaluation import scorers
+
+    if metric == LIST:
+        _list(as_json)
+        return
+    first, _, second = metric.partition(".")
+    found = scorers.metric(first)
+    if second and variant is not None:
+        raise ConfigError(f"the variant is named twice, {second!r} and --variant {variant}; name it once")
+    chosen = found.variant(variant or second or None)
+    if gold is None or predictions is None:
+        raise ConfigError(f"{found.name} needs --gold and --predictions: {found.files}")
+    items, texts = scorers.read(found, gold, predictions)
+    rows = [_result(found, each, items, texts) for each in (found.variants if compare else (chosen,))]
+    if as_json:
+        typer.echo(json.dumps(rows if compare else rows[0], ensure_ascii=False))
+        return
+    for row in rows:
+        typer.echo(_line(row, found.best))
+
+
+def _result(metric: Metric, variant: Variant, items: list[Item], texts: list[str | None]) -> dict[str, Any]:
+    from mminstruct.evaluation.statistics import estimate
+
+    found = variant.score(items, texts)
+    figures = dict(found.figures)
+    # The clustered error of a mean is no error of any other figure.
+    spread = estimate([verdict.score for verdict in found.verdicts], [item.cluster or item.id for item in items])
+    is_mean = found.score is not None and abs(spread.mean - found.score) < 1e-12
+    return {
+        "metric": metric.name,
+        "variant": variant.name,
+        "score": figures.pop("score"),
+        "n": len(items),
+        "unparsed": found.unparsed,
+        "missing": sum(text is None for text in texts),
+        "stderr": spread.stderr if is_mean else None,
+        "figures": figures,
+    }
+
+
+def _line(row: dict[str, Any], best: float) -> str:
+    def shown(value: float | None) -> str:
+        if value is None:
+            return "undefined"
+        return f"{100 * value:.2f} %" if best == 1.0 else f"{value:.4f}"
+
+    error = "" if row["stderr"] is None else f" ± {100 * row['stderr']:.2f} (standard error)"
+    head = f"{row['metric']}.{row['variant']}: {shown(row['score'])}{error}, n = {row['n']}"
+    head += f", {row['unparsed']} unparsed" if row["unparsed"] else ""
+    head += f", {row['missing']} missing" if row["missing"] else ""
+    return "\n".join([head, *(f"  {name}: {shown(value)}" for name, value in row["figures"].items())])
+
+
+def _list(as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mminstruct.evaluation import scorers
+
+    metrics = [scorers.metric(name) for name in scorers.names()]
+    if as_json:
+        rows = [
+            {
+                "name": each.name,
+                "summary": each.summary,
+                "files": each.files,
+                "best": each.best,
+                "variants": [{"name": variant.name, "source": variant.source} for variant in each.variants],
+            }
+            for each in metrics
+        ]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table("metric", "variant", "what it is", "files")
+    for each in metrics:
+        for number, variant in enumerate(each.variants):
+            first = number == 0
+            table.add_row(
+                each.name if first else "",
+                variant.name,
+                f"{each.summary} {variant.source}" if first else variant.source,
+                each.files if first else "",
+                end_section=number == len(each.variants) - 1,
+            )
+    Console().print(table)
