@@ -1,6 +1,6 @@
 """This project's own files of questions and answers: JSON lines that any metric reads.
 
-    {"id": "1", "answers": ["red"], "kind": "color", ...}        gold: the fields of an `Item`, `id` and `answers` needed
+    {"id": "1", "answers": ["red"], "kind": "color", ...}  gold: the fields of an `Item`; `id`, `answers` needed
     {"id": "1", "prediction": "Red."}                            predictions
 
 The runner's `predictions.jsonl` holds both, so it serves for either. Other keys are ignored.

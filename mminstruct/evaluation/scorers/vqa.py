@@ -6,8 +6,8 @@ With ten golds of which m equal the prediction the score is 0, .3, .6, .9, 1 for
 The variants differ in what is normalised before the comparison:
 
 - `official-2021`: GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py since its commit a013f00 (March
-  2021). Prediction and golds are normalised where the golds differ from each other; unanimous golds are compared as they
-  stand, so "Black." is wrong for ten times "black".
+  2021). Prediction and golds are normalised where the golds differ from each other; unanimous golds are compared as
+  they stand, so "Black." is wrong for ten times "black".
 - `official-2016`: the same file before (e.g. commit c4e6a0e). The prediction is always normalised in full; of the golds
   only the punctuation is, and only where they differ from each other.
 - `evalai`: facebookresearch/mmf, `EvalAIAnswerProcessor` and `TextVQAAccuracyEvaluator`. Both sides are always
