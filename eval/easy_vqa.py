@@ -14,7 +14,7 @@ from typing import Literal
 
 from mminstruct.conversation import Conversation
 from mminstruct.data_builders.easy_vqa import COLORS, Question, data_folder, prompt, questions
-from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
+from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol, one_question
 
 SPLIT: Literal["test"] = "test"
 
@@ -24,7 +24,15 @@ class EasyVqa(Benchmark):
     summary = "One shape on 64 x 64 pixels: 9,673 questions on shape, color and yes-no (pip install easy-vqa)."
     primary_scorer = "exact-match"
     further_scorers = ("exact-match.strict",)
-    max_new_tokens = 16
+    protocols = (
+        Protocol(
+            name="builder",
+            source="the prompt of the first turn that the builder easy-vqa makes (data_builders/easy_vqa.py)",
+            max_new_tokens=16,
+        ),
+    )
+    licence = "MIT (the package's own statement)"
+    data = "pip install easy-vqa"
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where the package easy-vqa is missing or its data are not as expected."""

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, Record
 from mminstruct.errors import DataError
-from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
+from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol, one_question
 from mminstruct.files import read_jsonl
 
 SHORT_ANSWER = "{question}\nAnswer the question using a single word or phrase."
@@ -42,7 +42,14 @@ class Vqa(Benchmark):
     summary = "Your own questions: a JSONL file of images, questions and answers (option file=PATH)."
     primary_scorer = "vqa.evalai"
     further_scorers = ("vqa.official-2021", "exact-match")
-    max_new_tokens = 32
+    protocols = (
+        Protocol(
+            name="llava-1.5",
+            source="LLaVA-1.5's short answers (arXiv 2310.03744; scripts/v1_5/eval), or the option `prompt`",
+            max_new_tokens=32,
+        ),
+    )
+    data = "a JSON lines file of one's own"
 
     class Options(Config):
         """Where the questions are, and how they are put.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +36,14 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="A new folder for the results. Default: beside the model, MODEL-eval-BENCHMARK."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts generated together.")] = 64,
+    batch_tokens: Annotated[
+        int, typer.Option("--batch-tokens", min=1, help="Tokens of prompts and answers together in one batch.")
+    ] = 16_384,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="The file of known answers. Default: in the user's cache folder.")
+    ] = None,
+    reuse: Annotated[bool, typer.Option("--reuse/--no-reuse", help="Look up and keep answers in that file.")] = True,
+    check: Annotated[int, typer.Option("--check", min=0, help="Of so many questions compare batch and alone.")] = 8,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask only the first so many questions.")] = None,
     blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Also run the control with grey images.")] = True,
     device: Device = "auto",
@@ -70,32 +76,44 @@ def evaluate(
     out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
 
-    from mminstruct.evaluation.facts import model_facts
+    from mminstruct.evaluation.adapters.zoo import ZooAdapter
+    from mminstruct.evaluation.answer_cache import AnswerCache, default_path
+    from mminstruct.evaluation.facts import identity, model_facts
+    from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
     from mminstruct.models.checkpoint import load
 
-    start = time.perf_counter()
-    network, processor = load(model, device=pick(device))
-    seconds = {"load": time.perf_counter() - start}
-    results = []
-    for benchmark in benchmarks:
-        began = time.perf_counter()
-        with report_progress(benchmark.name) as progress:
-            results.append(
-                run_benchmark(
-                    network,
-                    processor,
+    with ExitStack() as stack:
+        processes = stack.enter_context(joined())
+        network, processor = load(model, device=pick(device))
+        facts = model_facts(network, processor, model)
+        adapter = ZooAdapter(
+            network,
+            processor,
+            batch_tokens=batch_tokens,
+            identity=identity(model, facts["dtype"]) if reuse else None,
+            facts=facts,
+        )
+        kept = stack.enter_context(AnswerCache(answers or default_path())) if reuse else None
+        results = []
+        for benchmark in benchmarks:
+            with report_progress(benchmark.name, shown=processes.first) as progress:
+                result = run_benchmark(
+                    adapter,
                     benchmark,
-                    batch_size=batch_size,
                     limit=limit,
                     blank=blank,
+                    answers=kept,
+                    check=check,
                     folder=out / benchmark.key,
                     progress=progress,
+                    processes=processes,
                 )
-            )
-        seconds[benchmark.key] = time.perf_counter() - began
-    report = write_report(out, results, seconds=seconds, model_facts=model_facts(network, processor, model))
+                results.append(result)
+    if not processes.first:
+        return
+    report = write_report(out, results, model_facts=adapter.facts())
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
@@ -150,14 +168,14 @@ def show_table(table: Table) -> None:
 
 
 @contextmanager
-def report_progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with an estimate on stderr, one task for each phase."""
+def report_progress(name: str, shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with an estimate on stderr, one task for each phase, where it is `shown`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
 
         def update(phase: str, done: int, total: int) -> None:
             if phase not in tasks:

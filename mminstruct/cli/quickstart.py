@@ -13,7 +13,6 @@ def quickstart(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Recipe settings.")] = None,
     recipe: Annotated[str, typer.Option(help="A recipe that names a builder and benchmarks.")] = "quickstart",
     out: Annotated[Path, typer.Option(help="The run's folder, new.")] = Path("runs/quickstart"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered together in the evaluation.")] = 256,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first so many questions.")] = None,
 ) -> None:
     """Real images and questions, a model trained from scratch, scored on unseen images: minutes on two CPU cores.
@@ -35,6 +34,7 @@ def quickstart(
         raise ConfigError(f"{path}: the recipe names no benchmarks (evaluate); use mminstruct train and eval")
     require_new(out)
 
+    from mminstruct.evaluation.adapters.zoo import ZooAdapter
     from mminstruct.evaluation.benchmark import load_benchmark
     from mminstruct.evaluation.facts import model_facts
     from mminstruct.evaluation.report import write_report
@@ -55,10 +55,8 @@ def quickstart(
             folder = out / benchmark.key
             results.append(
                 run_benchmark(
-                    model,
-                    processor,
+                    ZooAdapter(model, processor),
                     benchmark,
-                    batch_size=batch_size,
                     limit=limit,
                     folder=folder,
                     progress=progress,

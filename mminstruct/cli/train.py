@@ -94,6 +94,7 @@ def scores(recipe: Recipe) -> dict[str, Score]:
 
 def _score(validation: ValidationConfig) -> Score:
     from mminstruct.config import validate
+    from mminstruct.evaluation.adapters.zoo import ZooAdapter
     from mminstruct.evaluation.answering import answer_shares
     from mminstruct.evaluation.benchmark import benchmark_class
     from mminstruct.evaluation.results import run_benchmark
@@ -108,7 +109,7 @@ def _score(validation: ValidationConfig) -> Score:
     def score(model: Any, processor: Any, held_out: Any) -> dict[str, float]:
         measured = {}
         for benchmark, limit in benchmarks:
-            result = run_benchmark(model, processor, benchmark, batch_size=ASKED_TOGETHER, limit=limit, blank=False)
+            result = run_benchmark(ZooAdapter(model, processor), benchmark, limit=limit, blank=False)
             measured[f"{benchmark.key}.accuracy"] = float(result.numbers()["accuracy"])
         if validation.answers is not None:
             asked = validation.answers.model_dump()

@@ -38,3 +38,19 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def identity(folder: Path, dtype: str) -> dict[str, str]:
+    """What the answers of a checkpoint depend on: a hash of each kind of its files, and the precision.
+
+    Files that decide nothing (a model card, an index of shards) are left out, and so is the folder's name.
+    """
+    from mminstruct.files import bytes_sha256, sha256
+
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in (".safetensors", ".json"))
+    named = [f"{path.relative_to(folder)} {sha256(path)}" for path in files if not path.name.endswith(".index.json")]
+    return {
+        "checkpoint": bytes_sha256("\n".join(named).encode()),
+        "dtype": dtype,
+        "transformers": metadata.version("transformers"),
+    }

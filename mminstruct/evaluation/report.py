@@ -1,10 +1,11 @@
 """The report of an evaluation: `report.json` for programs, `report.html` for people.
 
-    [BenchmarkResult], metrics.jsonl files, facts ─▶ report.json
+    [BenchmarkResult], metrics.jsonl files, facts ─▶ report.json, timing.json
                                                   └▶ report.html (one file: no scripts, nothing fetched from anywhere)
 
-`report.json` is {"benchmarks": {"easy_vqa": {...}}, "seconds": {...}, "model": {...}, "versions": {...},
-"created": "..."}; a benchmark's numbers are those of `BenchmarkResult.numbers`.
+`report.json` is {"benchmarks": {"easy_vqa": {...}}, "model": {...}, "versions": {...}}; a benchmark's numbers are those
+of `BenchmarkResult.numbers`. It and the page have the same bytes whenever the same model answers the same questions; when
+that was and how long it took stands in `timing.json`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def write_report(
 
     Args:
         metrics_files: `metrics.jsonl` of the training stages, in their order, to plot the loss.
-        seconds: how long the parts of the run took, by name.
+        seconds: how long the parts of a training run took, by name.
         model_facts: what to say of the model (`mminstruct.evaluation.facts.model_facts`).
         seed: of the sample that the gallery shows.
 
@@ -50,12 +51,16 @@ def write_report(
         MediaError: an image of the gallery cannot be read any more.
         RunError: there are metrics files but no matplotlib.
     """
-    report = {
+    report: dict[str, Any] = {
         "benchmarks": {result.benchmark.key: result.numbers() for result in results},
-        "seconds": dict(seconds or {}),
         "model": dict(model_facts or {}),
         "versions": versions(),
+    }
+    if seconds is not None:
+        report["seconds"] = dict(seconds)
+    timing = {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "benchmarks": {result.benchmark.key: result.timing() for result in results},
     }
     page = (
         _environment()
@@ -67,6 +72,7 @@ def write_report(
             galleries={result.benchmark.key: exhibits(result, GALLERY_EACH, seed) for result in results},
         )
     )
+    write_json(folder / "timing.json", timing)
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", page)
     return report

@@ -1,7 +1,11 @@
 """From answers to numbers: scores per question, means with error bars per question type, and the two baselines.
 
     Predictions (and the blank control's) ── judge ──▶ BenchmarkResult ── numbers ──▶ report.json
+                                                             ├─ timing ──▶ timing.json
                                                              └─ write_predictions ──▶ predictions.jsonl
+
+`numbers` are the same for every run of the same model on the same questions, on any number of processes and after any
+interruption; `timing` is what differs.
 
 Two baselines say what an accuracy is worth: `majority_accuracy` needs neither image nor question (always the most
 frequent gold answer), `blank_image_accuracy` is the same model shown grey images, so it needs no sight.
@@ -12,21 +16,19 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mminstruct.evaluation.adapters import Adapter
+from mminstruct.evaluation.answer_cache import AnswerCache
 from mminstruct.evaluation.benchmark import Benchmark
 from mminstruct.evaluation.own_files import item_line
-from mminstruct.evaluation.runner import Predictions, evaluate
+from mminstruct.evaluation.processes import Processes
+from mminstruct.evaluation.runner import ALONE, Predictions, evaluate
 from mminstruct.evaluation.scorers import Score, scorer
 from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_frequent_answer
 from mminstruct.files import atomic_file
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from mminstruct.models.base_processor import BaseProcessor
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BenchmarkResult:
         scores: what each of the benchmark's scorers says of the answers, the primary one first.
         blank: the blank control's answers to the same items, or None where it was not run.
         blank_scores: what the scorers say of those.
-        settings: what the run was told (batch size, limit), for the report.
+        limit: how many of the first questions were asked; None for all.
     """
 
     benchmark: Benchmark
@@ -45,7 +47,7 @@ class BenchmarkResult:
     scores: dict[str, Score]
     blank: Predictions | None
     blank_scores: dict[str, Score]
-    settings: dict[str, Any]
+    limit: int | None = None
 
     def primary(self, place: int) -> float:
         """The primary score of an item."""
@@ -76,13 +78,26 @@ class BenchmarkResult:
             )
             / len(items),
             "empty_answers": sum(not answer for answer in self.predictions.texts),
-            "seconds": self.predictions.seconds,
-            "questions_per_second": len(items) / self.predictions.seconds,
-            "distinct_requests": self.predictions.generated,
-            "blank_image_seconds": None if self.blank is None else self.blank.seconds,
-            "max_new_tokens": benchmark.max_new_tokens,
+            "cut_off_answers": sum(reply.finish == "length" for reply in self.predictions.replies),
+            "mean_answer_tokens": sum(reply.tokens for reply in self.predictions.replies) / len(items),
+            "distinct_requests": self.predictions.distinct,
+            "batch_checked": self.predictions.checked,
+            "batch_flips": list(self.predictions.flips),
+            "protocol": asdict(benchmark.protocol) | {"stop": list(benchmark.protocol.stop)},
             "options": benchmark.options.model_dump(mode="json"),
-            **self.settings,
+            "limit": self.limit,
+        }
+
+    def timing(self) -> dict[str, Any]:
+        """How long the answers took: what differs from run to run, and is no part of `numbers`."""
+        passes = {"answers": self.predictions} | ({} if self.blank is None else {"blank control": self.blank})
+        return {
+            name: {
+                "seconds": done.seconds,
+                "generated": done.generated,
+                "questions_per_second": len(done.items) / done.seconds,
+            }
+            for name, done in passes.items()
         }
 
     def _by_type(self) -> dict[str, dict[str, Any]]:
@@ -122,20 +137,22 @@ class BenchmarkResult:
 
 
 def run_benchmark(
-    model: PreTrainedModel,
-    processor: BaseProcessor,
+    adapter: Adapter,
     benchmark: Benchmark,
     *,
-    batch_size: int,
     limit: int | None = None,
     blank: bool = True,
+    answers: AnswerCache | None = None,
+    check: int = 0,
     folder: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> BenchmarkResult:
     """Answer a benchmark, with the blank control, and score it.
 
     Args:
         blank: also run the blank control (it costs about as much again, less where questions repeat).
+        answers, check, processes: as `evaluate` takes them.
         folder: where `predictions.jsonl` and `predictions_blank.jsonl` go, each as soon as it is known.
         progress: called as progress(phase, items done, items in all), phase being "answers" or "blank control".
 
@@ -146,23 +163,23 @@ def run_benchmark(
 
     def one_pass(phase: str, blank_images: bool) -> tuple[Predictions, dict[str, Score]]:
         predictions = evaluate(
-            model,
-            processor,
+            adapter,
             benchmark,
-            batch_size=batch_size,
             limit=limit,
             blank_images=blank_images,
+            answers=answers,
+            check=0 if blank_images else check,
             progress=None if progress is None else lambda done, total: progress(phase, done, total),
+            processes=processes,
         )
         scores = judge(benchmark, predictions)
-        if folder is not None:
+        if folder is not None and processes.first:
             name = "predictions_blank.jsonl" if blank_images else "predictions.jsonl"
             write_predictions(folder / name, predictions, scores)
         return predictions, scores
 
     predictions, scores = one_pass("answers", blank_images=False)
-    settings = {"batch_size": batch_size, "limit": limit}
-    result = BenchmarkResult(benchmark, predictions, scores, None, {}, settings)
+    result = BenchmarkResult(benchmark, predictions, scores, None, {}, limit)
     if blank:
         control, control_scores = one_pass("blank control", blank_images=True)
         result = replace(result, blank=control, blank_scores=control_scores)

@@ -1,41 +1,28 @@
-"""Asks a model every question of a benchmark: greedy, batched with left padding, each image decoded once.
+"""Asks a model every question of a benchmark, each distinct request once, and keeps what it replies.
 
-    items ─ conversation ─▶ distinct requests ─ processor.prompt ─▶ {input_ids [L], pixel_values [n,3,H,W]}
-          ─ collate ─▶ {input_ids [B,L], ...} ─ model.generate ─▶ ids [B, L+new] ─ decode ─▶ one text per item
+    items ─ Benchmark.request ─▶ requests ─ distinct, by media ─▶ known replies? ─ no ─▶ Adapter ─▶ one reply per item
 
-Requests that are the same (same prompt, same images) are generated once. Requests are prepared a window at a time, in
-the benchmark's order, so that an image is decoded once for all its questions and only a window's pixels are held.
-Within a window they are batched by prompt length, longest first, and the answers written back in the items' order.
+Replies are kept as soon as they are known, so a run that is killed and started again asks nothing twice. A few requests
+are also answered alone: what differs from the answer in a batch is reported (`batch_flips`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import torch
-from PIL import Image
-
-from mminstruct.conversation import Conversation
-from mminstruct.evaluation.benchmark import Benchmark, Item
-from mminstruct.media import open_image
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from mminstruct.models.base_processor import BaseProcessor
+from mminstruct.evaluation.adapters import Adapter
+from mminstruct.evaluation.answer_cache import AnswerCache
+from mminstruct.evaluation.benchmark import Benchmark
+from mminstruct.evaluation.item import Item
+from mminstruct.evaluation.processes import Processes
+from mminstruct.evaluation.requests import Keys, Reply, Request
 
 Progress = Callable[[int, int], None]
 """Called as progress(items done, items in all)."""
-
-BATCHES_PER_WINDOW = 8
-IMAGES_KEPT = 8
-BLANK_COLOUR = (128, 128, 128)
+ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -44,45 +31,49 @@ class Predictions:
 
     Attributes:
         items: the questions, in the benchmark's order.
-        texts: the model's answer to each.
-        seconds: how long it took, images and prompts included, the loading of the model not.
-        generated: how many distinct requests were answered by the model.
-        blank_images: whether the model was shown grey images instead of the real ones.
+        replies: the model's answer to each.
+        distinct: how many different requests the questions make.
+        generated: how many of these the model was asked now, the others being known; by all processes together.
+        seconds: how long it took, pictures and prompts included, the loading of the model not.
+        blank_images: whether the model was shown grey pictures instead of the real ones.
+        checked: how many requests were also answered alone.
+        flips: ids of items whose answer alone differs from that in a batch.
     """
 
     items: list[Item]
-    texts: list[str]
-    seconds: float
+    replies: list[Reply]
+    distinct: int
     generated: int
-    blank_images: bool
+    seconds: float
+    blank_images: bool = False
+    checked: int = 0
+    flips: tuple[str, ...] = ()
 
-
-@dataclass
-class _Request:
-    """One distinct prompt and the places of the items that ask it."""
-
-    conversation: Conversation
-    images: Callable[[], list[Image.Image]]
-    places: list[int] = field(default_factory=list)
+    @property
+    def texts(self) -> list[str]:
+        return [reply.text for reply in self.replies]
 
 
 def evaluate(
-    model: PreTrainedModel,
-    processor: BaseProcessor,
+    adapter: Adapter,
     benchmark: Benchmark,
     *,
-    batch_size: int,
     limit: int | None = None,
     blank_images: bool = False,
+    answers: AnswerCache | None = None,
+    check: int = 0,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Predictions:
     """The model's answer to each question of a benchmark.
 
     Args:
-        batch_size: how many prompts are generated together; the answers do not depend on it.
         limit: ask the first `limit` questions only.
-        blank_images: show mid-grey images of the same sizes instead; what is still right then was not seen but guessed.
-        progress: called after each batch.
+        blank_images: show mid-grey pictures of the same sizes instead; what is still right was not seen but guessed.
+        answers: where replies are looked up and kept, if the adapter can say what they depend on.
+        check: of so many requests the answer alone is compared with that in a batch.
+        progress: called after each batch of this process.
+        processes: who else answers; each gets all replies in the end.
 
     Raises:
         DataError: the benchmark's data is missing or broken.
@@ -90,81 +81,62 @@ def evaluate(
     """
     start = time.perf_counter()
     items = benchmark.questions(limit)
-    requests = _distinct_requests(benchmark, items, blank_images)
-    texts = [""] * len(items)
-    done = 0
-    with torch.inference_mode(), evaluation_mode(model):
-        window = batch_size * BATCHES_PER_WINDOW
-        for first in range(0, len(requests), window):
-            for request, answer in _answers(
-                model, processor, requests[first : first + window], batch_size, benchmark.max_new_tokens
-            ):
-                for place in request.places:
-                    texts[place] = answer
-                done += len(request.places)
-                if progress is not None:
-                    progress(done, len(items))
-    return Predictions(items, texts, time.perf_counter() - start, len(requests), blank_images)
-
-
-def _distinct_requests(benchmark: Benchmark, items: Sequence[Item], blank_images: bool) -> list[_Request]:
-    """One request for each different prompt, in the order in which they first come."""
-    opened = functools.lru_cache(maxsize=IMAGES_KEPT)(open_image)
-    requests: dict[tuple[Any, ...], _Request] = {}
+    identity = adapter.identity
+    keys = Keys(identity or {})
+    places: dict[str, list[int]] = {}
+    requests: dict[str, Request] = {}
     for place, item in enumerate(items):
-        conversation = benchmark.conversation(item)
-        paths = [Path(media.path) for media in conversation.media]
-        if blank_images:
-            sizes = [opened(path).size for path in paths]
-            seen: tuple[Any, ...] = tuple(sizes)
-            images = functools.partial(_blank_images, sizes)
-        else:
-            seen = tuple(paths)
-            images = functools.partial(_real_images, paths, opened)
-        key = (tuple(message.model_dump_json() for message in conversation.messages), seen)
-        requests.setdefault(key, _Request(conversation, images)).places.append(place)
-    return list(requests.values())
+        request = replace(benchmark.request(item), blank=blank_images)
+        key = keys.key(request)
+        requests.setdefault(key, request)
+        places.setdefault(key, []).append(place)
+    alone: dict[str, str] = {}  # key of a request that is checked -> key of the same, answered alone
+    for key in sorted(random.Random("alone").sample(sorted(requests), min(check, len(requests)))):
+        single = replace(requests[key], alone=True)
+        alone[key] = keys.key(single)
+        requests[alone[key]] = single
+    wanted = [key for group in _by_media(requests, keys) for key in group]
+    known = answers.get(wanted) if answers is not None and identity is not None else {}
+    asked = [
+        key
+        for number, group in enumerate(_by_media({key: requests[key] for key in wanted if key not in known}, keys))
+        if processes.mine(number)
+        for key in group
+    ]
+    done = sum(len(places.get(key, ())) for key in known)
+    fresh: dict[int, Reply] = {}
+    order = {key: number for number, key in enumerate(wanted)}
+    for batch in adapter.answer([requests[key] for key in asked]):
+        if answers is not None and identity is not None:
+            answers.put((asked[place], reply) for place, reply in batch)
+        for place, reply in batch:
+            fresh[order[asked[place]]] = reply
+            done += len(places.get(asked[place], ()))
+        if progress is not None:
+            progress(done, len(items))
+    everything = processes.together(fresh)
+    replies = known | {wanted[number]: reply for number, reply in everything.items()}
+    if progress is not None:
+        progress(len(items), len(items))
+    by_place = {place: replies[key] for key, found in places.items() for place in found}
+    return Predictions(
+        items=items,
+        replies=[by_place[place] for place in range(len(items))],
+        distinct=len(places),
+        generated=len(everything),
+        seconds=time.perf_counter() - start,
+        blank_images=blank_images,
+        checked=len(alone),
+        flips=tuple(
+            items[places[key][0]].id for key, single in alone.items() if replies[key].text != replies[single].text
+        ),
+    )
 
 
-def _real_images(paths: Sequence[Path], opened: Callable[[Path], Image.Image]) -> list[Image.Image]:
-    return [opened(path) for path in paths]
-
-
-def _blank_images(sizes: Sequence[tuple[int, int]]) -> list[Image.Image]:
-    return [Image.new("RGB", size, BLANK_COLOUR) for size in sizes]
-
-
-def _answers(
-    model: PreTrainedModel,
-    processor: BaseProcessor,
-    requests: Sequence[_Request],
-    batch_size: int,
-    max_new_tokens: int,
-) -> Iterator[tuple[_Request, str]]:
-    """The answers to the requests of one window, batch by batch, longest prompts first."""
-    prompts = [processor.prompt(request.conversation, request.images()) for request in requests]
-    order = sorted(range(len(requests)), key=lambda i: len(prompts[i]["input_ids"]), reverse=True)
-    for first in range(0, len(order), batch_size):
-        members = order[first : first + batch_size]
-        batch = processor.collate([prompts[i] for i in members], padding_side="left")
-        inputs = {name: value.to(model.device) for name, value in batch.items()}
-        # Greedy whatever the checkpoint's own generation config says: a repetition penalty would change the answers.
-        # (`generate` is typed for models of one modality, hence Any.)
-        ids = cast(Any, model).generate(
-            **inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0
-        )
-        new = ids[:, batch["input_ids"].shape[1] :].cpu()
-        for i, answer in zip(members, new, strict=True):
-            yield requests[i], processor.decode(answer)
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout and the like off inside the block, each module's own mode back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _by_media(requests: Mapping[str, Request], keys: Keys) -> list[Sequence[str]]:
+    """The requests' keys, those about the same media together, in the order in which the media first come."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for key, request in requests.items():
+        group = (request.alone, *keys.seen(request)) if request.conversation.media else (request.alone, key)
+        groups.setdefault(group, []).append(key)
+    return list(groups.values())

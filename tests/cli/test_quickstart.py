@@ -17,7 +17,7 @@ def test_from_data_to_report(tmp_path, monkeypatch):
         "log_every=1",
         "workers=0",
     ]
-    code, out, err = call("quickstart", *settings, "--limit", "60", "--batch-size", "32")
+    code, out, err = call("quickstart", *settings, "--limit", "60")
     assert code == 0, err
     run = tmp_path / "runs/quickstart"
     assert "majority" in out and "mminstruct demo runs/quickstart/model" in out

@@ -13,7 +13,7 @@ from PIL import Image
 
 import mminstruct
 from mminstruct.conversation import Conversation
-from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
+from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol, one_question
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageModel
 
@@ -47,7 +47,7 @@ class Mixed(Benchmark):
     summary = "Questions of all lengths."
     primary_scorer = "exact-match"
     further_scorers = ("exact-match.strict", "vqa.evalai")
-    max_new_tokens = 6
+    protocols = (Protocol("own", "this file", max_new_tokens=6),)
 
     def __init__(self, pictures: list[Path], count: int = 23) -> None:
         super().__init__()

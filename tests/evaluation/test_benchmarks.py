@@ -40,7 +40,7 @@ def test_benchmark_keeps_the_contract(name: str) -> None:
     found = benchmark_class(name)
     assert found.name == name and found.summary and "\n" not in found.summary and found.summary.endswith(".")
     assert all(scorer(each).variant for each in (found.primary_scorer, *found.further_scorers))
-    assert 0 < found.max_new_tokens <= 4096
+    assert all(protocol.source and 0 < protocol.max_new_tokens <= 4096 for protocol in found.protocols)
     assert "run_in_place(__file__)" in catalog.find(catalog.BENCHMARK, name).read_text(encoding="utf-8")
 
 
@@ -68,11 +68,11 @@ def test_unknown_benchmarks_and_options() -> None:
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
-        "from mminstruct.evaluation.benchmark import Benchmark, Item, one_question\n"
+        "from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol\n"
         "class Mine(Benchmark):\n"
-        "    name, summary, primary_scorer, max_new_tokens = 'mine', 'Mine.', 'exact-match', 4\n"
+        "    name, summary, primary_scorer = 'mine', 'Mine.', 'exact-match'\n"
+        "    protocols = (Protocol('own', 'this file', max_new_tokens=4),)\n"
         "    def items(self): yield Item('1', (), 'two?', ('2',))\n"
-        "    def conversation(self, item): return one_question(item, item.question)\n"
         "BENCHMARK = Mine\n",
         encoding="utf-8",
     )

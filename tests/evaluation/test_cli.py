@@ -42,7 +42,7 @@ def test_eval_writes_everything(checkpoint: Path, questions_file: Path, tmp_path
     assert json.loads(done.stdout) == report
     numbers = report["benchmarks"]["vqa"]
     assert numbers["n"] == 10 and numbers["blank_image_accuracy"] is not None and numbers["by_type"]["what"]["n"] == 10
-    assert report["model"]["folder"] == str(checkpoint) and set(report["seconds"]) == {"load", "vqa"}
+    assert report["model"]["folder"] == str(checkpoint) and "seconds" not in report
     assert (out / "report.html").is_file() and (out / "vqa" / "predictions_blank.jsonl").is_file()
     predictions = out / "vqa" / "predictions.jsonl"
     again = call("score", "vqa.evalai", "--gold", predictions, "--predictions", predictions, "--json")
@@ -50,7 +50,7 @@ def test_eval_writes_everything(checkpoint: Path, questions_file: Path, tmp_path
 
 
 def test_eval_several_benchmarks_beside_the_model(checkpoint: Path) -> None:
-    done = call("eval", "easy-vqa", "--model", checkpoint, "--limit", 5, "--no-blank", "--batch-size", 4)
+    done = call("eval", "easy-vqa", "--model", checkpoint, "--limit", 5, "--no-blank", "--batch-tokens", 400)
     out = checkpoint.with_name("model-eval-easy-vqa")
     assert "easy-vqa" in done.stdout and "not run" in done.stdout and str(out) in done.stdout.replace("\n", "")
     assert not (out / "easy_vqa" / "predictions_blank.jsonl").exists()

@@ -17,6 +17,7 @@ from mminstruct.evaluation.facts import model_facts
 from mminstruct.evaluation.gallery import THUMBNAIL, data_uri, exhibits
 from mminstruct.evaluation.plot import loss_svg, read_curves, smooth
 from mminstruct.evaluation.report import duration, fact, percent, points, write_report
+from mminstruct.evaluation.requests import Reply
 from mminstruct.evaluation.results import BenchmarkResult, judge
 from mminstruct.evaluation.runner import Predictions
 from tests.command import call
@@ -64,8 +65,13 @@ def result(pictures: list[Path]) -> BenchmarkResult:
         for number in range(30)
     ]
     texts = ["red" if number % 3 else f"{NASTY} wrong" for number in range(30)]
-    benchmark, seen = Mixed(pictures), Predictions(items, texts, 3.0, 30, False)
-    return BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, [], {"batch_size": 8, "limit": 30})
+    benchmark, seen = (
+        Mixed(pictures),
+        Predictions(
+            items, [Reply(text=text, tokens=1, finish="end") for text in texts], distinct=30, generated=30, seconds=3.0
+        ),
+    )
+    return BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}, 30)
 
 
 @pytest.fixture
@@ -90,7 +96,7 @@ def test_report_is_complete(result: BenchmarkResult, metrics: list[Path], tmp_pa
         folder, [result], metrics_files=metrics, seconds={"train": 75.0}, model_facts=facts, title="My run"
     )
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
-    assert set(report) == {"benchmarks", "seconds", "model", "versions", "created"}
+    assert set(report) == {"benchmarks", "seconds", "model", "versions"}
     assert report["benchmarks"] == {"mixed_bag": result.numbers()}
     assert report["model"] == facts and report["seconds"] == {"train": 75.0}
     assert {"mminstruct", "python", "torch", "transformers"} <= set(report["versions"])
@@ -131,17 +137,17 @@ def test_gallery_knows_partly_right(pictures: list[Path]) -> None:
         primary_scorer = "vqa.evalai"
 
     item = Item("1", (pictures[0], pictures[1]), "what?", ("red",) * 2 + ("blue",) * 8)
-    seen = Predictions([item], ["red"], 1.0, 1, False)
+    seen = Predictions([item], [Reply(text="red", tokens=1, finish="end")], distinct=1, generated=1, seconds=1.0)
     benchmark = Votes(pictures)
-    (exhibit,) = exhibits(BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, [], {}), each=3, seed=0)
+    (exhibit,) = exhibits(BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}), each=3, seed=0)
     assert (exhibit.verdict, exhibit.answers, len(exhibit.images)) == ("partly right", ["red", "blue"], 2)
     assert exhibit.score == pytest.approx(0.6)
 
 
 def test_gallery_says_which_image_is_gone(result: BenchmarkResult, tmp_path: Path) -> None:
     item = Item("1", (tmp_path / "gone.png",), "what?", ("red",))
-    seen = Predictions([item], ["red"], 1.0, 1, False)
-    gone = BenchmarkResult(result.benchmark, seen, judge(result.benchmark, seen), None, [], {"limit": None})
+    seen = Predictions([item], [Reply(text="red", tokens=1, finish="end")], distinct=1, generated=1, seconds=1.0)
+    gone = BenchmarkResult(result.benchmark, seen, judge(result.benchmark, seen), None, {})
     with pytest.raises(MediaError, match=r"gone\.png does not exist"):
         write_report(tmp_path / "report", [gone])
     assert not (tmp_path / "report" / "report.json").exists()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.benchmark import Item
+from mminstruct.evaluation.requests import Reply
 from mminstruct.evaluation.results import BenchmarkResult, judge, run_benchmark, write_predictions
 from mminstruct.evaluation.runner import Predictions
 from mminstruct.evaluation.statistics import standard_error
@@ -24,7 +26,14 @@ ITEMS = [
 
 
 def predictions(*texts: str, blank: bool = False) -> Predictions:
-    return Predictions(ITEMS, list(texts), seconds=2.0, generated=5, blank_images=blank)
+    return Predictions(
+        ITEMS,
+        [Reply(text=text, tokens=len(text), finish="end") for text in texts],
+        distinct=5,
+        generated=5,
+        seconds=2.0,
+        blank_images=blank,
+    )
 
 
 @pytest.fixture
@@ -34,8 +43,7 @@ def result(pictures: list[Path]) -> BenchmarkResult:
         predictions("Yes.", "yes", "yes", "blue", ""),
         predictions("no", "no", "no", "red", "yes", blank=True),
     )
-    settings = {"batch_size": 4, "limit": None}
-    return BenchmarkResult(benchmark, seen, judge(benchmark, seen), unseen, judge(benchmark, unseen), settings)
+    return BenchmarkResult(benchmark, seen, judge(benchmark, seen), unseen, judge(benchmark, unseen))
 
 
 def test_numbers_by_hand(result: BenchmarkResult) -> None:
@@ -52,8 +60,9 @@ def test_numbers_by_hand(result: BenchmarkResult) -> None:
     # Fine types: {yes, yes}, {no}, {blue}, and the item without a type {yes}: each type's best guess is always right.
     assert numbers["majority_by_type_accuracy"] == pytest.approx(1.0)
     assert numbers["empty_answers"] == 1
-    assert numbers["questions_per_second"] == pytest.approx(2.5)
-    assert (numbers["scorer"], numbers["batch_size"], numbers["limit"]) == ("exact-match.forgiving", 4, None)
+    assert numbers["mean_answer_tokens"] == pytest.approx(14 / 5) and numbers["cut_off_answers"] == 0
+    assert result.timing()["answers"]["questions_per_second"] == pytest.approx(2.5)
+    assert (numbers["scorer"], numbers["limit"]) == ("exact-match.forgiving", None)
 
 
 def test_types_coarse_and_fine(result: BenchmarkResult) -> None:
@@ -72,7 +81,7 @@ def test_types_coarse_and_fine(result: BenchmarkResult) -> None:
 
 def test_without_the_blank_control(pictures: list[Path]) -> None:
     benchmark, seen = Mixed(pictures), predictions("a", "b", "c", "d", "e")
-    numbers = BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}, {}).numbers()
+    numbers = BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}).numbers()
     assert numbers["blank_image_accuracy"] is None and numbers["image_gain"] is None
     assert numbers["by_type"]["color"]["blank_image_accuracy"] is None
     json.dumps(numbers, allow_nan=False)
@@ -108,13 +117,13 @@ def test_run_benchmark(pair: Pair, mixed: Mixed, tmp_path: Path) -> None:
     def progress(phase: str, done: int, total: int) -> None:
         phases[phase] = (done, total)
 
-    found = run_benchmark(*pair, mixed, batch_size=8, limit=9, folder=tmp_path, progress=progress)
+    found = run_benchmark(ZooAdapter(*pair), mixed, limit=9, folder=tmp_path, progress=progress)
     assert phases == {"answers": (9, 9), "blank control": (9, 9)}
-    assert found.settings == {"batch_size": 8, "limit": 9}
+    assert found.limit == 9
     assert found.blank is not None and found.blank.blank_images and len(found.blank_scores["exact-match"].verdicts) == 9
     for name, kept in [("predictions", found.predictions), ("predictions_blank", found.blank)]:
         lines = (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["prediction"] for line in lines] == kept.texts
 
-    alone = run_benchmark(*pair, mixed, batch_size=8, limit=9, blank=False)
+    alone = run_benchmark(ZooAdapter(*pair), mixed, limit=9, blank=False)
     assert alone.blank is None and alone.predictions.texts == found.predictions.texts

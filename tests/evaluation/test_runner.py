@@ -1,98 +1,165 @@
-"""The runner: the same answers for every batch size, in the items' order; each image decoded once."""
+"""The runner: each distinct request asked once, its reply kept and found again, all replies in the items' order."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from mminstruct.errors import DataError, MediaError
-from mminstruct.evaluation import runner
+from mminstruct.evaluation.adapters import Adapter
+from mminstruct.evaluation.answer_cache import AnswerCache
 from mminstruct.evaluation.benchmark import Item
-from mminstruct.evaluation.runner import BLANK_COLOUR, evaluate
-from mminstruct.media import open_image
+from mminstruct.evaluation.requests import Reply, Request
+from mminstruct.evaluation.runner import evaluate
 
-from .conftest import Mixed, Pair
-
-
-def one_by_one(pair: Pair, benchmark: Mixed) -> list[str]:
-    """Each item on its own, by the plainest road from an item to an answer."""
-    model, processor = pair
-    model.eval()
-    answers = []
-    for item in benchmark.questions():
-        prompt = processor.prompt(benchmark.conversation(item), [open_image(path) for path in item.images])
-        batch = processor.collate([prompt])
-        with torch.no_grad():
-            ids = model.generate(**batch, max_new_tokens=benchmark.max_new_tokens, do_sample=False)
-        answers.append(processor.decode(ids[0, batch["input_ids"].shape[1] :]))
-    return answers
+from .conftest import Mixed
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
-def test_batched_answers_equal_one_by_one(pair: Pair, mixed: Mixed, batch_size: int) -> None:
-    expected = one_by_one(pair, mixed)
-    assert len(set(expected)) > 5, "a model that always says the same cannot show a mix-up"
-    found = evaluate(*pair, mixed, batch_size=batch_size)
-    assert found.texts == expected
-    assert [item.id for item in found.items] == [item.id for item in mixed.items()]
+class Echo(Adapter):
+    """Answers with what it was asked, counts, and stops where it is told to."""
+
+    def __init__(self, identity: Mapping[str, str] | None, stop_after: int | None = None, aside: str = "") -> None:
+        self._identity, self.stop_after, self.aside = identity, stop_after, aside
+        self.asked: list[Request] = []
+
+    @property
+    def identity(self) -> Mapping[str, str] | None:
+        return self._identity
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        order = sorted(range(len(requests)), key=lambda place: requests[place].conversation.messages[0].text)
+        for first in range(0, len(order), 3):
+            if self.stop_after is not None and len(self.asked) >= self.stop_after:
+                raise KeyboardInterrupt
+            batch = order[first : first + 3]
+            self.asked += [requests[place] for place in batch]
+            yield [(place, self._reply(requests[place])) for place in batch]
+
+    def _reply(self, request: Request) -> Reply:
+        media = " ".join(Path(medium.path).name for medium in request.conversation.media)
+        aside = self.aside if request.alone else ""
+        return Reply(text=f"{request.conversation.messages[0].text} {media}{aside}", tokens=3, finish="end")
+
+    def facts(self) -> dict[str, Any]:
+        return {}
 
 
-def test_windows_do_not_change_the_answers(pair: Pair, mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = evaluate(*pair, mixed, batch_size=64).texts
-    monkeypatch.setattr(runner, "BATCHES_PER_WINDOW", 1)
-    assert evaluate(*pair, mixed, batch_size=4).texts == whole
+MODEL = {"checkpoint": "a"}
 
 
-def test_same_request_is_generated_once(pair: Pair, mixed: Mixed) -> None:
-    found = evaluate(*pair, mixed, batch_size=8)
-    assert found.generated == len(found.items) - 1
-    assert found.texts[-1] == found.texts[-2]
+def expected(benchmark: Mixed) -> list[str]:
+    return [f"{item.question} {' '.join(path.name for path in item.images)}" for item in benchmark.items()]
 
 
-def test_each_image_is_decoded_once(pair: Pair, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    class ByImage(Mixed):
+def test_replies_stand_in_the_items_order(mixed: Mixed) -> None:
+    found = evaluate(Echo(None), mixed)
+    assert found.texts == expected(mixed) and [item.id for item in found.items] == [item.id for item in mixed.items()]
+    assert found.distinct == found.generated == len(found.items) - 1 and found.seconds > 0
+
+
+def test_requests_about_the_same_media_stand_together(mixed: Mixed) -> None:
+    class Watching(Echo):
+        def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+            self.seen = [tuple(medium.path for medium in request.conversation.media) for request in requests]
+            return super().answer(requests)
+
+    adapter = Watching(None)
+    evaluate(adapter, mixed)
+    seen = [media for media in adapter.seen if media]
+    changes = sum(a != b for a, b in zip(seen, seen[1:], strict=False))
+    assert changes == len(set(seen)) - 1
+
+
+def test_a_reply_is_kept_and_never_asked_again(mixed: Mixed, tmp_path: Path) -> None:
+    with AnswerCache(tmp_path / "answers.sqlite") as answers:
+        first, second, other = Echo(MODEL), Echo(MODEL), Echo({"checkpoint": "b"})
+        one = evaluate(first, mixed, answers=answers)
+        again = evaluate(second, mixed, answers=answers)
+        assert again.texts == one.texts and again.generated == 0 and not second.asked
+        assert evaluate(other, mixed, answers=answers).generated == one.generated, "another model is asked"
+        assert evaluate(Echo(MODEL), mixed, answers=answers, blank_images=True).generated > 0, (
+            "grey pictures are others"
+        )
+        assert evaluate(Echo(None), mixed, answers=answers).generated == one.distinct, "who has no name keeps nothing"
+
+
+def test_a_changed_picture_is_another_request(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+
+    class One(Mixed):
         def items(self) -> Iterator[Item]:
-            for path in self.pictures:
-                for number in range(5):
-                    yield Item(f"{path.stem}-{number}", (path,), "what " * (number + 1), ("red",))
+            yield Item("1", (path,), "what?", ("red",))
 
-    opened: Counter[str] = Counter()
-
-    def counting(path: Path) -> Image.Image:
-        opened[str(path)] += 1
-        return open_image(path)
-
-    monkeypatch.setattr(runner, "open_image", counting)
-    for blank_images in (False, True):
-        opened.clear()
-        evaluate(*pair, ByImage(pictures), batch_size=3, blank_images=blank_images)
-        assert opened == dict.fromkeys(map(str, pictures), 1)
+    with AnswerCache(tmp_path / "answers.sqlite") as answers:
+        for colour, generated in [("red", 1), ("red", 0), ("blue", 1)]:
+            Image.new("RGB", (8, 8), colour).save(path)
+            assert evaluate(Echo(MODEL), One([path]), answers=answers).generated == generated
 
 
-def test_blank_control_shows_grey_of_the_same_size(pair: Pair, mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = pair
-    shown: dict[str, list[Image.Image]] = {}
-    prompt = processor.prompt
-
-    def watching(conversation, images):  # type: ignore[no-untyped-def]
-        shown[conversation.id] = list(images)
-        return prompt(conversation, images)
-
-    monkeypatch.setattr(processor, "prompt", watching)
-    found = evaluate(model, processor, mixed, batch_size=8, blank_images=True)
-    assert found.blank_images
-    for item in found.items:
-        if item.id in shown:
-            assert [image.size for image in shown[item.id]] == [open_image(path).size for path in item.images]
-            assert all(image.getcolors() == [(image.width * image.height, BLANK_COLOUR)] for image in shown[item.id])
+@pytest.mark.parametrize("after", [0, 1, 4, 7, 12, 20])
+def test_a_stopped_run_goes_on_and_asks_nothing_twice(after: int, mixed: Mixed, tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    stopped, resumed = Echo(MODEL, stop_after=after), Echo(MODEL)
+    with AnswerCache(path) as answers, pytest.raises(KeyboardInterrupt):
+        evaluate(stopped, mixed, answers=answers, check=4)
+    with AnswerCache(path) as answers:
+        found = evaluate(resumed, mixed, answers=answers, check=4)
+    assert found.texts == expected(mixed)
+    asked = [request.model_key for request in map(_Comparable, stopped.asked + resumed.asked)]
+    assert len(asked) == len(set(asked)) == found.distinct + 4
 
 
-def test_blank_control_answers_a_question_once_per_image_size(pair: Pair, tmp_path: Path) -> None:
+class _Comparable:
+    def __init__(self, request: Request) -> None:
+        self.model_key = (request.conversation.model_dump_json(exclude={"id", "task"}), request.alone)
+
+
+@pytest.mark.parametrize("damage", ["reply = 'x'", "reply = replace(reply, 'what', 'that')", "checksum = ''"])
+def test_a_damaged_entry_is_asked_again_and_replaced(damage: str, mixed: Mixed, tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with AnswerCache(path) as answers:
+        evaluate(Echo(MODEL), mixed, answers=answers)
+    with sqlite3.connect(path) as connection:
+        query = f"UPDATE replies SET {damage} WHERE key IN (SELECT key FROM replies WHERE reply LIKE '%what%' LIMIT 2)"
+        assert connection.execute(query).rowcount == 2
+    connection.close()
+    with AnswerCache(path) as answers:
+        found = evaluate(Echo(MODEL), mixed, answers=answers)
+        assert found.texts == expected(mixed) and found.generated == 2
+        assert evaluate(Echo(MODEL), mixed, answers=answers).generated == 0
+
+
+def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "answers.sqlite").write_text("no database, but long enough to be looked at as one " * 10)
+    with pytest.raises(DataError, match=r"answers\.sqlite is no file of answers"):
+        AnswerCache(tmp_path / "answers.sqlite")
+
+
+def test_answers_alone_are_compared(mixed: Mixed) -> None:
+    same, other = evaluate(Echo(None), mixed, check=5), evaluate(Echo(None, aside="!"), mixed, check=5)
+    assert (same.checked, same.flips) == (5, ()) and other.checked == 5 and len(set(other.flips)) == 5
+    assert other.texts == expected(mixed), "the answer in a batch is the one that counts"
+    assert evaluate(Echo(None), mixed, check=1000).checked == same.distinct
+
+
+def test_limit_and_progress(mixed: Mixed) -> None:
+    calls: list[tuple[int, int]] = []
+    found = evaluate(Echo(None), mixed, limit=7, progress=lambda done, total: calls.append((done, total)))
+    assert found.texts == expected(mixed)[:7]
+    assert calls[-1] == (7, 7) and [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"missing\.png cannot be read"):
+        evaluate(Echo(None), Mixed([tmp_path / "missing.png"]))
+
+
+def test_blank_pictures_of_one_size_are_one_request(tmp_path: Path) -> None:
     class SameSize(Mixed):
         def items(self) -> Iterator[Item]:
             for number, path in enumerate(self.pictures):
@@ -101,46 +168,8 @@ def test_blank_control_answers_a_question_once_per_image_size(pair: Pair, tmp_pa
     paths = [tmp_path / f"{number}.png" for number in range(4)]
     for number, path in enumerate(paths):
         Image.new("RGB", (16, 16 if number < 3 else 17), (60 * number, 0, 0)).save(path)
-    assert evaluate(*pair, SameSize(paths), batch_size=8).generated == 4
-    assert evaluate(*pair, SameSize(paths), batch_size=8, blank_images=True).generated == 2
-
-
-def test_modes_and_gradients_are_as_before(pair: Pair, mixed: Mixed) -> None:
-    model, processor = pair
-    model.train()
-    model.vision_encoder.eval()  # a frozen encoder, as training leaves it
-    before = {name: module.training for name, module in model.named_modules()}
-    evaluate(model, processor, mixed, batch_size=8, limit=2)
-    assert {name: module.training for name, module in model.named_modules()} == before
-    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    assert all(parameter.grad is None for parameter in model.parameters())
-    model.eval()
-
-
-def test_modes_are_restored_after_an_error(pair: Pair, tmp_path: Path) -> None:
-    model, processor = pair
-    model.train()
-    with pytest.raises(MediaError, match="does not exist"):
-        evaluate(model, processor, Mixed([tmp_path / "missing.png"]), batch_size=8)
-    assert model.training
-    model.eval()
-
-
-def test_a_generation_config_cannot_make_it_sample(pair: Pair, mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = pair
-    expected = evaluate(model, processor, mixed, batch_size=8).texts
-    for name, value in {"do_sample": True, "temperature": 2.0, "repetition_penalty": 1.5, "num_beams": 3}.items():
-        monkeypatch.setattr(model.generation_config, name, value)
-    assert evaluate(model, processor, mixed, batch_size=8).texts == expected
-
-
-def test_limit_and_progress(pair: Pair, mixed: Mixed) -> None:
-    calls: list[tuple[int, int]] = []
-    found = evaluate(*pair, mixed, batch_size=3, limit=7, progress=lambda done, total: calls.append((done, total)))
-    assert [item.id for item in found.items] == [item.id for item in mixed.items()][:7]
-    assert calls[-1] == (7, 7) and [done for done, _ in calls] == sorted(done for done, _ in calls)
-    assert found.texts == evaluate(*pair, mixed, batch_size=8).texts[:7]
-    assert found.seconds > 0
+    assert evaluate(Echo(None), SameSize(paths)).generated == 4
+    assert evaluate(Echo(None), SameSize(paths), blank_images=True).generated == 2
 
 
 def test_questions_are_checked(pictures: list[Path]) -> None:

@@ -19,6 +19,7 @@ from mminstruct.errors import ConfigError
 from mminstruct.evaluation.answering import answer_shares
 from mminstruct.evaluation.benchmark import load_benchmark
 from mminstruct.evaluation.plot import draw_runs, read_runs
+from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.results import run_benchmark
 from mminstruct.training.run import train
 from tests.command import call
@@ -107,21 +108,18 @@ def test_a_share_is_never_learnt_from_and_resume_repeats_no_line(workspace, tmp_
 
 
 QUESTIONS = """
-from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
+from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
 
 
 class Words(Benchmark):
     name = "some-words"
     summary = "Words."
     primary_scorer = "exact-match"
-    max_new_tokens = 4
+    protocols = (Protocol("own", "this file", max_new_tokens=4),)
 
     def items(self):
         for number, word in enumerate(["red", "blue", "green", "a", "the"] * 4):
             yield Item(id=str(number), images=(), question=f"what is {word} number {number}", answers=(word,))
-
-    def conversation(self, item):
-        return one_question(item, item.question)
 
 
 BENCHMARK = Words
@@ -150,7 +148,7 @@ def test_the_model_answers_while_it_trains(workspace, held_out, tmp_path):
     dataset = ConversationDataset(list(formats.read(held_out)), held_out.parent, processor, max_length=512)
     expected = answer_shares(model, processor, dataset, **asked, batch_size=2)
     benchmark = load_benchmark(str(tmp_path / "some_words.py"))
-    result = run_benchmark(model, processor, benchmark, batch_size=4, limit=12, blank=False)
+    result = run_benchmark(ZooAdapter(model, processor), benchmark, limit=12, blank=False)
     expected["some_words.accuracy"] = result.numbers()["accuracy"]
     last = metrics(tmp_path / "run")[-1]
     assert {name: last[name] for name in expected} == expected
