@@ -4,8 +4,8 @@
                                                   └▶ report.html (one file: no scripts, nothing fetched from anywhere)
 
 `report.json` is {"benchmarks": {"easy_vqa": {...}}, "model": {...}, "versions": {...}}; a benchmark's numbers are those
-of `BenchmarkResult.numbers`. It and the page have the same bytes whenever the same model answers the same questions; when
-that was and how long it took stands in `timing.json`.
+of `BenchmarkResult.numbers`. It and the page have the same bytes whenever the same model answers the same questions;
+when that was and how long it took stands in `timing.json`.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from mminstruct.chat_template import IGNORE
 from mminstruct.cli.train import scores
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import ConfigError
+from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.answering import answer_shares
 from mminstruct.evaluation.benchmark import load_benchmark
 from mminstruct.evaluation.plot import draw_runs, read_runs
-from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.results import run_benchmark
 from mminstruct.training.run import train
 from tests.command import call
