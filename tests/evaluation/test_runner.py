@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_requests_about_the_same_media_stand_together(mixed: Mixed) -> None:
     adapter = Watching(None)
     evaluate(adapter, mixed)
     seen = [media for media in adapter.seen if media]
-    changes = sum(a != b for a, b in zip(seen, seen[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(seen))
     assert changes == len(set(seen)) - 1
 
 
