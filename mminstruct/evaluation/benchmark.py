@@ -109,11 +109,15 @@ class Benchmark(abc.ABC):
         """The prompt: what the model is shown and asked. Media paths are absolute; there is no answer in it."""
         return one_question(item, self.protocol.text(item))
 
-    def request(self, item: Item) -> Request:
-        """The prompt and how it is decoded."""
+    def conversation_after(self, item: Item, replies: Sequence[str]) -> Conversation:
+        """The prompt of a later turn: `replies` are what the model said to `item.after`, in their order."""
+        return self.conversation(item)
+
+    def request(self, item: Item, replies: Sequence[str] = ()) -> Request:
+        """The prompt and how it is decoded; `replies` as `conversation_after` takes them."""
         protocol = self.protocol
         return Request(
-            self.conversation(item),
+            self.conversation_after(item, replies),
             max_new_tokens=protocol.max_new_tokens,
             stop=protocol.stop,
             choices=tuple(LETTERS[: len(item.choices)]) if protocol.first_token else (),
@@ -123,7 +127,7 @@ class Benchmark(abc.ABC):
         """The first `limit` items (all of them for None), checked.
 
         Raises:
-            DataError: no items, an id given twice, or an item without gold answers.
+            DataError: no items, an id given twice, an item without gold answers or in front of its earlier turns.
         """
         found = list(itertools.islice(self.items(), limit))
         if not found:
@@ -134,6 +138,8 @@ class Benchmark(abc.ABC):
                 raise DataError(f"{self.name}: two questions have the id {item.id!r}; ids must differ")
             if not item.answers:
                 raise DataError(f"{self.name}: question {item.id!r} has no gold answers; add one or drop the question")
+            if not seen.issuperset(item.after):
+                raise DataError(f"{self.name}: question {item.id!r} comes before its earlier turns; put them in order")
             seen.add(item.id)
         return found
 

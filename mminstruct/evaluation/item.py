@@ -26,6 +26,8 @@ class Item:
         choices: the options of a multiple choice question, in the order of their letters.
         group: items that share it are judged together: the rotations of one question, the two questions on an image.
         videos: the files of its videos.
+        after: ids of the items that are asked before, as earlier turns of the same conversation; what the model replied
+            to them is part of the prompt.
         facts: what else a metric needs to know, as JSON values by the metric's own names (`precision`, `boxes`, ...).
     """
 
@@ -39,6 +41,7 @@ class Item:
     choices: tuple[str, ...] = ()
     group: str = ""
     videos: tuple[Path, ...] = ()
+    after: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -31,6 +31,7 @@ class GoldLine(Official):
     cluster: str = ""
     choices: tuple[str, ...] = ()
     group: str = ""
+    after: tuple[str, ...] = ()
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -85,6 +86,7 @@ def item_line(item: Item) -> dict[str, Any]:
         "cluster": item.cluster,
         "choices": list(item.choices),
         "group": item.group,
+        "after": list(item.after),
         "facts": dict(item.facts),
     }
     return line | {key: value for key, value in rest.items() if value}

@@ -30,13 +30,21 @@ class Processes:
         """Whether group `number` is this process's."""
         return number % self.count == self.rank
 
-    def together(self, replies: Mapping[int, Reply]) -> dict[int, Reply]:
-        """The replies of all processes, place by place."""
+    def as_first(self, replies: dict[str, Reply]) -> dict[str, Reply]:
+        """What the first process gives: all must agree on what is known before they share out the rest."""
+        if self.count == 1:
+            return replies
+        given = [replies]
+        torch.distributed.broadcast_object_list(given, src=0)
+        return given[0]
+
+    def together(self, replies: Mapping[str, Reply]) -> dict[str, Reply]:
+        """The replies of all processes."""
         if self.count == 1:
             return dict(replies)
-        shares: list[dict[int, Reply] | None] = [None] * self.count
+        shares: list[dict[str, Reply] | None] = [None] * self.count
         torch.distributed.all_gather_object(shares, dict(replies))
-        return {place: reply for share in shares for place, reply in (share or {}).items()}
+        return {key: reply for share in shares for key, reply in (share or {}).items()}
 
 
 @contextmanager

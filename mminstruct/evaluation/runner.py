@@ -1,6 +1,7 @@
 """Asks a model every question of a benchmark, each distinct request once, and keeps what it replies.
 
     items ─ Benchmark.request ─▶ requests ─ distinct, by media ─▶ known replies? ─ no ─▶ Adapter ─▶ one reply per item
+      ▲──────────────────── the next turns of conversations ─────────────────────────────────────────────┘
 
 Replies are kept as soon as they are known, so a run that is killed and started again asks nothing twice. A few requests
 are also answered alone: what differs from the answer in a batch is reported (`batch_flips`).
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mminstruct.evaluation.adapters import Adapter
@@ -81,56 +82,105 @@ def evaluate(
     """
     start = time.perf_counter()
     items = benchmark.questions(limit)
-    identity = adapter.identity
-    keys = Keys(identity or {})
-    places: dict[str, list[int]] = {}
-    requests: dict[str, Request] = {}
-    for place, item in enumerate(items):
-        request = replace(benchmark.request(item), blank=blank_images)
-        key = keys.key(request)
-        requests.setdefault(key, request)
-        places.setdefault(key, []).append(place)
-    alone: dict[str, str] = {}  # key of a request that is checked -> key of the same, answered alone
-    for key in sorted(random.Random("alone").sample(sorted(requests), min(check, len(requests)))):
-        single = replace(requests[key], alone=True)
-        alone[key] = keys.key(single)
-        requests[alone[key]] = single
-    wanted = [key for group in _by_media(requests, keys) for key in group]
-    known = answers.get(wanted) if answers is not None and identity is not None else {}
-    asked = [
-        key
-        for number, group in enumerate(_by_media({key: requests[key] for key in wanted if key not in known}, keys))
-        if processes.mine(number)
-        for key in group
-    ]
-    done = sum(len(places.get(key, ())) for key in known)
-    fresh: dict[int, Reply] = {}
-    order = {key: number for number, key in enumerate(wanted)}
-    for batch in adapter.answer([requests[key] for key in asked]):
-        if answers is not None and identity is not None:
-            answers.put((asked[place], reply) for place, reply in batch)
-        for place, reply in batch:
-            fresh[order[asked[place]]] = reply
-            done += len(places.get(asked[place], ()))
-        if progress is not None:
-            progress(done, len(items))
-    everything = processes.together(fresh)
-    replies = known | {wanted[number]: reply for number, reply in everything.items()}
-    if progress is not None:
-        progress(len(items), len(items))
-    by_place = {place: replies[key] for key, found in places.items() for place in found}
+    asking = _Asking(adapter, answers, processes, progress, len(items))
+    replies: dict[str, Reply] = {}
+    flips: list[str] = []
+    distinct = checked = 0
+    waiting = items
+    while waiting:
+        ready = [item for item in waiting if all(earlier in replies for earlier in item.after)]
+        requests = {
+            item.id: replace(
+                benchmark.request(item, [replies[earlier].text for earlier in item.after]), blank=blank_images
+            )
+            for item in ready
+        }
+        found = asking.ask(requests, check if not replies else 0)
+        replies |= found.replies
+        distinct, checked, flips = distinct + found.distinct, checked + found.checked, flips + found.flips
+        waiting = [item for item in waiting if item.id not in replies]
     return Predictions(
         items=items,
-        replies=[by_place[place] for place in range(len(items))],
-        distinct=len(places),
-        generated=len(everything),
+        replies=[replies[item.id] for item in items],
+        distinct=distinct,
+        generated=asking.generated,
         seconds=time.perf_counter() - start,
         blank_images=blank_images,
-        checked=len(alone),
-        flips=tuple(
-            items[places[key][0]].id for key, single in alone.items() if replies[key].text != replies[single].text
-        ),
+        checked=checked,
+        flips=tuple(flips),
     )
+
+
+@dataclass
+class _Round:
+    """What came of some requests: the reply of each by its id, and of how many different ones; see `Predictions`."""
+
+    replies: dict[str, Reply]
+    distinct: int
+    checked: int
+    flips: list[str]
+
+
+class _Asking:
+    """Asks the model for what nobody knows, a round of requests at a time."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        answers: AnswerCache | None,
+        processes: Processes,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        self._adapter = adapter
+        self._keys = Keys(adapter.identity or {})
+        self._answers = answers if adapter.identity is not None else None
+        self._processes = processes
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self.generated = 0
+
+    def ask(self, by_id: Mapping[str, Request], check: int) -> _Round:
+        """The reply to each request, by its id; of `check` of them the answer alone is compared as well."""
+        ids: dict[str, list[str]] = {}
+        requests: dict[str, Request] = {}
+        for name, request in by_id.items():
+            key = self._keys.key(request)
+            requests.setdefault(key, request)
+            ids.setdefault(key, []).append(name)
+        alone: dict[str, str] = {}  # key of a request that is checked -> key of the same, answered alone
+        for key in sorted(random.Random("alone").sample(sorted(requests), min(check, len(requests)))):
+            single = replace(requests[key], alone=True)
+            alone[key] = self._keys.key(single)
+            requests[alone[key]] = single
+        replies = self._known_or_asked(requests, ids)
+        flips = [ids[key][0] for key, single in alone.items() if replies[key].text != replies[single].text]
+        found = {name: replies[key] for key, names in ids.items() for name in names}
+        return _Round(found, len(ids), len(alone), flips)
+
+    def _known_or_asked(self, requests: Mapping[str, Request], ids: Mapping[str, Sequence[str]]) -> dict[str, Reply]:
+        """key -> reply of all requests, of which this process asks its share."""
+        known = self._processes.as_first({} if self._answers is None else self._answers.get(list(requests)))
+        unknown = _by_media({key: request for key, request in requests.items() if key not in known}, self._keys)
+        mine = [key for number, group in enumerate(unknown) if self._processes.mine(number) for key in group]
+        self._count(known, ids)
+        fresh: dict[str, Reply] = {}
+        for batch in self._adapter.answer([requests[key] for key in mine]):
+            replies = {mine[place]: reply for place, reply in batch}
+            if self._answers is not None:
+                self._answers.put(replies.items())
+            fresh |= replies
+            self._count(replies, ids)
+        everything = self._processes.together(fresh)
+        self._count(everything.keys() - fresh.keys(), ids)
+        self.generated += len(everything)
+        return known | everything
+
+    def _count(self, keys: Iterable[str], ids: Mapping[str, Sequence[str]]) -> None:
+        self._done += sum(len(ids.get(key, ())) for key in keys)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _by_media(requests: Mapping[str, Request], keys: Keys) -> list[Sequence[str]]:

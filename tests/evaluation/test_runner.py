@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError, MediaError
 from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.answer_cache import AnswerCache
-from mminstruct.evaluation.benchmark import Item
+from mminstruct.evaluation.benchmark import Item, one_question
 from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.runner import evaluate
 
@@ -190,6 +192,27 @@ def test_questions_are_checked(pictures: list[Path]) -> None:
         (Odd(), "no questions"),
         (Odd(item("a", "x"), item("a", "y")), "'a'; ids must differ"),
         (Odd(item("a")), "'a' has no gold answers"),
+        (Odd(replace(item("a", "x"), after=("b",)), item("b", "x")), "'a' comes before its earlier turns"),
     ]:
         with pytest.raises(DataError, match=message):
             benchmark.questions()
+
+
+def test_later_turns_hold_what_the_model_said_before(pictures: list[Path], tmp_path: Path) -> None:
+    class Chats(Mixed):
+        def items(self) -> Iterator[Item]:
+            for chat in "ab":
+                names: list[str] = []
+                for turn in range(3):
+                    yield Item(f"{chat}{turn}", (pictures[0],), f"{chat} {turn}", ("x",), after=tuple(names))
+                    names.append(f"{chat}{turn}")
+
+        def conversation_after(self, item: Item, replies: Sequence[str]) -> Conversation:
+            return one_question(item, " / ".join([*replies, item.question]))
+
+    with AnswerCache(tmp_path / "answers.sqlite") as answers:
+        found = evaluate(Echo(MODEL), Chats(pictures), answers=answers, check=2)
+        again = evaluate(Echo(MODEL), Chats(pictures), answers=answers, check=2)
+    assert [item.id for item in found.items] == ["a0", "a1", "a2", "b0", "b1", "b2"]
+    assert found.texts[2] == "a 0 0.png / a 0 0.png / a 1 0.png / a 2 0.png"
+    assert again.texts == found.texts and again.generated == 0 and found.distinct == 6 and found.checked == 2
