@@ -1,6 +1,8 @@
-"""How sure a score is: mean, standard error clustered by image, and the majority baseline.
+"""How sure a score is: standard error clustered by image, bootstrap intervals, two models on the same questions.
 
     scores [n], clusters [n] ── estimate ──▶ Estimate(mean, n, stderr)
+    items, verdicts, total ── interval ──▶ (low, high) of any figure, by drawing clusters again
+    items, verdicts of a, verdicts of b, total ── compare ──▶ Comparison(difference, interval, p, wins, losses)
 
 Questions about the same image are not independent, so an error bar that treats them as such is too small. The standard
 error here is the clustered one of Miller, "Adding Error Bars to Evals" (arXiv 2411.00640, section 2.2); where every
@@ -12,9 +14,16 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mminstruct.evaluation.scorers import Item, Scorer
+import numpy as np
+
+from mminstruct.evaluation.scorers import Item, Scorer, Verdict
+from mminstruct.evaluation.scorers.metric import Total, mean, mean_with_kinds
+
+DRAWS = 1000
+MEANS = (mean, mean_with_kinds)
+"""Totals whose headline is the mean of the verdicts' scores: drawn as sums of clusters, hundreds of times as fast."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,151 @@ def standard_error(scores: Sequence[float], clusters: Sequence[Hashable]) -> flo
     pairs = math.fsum(math.fsum(group) ** 2 for group in deviations.values()) - squares
     # At least (sum over clusters of (sum of d)**2) / n**2, so never negative but for rounding.
     return math.sqrt(max(0.0, squares / (n * (n - 1)) + pairs / n**2))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same questions, b minus a.
+
+    Attributes:
+        difference: of the headline figures.
+        low, high: the 95 % bootstrap interval of the difference.
+        p: how often a difference at least as large comes about where a and b are exchanged at random, question cluster
+            by question cluster (two-sided).
+        wins, losses, ties: questions on which b scores more, less, the same.
+    """
+
+    n: int
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    wins: int
+    losses: int
+    ties: int
+
+
+def interval(
+    items: Sequence[Item], verdicts: Sequence[Verdict], total: Total, *, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of the headline: percentiles over draws of as many clusters, with replacement.
+
+    None for fewer than two clusters, or where the figure is undefined in a draw.
+    """
+    found = _draws(items, [verdicts], total, draws, seed)
+    return None if found is None else _percentiles(found[0])
+
+
+def compare(
+    items: Sequence[Item],
+    a: Sequence[Verdict],
+    b: Sequence[Verdict],
+    total: Total,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison | None:
+    """b against a on the same items: both are drawn again, and exchanged, together, so shared difficulty cancels.
+
+    None for fewer than two clusters, or where a figure is undefined.
+    """
+    first, second = total(items, a)["score"], total(items, b)["score"]
+    found = _draws(items, [a, b], total, draws, seed)
+    if found is None or first is None or second is None:
+        return None
+    low, high = _percentiles([y - x for x, y in zip(*found, strict=True)])
+    signs = [(y.score > x.score) - (y.score < x.score) for x, y in zip(a, b, strict=True)]
+    return Comparison(
+        n=len(items),
+        a=first,
+        b=second,
+        difference=second - first,
+        low=low,
+        high=high,
+        p=_exchange(items, a, b, total, second - first, draws, seed),
+        wins=signs.count(1),
+        losses=signs.count(-1),
+        ties=signs.count(0),
+    )
+
+
+def clusters_of(items: Sequence[Item]) -> dict[str, list[int]]:
+    """Places of the items of each cluster; an item without one is its own."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        found[item.cluster or item.id].append(place)
+    return dict(found)
+
+
+def _draws(
+    items: Sequence[Item], models: Sequence[Sequence[Verdict]], total: Total, draws: int, seed: int
+) -> list[list[float]] | None:
+    """The headline of each model in each draw of clusters; the models see the same draws."""
+    clusters = list(clusters_of(items).values())
+    if len(clusters) < 2:
+        return None
+    chosen = np.random.default_rng(seed).integers(len(clusters), size=(draws, len(clusters)))
+    if total in MEANS:
+        sizes = np.array([len(places) for places in clusters], dtype=float)
+        count = sizes[chosen].sum(1)
+        found = []
+        for verdicts in models:
+            sums = np.array([math.fsum(verdicts[place].score for place in places) for places in clusters])
+            found.append((sums[chosen].sum(1) / count).tolist())
+        return found
+    result: list[list[float]] = [[] for _ in models]
+    for drawn in chosen:
+        places = [(copy, place) for copy, number in enumerate(drawn) for place in clusters[number]]
+        # A cluster that is drawn twice is two clusters: what is judged together stays apart from its copy.
+        again = [
+            replace(items[place], id=f"{items[place].id}#{copy}", group=f"{items[place].group}#{copy}")
+            if items[place].group
+            else items[place]
+            for copy, place in places
+        ]
+        for scores, verdicts in zip(result, models, strict=True):
+            score = total(again, [verdicts[place] for _, place in places])["score"]
+            if score is None:
+                return None
+            scores.append(score)
+    return result
+
+
+def _exchange(
+    items: Sequence[Item],
+    a: Sequence[Verdict],
+    b: Sequence[Verdict],
+    total: Total,
+    difference: float,
+    draws: int,
+    seed: int,
+) -> float:
+    """The share of random exchanges of a and b, cluster by cluster, whose difference is at least as large; the exchange
+    that took place counts as one, so p is never 0 (Phipson and Smyth, 2010)."""
+    clusters = list(clusters_of(items).values())
+    exchanged = np.random.default_rng(seed + 1).random((draws, len(clusters))) < 0.5
+    enough = abs(difference) - 1e-12
+    if total in MEANS:
+        gains = np.array([math.fsum(b[place].score - a[place].score for place in places) for places in clusters])
+        found = np.abs((np.where(exchanged, -1.0, 1.0) * gains).sum(1)) / len(items)
+        extreme = int((found >= enough).sum())
+    else:
+        extreme = 0
+        for swaps in exchanged:
+            first, second = list(a), list(b)
+            for swap, places in zip(swaps, clusters, strict=True):
+                for place in places if swap else ():
+                    first[place], second[place] = b[place], a[place]
+            one, other = total(items, first)["score"], total(items, second)["score"]
+            extreme += one is None or other is None or abs(other - one) >= enough
+    return (extreme + 1) / (draws + 1)
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def most_frequent_answer(answers: Sequence[Sequence[str]]) -> str:

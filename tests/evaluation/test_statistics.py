@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import pytest
 
-from mminstruct.evaluation.scorers import Item, scorer
-from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_frequent_answer, standard_error
+from mminstruct.evaluation.scorers import Item, Verdict, scorer
+from mminstruct.evaluation.scorers.metric import Figures, mean
+from mminstruct.evaluation.statistics import (
+    compare,
+    estimate,
+    interval,
+    majority_accuracy,
+    most_frequent_answer,
+    standard_error,
+)
 
 
 def brute_force(scores: list[float], clusters: list[str]) -> float:
@@ -106,3 +116,110 @@ def test_majority_accuracy_uses_the_scorer() -> None:
     assert majority_accuracy(items, scorer("exact-match.strict")) == 0.5
     votes = Item("1", answers=("yes",) * 3 + ("no",) * 7)
     assert majority_accuracy([votes], scorer("vqa.evalai")) == pytest.approx(1.0)
+
+
+# --- bootstrap and comparison -----------------------------------------------------------------------------------------
+
+
+def sample(seed: int, count: int = 120) -> tuple[list[Item], list[Verdict], list[Verdict]]:
+    """Items in clusters of one to five, judged of two models of which the second is better."""
+    draw = random.Random(seed)
+    items, cluster = [], 0
+    while len(items) < count:
+        for _ in range(draw.randrange(1, 6)):
+            items.append(Item(str(len(items)), cluster=str(cluster), group=f"g{len(items) // 2}"))
+        cluster += 1
+    a = [Verdict(float(draw.random() < 0.5)) for _ in items]
+    b = [Verdict(max(one.score, float(draw.random() < 0.3))) for one in a]
+    return items, a, b
+
+
+def slow_mean(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
+    """As `mean`, but another function, so that nothing is known of it."""
+    return {"score": sum(verdict.score for verdict in verdicts) / len(verdicts)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_drawing_sums_of_clusters_is_drawing_clusters(seed: int) -> None:
+    items, a, b = sample(seed)
+    assert interval(items, a, mean, draws=50) == pytest.approx(interval(items, a, slow_mean, draws=50))
+    fast, slow = compare(items, a, b, mean, draws=50), compare(items, a, b, slow_mean, draws=50)
+    assert fast is not None and slow is not None and asdict(fast) == pytest.approx(asdict(slow))
+
+
+def test_interval_is_as_wide_as_the_clustered_error() -> None:
+    items, a, _ = sample(7, 2000)
+    found = interval(items, a, mean, draws=4000)
+    error = standard_error([verdict.score for verdict in a], [item.cluster for item in items])
+    assert found is not None and error is not None
+    assert (found[1] - found[0]) / (2 * 1.96 * error) == pytest.approx(1, abs=0.05)
+    middle = sum(verdict.score for verdict in a) / len(a)
+    assert found[0] < middle < found[1]
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Of 200 samples of 60 clusters whose three questions fall together, 95 % of the intervals hold the true mean."""
+    hits = 0
+    for seed in range(200):
+        draw = random.Random(seed)
+        items = [Item(f"{c}-{q}", cluster=str(c)) for c in range(60) for q in range(3)]
+        verdicts = [Verdict(score) for _ in range(60) for score in [float(draw.random() < 0.6)] * 3]
+        found = interval(items, verdicts, mean, draws=400, seed=seed)
+        assert found is not None
+        hits += found[0] <= 0.6 <= found[1]
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_comparison_by_hand() -> None:
+    items = [Item(str(n), cluster=str(n // 2)) for n in range(8)]
+    a = [Verdict(score) for score in (0, 0, 1, 1, 0, 1, 0, 0)]
+    b = [Verdict(score) for score in (1, 0, 1, 0, 1, 1, 1, 0)]
+    found = compare(items, a, b, mean)
+    assert found is not None
+    assert (found.wins, found.losses, found.ties, found.n) == (3, 1, 4, 8)
+    assert (found.a, found.b, found.difference) == (0.375, 0.625, 0.25)
+    # Gains of the four clusters are 1, -1, 1, 1: of the 16 ways to exchange them, 10 sum to 2 or more either way.
+    assert found.p == pytest.approx(10 / 16, abs=0.05)
+    assert found.low <= 0.25 <= found.high
+
+
+def test_equal_models_do_not_differ_and_exchanged_ones_mirror() -> None:
+    items, a, b = sample(1)
+    same = compare(items, a, a, mean)
+    assert same is not None and same.p == 1.0 and (same.low, same.difference, same.high) == (0, 0, 0)
+    one, other = compare(items, a, b, mean), compare(items, b, a, mean)
+    assert one is not None and other is not None
+    assert one.difference == pytest.approx(-other.difference) and one.p == other.p < 0.01
+    assert (one.wins, one.losses) == (other.losses, other.wins)
+
+
+def test_p_is_uniform_where_nothing_differs() -> None:
+    """Of 200 comparisons of two equally good models, 5 % have p <= .05."""
+    found = []
+    for seed in range(200):
+        draw = random.Random(f"p{seed}")
+        items = [Item(str(n), cluster=str(n // 3)) for n in range(90)]
+        a, b = ([Verdict(float(draw.random() < 0.5)) for _ in items] for _ in range(2))
+        one = compare(items, a, b, mean, draws=200, seed=seed)
+        assert one is not None
+        found.append(one.p)
+    assert sum(p <= 0.05 for p in found) <= 20 and 60 <= sum(p <= 0.5 for p in found) <= 140
+
+
+def test_groups_of_a_cluster_drawn_twice_stay_apart() -> None:
+    sizes: set[int] = set()
+
+    def groups(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
+        sizes.add(len({item.group for item in items}))
+        return {"score": float(len({item.group for item in items}))}
+
+    items = [Item(str(n), cluster=str(n // 2), group=str(n // 2)) for n in range(10)]
+    assert interval(items, [Verdict(1.0)] * 10, groups, draws=20) == (5.0, 5.0) and sizes == {5}
+
+
+def test_one_cluster_or_an_undefined_figure_has_no_interval() -> None:
+    items = [Item("1", cluster="x"), Item("2", cluster="x")]
+    assert interval(items, [Verdict(1.0)] * 2, mean) is None
+    assert compare(items, [Verdict(1.0)] * 2, [Verdict(0.0)] * 2, mean) is None
+    apart = [Item("1"), Item("2")]
+    assert interval(apart, [Verdict(1.0)] * 2, lambda items, verdicts: {"score": None}) is None
