@@ -33,7 +33,7 @@ from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import atomic_file, made_once, read_json, sha256, write_array, write_json
 from mminstruct.formats.items import dumps
 
-VERSION = 1  # of the spool; another one is made anew
+VERSION = 2  # of the spool; another one is made anew
 
 
 class Source:

@@ -26,7 +26,7 @@ from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError
 from mminstruct.formats import llava
 from mminstruct.formats.items import Duplicates, id_of, read_each, unique, write_list
-from mminstruct.formats.rest import KEY, Keys
+from mminstruct.formats.rest import KEY, Keys, places
 
 _FORM = re.compile(r'"thoughts🤔" (.*?)\n"actions🚀" (.*?)\n"value👉" (.*?)\n?', re.DOTALL)
 _KEYS = Keys(
@@ -115,6 +115,8 @@ def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
     turns = item.get("conversations")
     if not isinstance(turns, list):
         raise DataError(f"{here} has no turns; 'conversations' must be a list with at least one")
+    if item.get("video") is not None:
+        raise DataError(f"{here} has a video, which the LLaVA-Plus format has no place for; write it as llava")
     merged = [_merged(turn, f"{here}, turn {number}") for number, turn in enumerate(turns)]
     marks = sum(str(turn.get("value")).count(llava.MARK) for turn in merged if isinstance(turn, dict))
     image, file_name = item.get("image"), item.get("file_name")
@@ -163,6 +165,7 @@ def _merged(turn: Any, where: str) -> Any:
 def to_item(conversation: Conversation) -> dict[str, Any]:
     """The item of one conversation. Raises `DataError` where the format cannot hold it."""
     where = f"conversation {conversation.id!r}"
+    places(conversation, where, "llava-plus")  # refuses videos
     item = llava.to_item(conversation, _KEYS)
     image = item.pop("image", None)
     if isinstance(image, list):

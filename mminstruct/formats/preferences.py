@@ -189,8 +189,8 @@ def _from_texts(item: dict[str, Any], name: str, where: str) -> Conversation:
 
 def _of_turns(item: dict[str, Any], name: str, turns: list[Any], where: str) -> Conversation:
     paths = llava.paths_of(item.get("image"), where)
-    messages, marks = llava.said(turns, where)
-    llava.require_all_placed(marks, paths, where)
+    messages = llava.said(turns, where)
+    paths = llava.placed(messages, paths, [], where)
     return _parted(unpack(item | {"conversations": turns}, name, messages, paths, _LLAVA, where), 1, 1)
 
 
@@ -205,7 +205,7 @@ def _to_llava(conversation: Conversation) -> dict[str, Any]:
         raise DataError(f"{where} has pictures in an answer, which LLaVA's form cannot hold; write preferences")
     if conversation.messages[-1].role == "assistant":
         raise DataError(f"{where} has an answer in front of its continuations, not a question; drop it")
-    item = llava.to_item(flat.model_copy(update={"extra": None}))
+    item = llava.to_item(flat.model_copy(update={"extra": None}), _LLAVA)
     turns = item.pop("conversations")
     order = places(flat, where, "llava-preferences")
     more, more_of_turns = pack(flat, order, _LLAVA)

@@ -3,9 +3,9 @@
     Conversation ──pack──▶ paths in the order of their places, keys to add to the item
     paths, messages, item ──unpack──▶ Conversation
 
-Foreign formats name one path for each place of an image. A record may place one image twice or out of order, and knows
-hashes and sizes: that goes into the key as `media` and `places`. Keys of an item that no record has a field for are
-kept in `Conversation.extra`, those of its turns in `extra` under the name of the list of turns, and both come back
+Foreign formats name one path for each place of an image or a video. A record may place one twice or out of order, and
+knows hashes and sizes: that goes into the key as `media` and `places`. Keys of an item that no record has a field for
+are kept in `Conversation.extra`, those of its turns in `extra` under the name of the list of turns, and both come back
 as what they were.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mminstruct.conversation import Conversation, ImagePart, Message, VideoPart
+from mminstruct.conversation import Conversation, Message, TextPart, VideoPart
 from mminstruct.errors import DataError, did_you_mean
 from mminstruct.formats.items import record
 
@@ -36,15 +36,20 @@ class Keys:
     turn: frozenset[str]
 
 
-def places(conversation: Conversation, where: str, format_name: str) -> list[int]:
-    """The media index of each image place, in reading order. Raises `DataError` where a video has a place."""
+def places(conversation: Conversation, where: str, format_name: str, videos: bool = False) -> list[int]:
+    """The media index of each place of an image, in reading order.
+
+    Args:
+        videos: whether the format has places of videos too; otherwise a video is a `DataError`.
+    """
     found = []
     for message in conversation.messages:
         for part in message.content:
-            if isinstance(part, VideoPart):
+            if isinstance(part, TextPart):
+                continue
+            if isinstance(part, VideoPart) and not videos:
                 raise DataError(f"{where} has a video, which the format {format_name} has no place for; use native")
-            if isinstance(part, ImagePart):
-                found.append(part.index)
+            found.append(part.index)
     return found
 
 
@@ -91,7 +96,10 @@ def _fits(extra: dict[str, Any], count: int, keys: Keys) -> bool:
 def unpack(
     item: dict[str, Any], name: str, messages: list[Message], paths: list[str], keys: Keys, where: str
 ) -> Conversation:
-    """The conversation of an item whose image places are numbered from 0 in reading order.
+    """The conversation of an item whose places of images and videos are numbered from 0 in reading order.
+
+    Args:
+        paths: of each place.
 
     Raises:
         DataError: the key `mminstruct` does not fit the rest of the item.
@@ -111,7 +119,8 @@ def unpack(
     if not isinstance(given, dict):
         raise DataError(f"{where}: {KEY}.extra is a {type(given).__name__}; it holds keys and values, remove it")
     extra = given | extra
-    media = _media(rest, paths, where)
+    kinds = [part.type for message in messages for part in message.content if not isinstance(part, TextPart)]
+    media = _media(rest, list(zip(kinds, paths, strict=True)), where)
     if "places" in rest:
         messages = _renumber(messages, rest["places"])
     fields = {field: value for field, value in rest.items() if field in _FIELDS}
@@ -119,20 +128,21 @@ def unpack(
     return record(fields | ({"extra": extra} if extra or "extra" in rest else {}), where)
 
 
-def _media(rest: dict[str, Any], paths: list[str], where: str) -> list[dict[str, Any]]:
+def _media(rest: dict[str, Any], shown: list[tuple[str, str]], where: str) -> list[dict[str, Any]]:
+    """The media of a record, given what stands at each place: (kind, path)."""
     media, order = rest.get("media"), rest.get("places")
     if media is None:
-        return [{"path": path} for path in paths]
+        return [{"kind": kind, "path": path} for kind, path in shown]
     problem = f"{where}: {KEY}.media does not fit the item's images; correct it, or remove it to lose what it says"
     if not isinstance(media, list) or not all(isinstance(one, dict) for one in media):
         raise DataError(problem)
     if order is None:
-        if len(media) != len(paths):
+        if len(media) != len(shown):
             raise DataError(problem)
-        return [{"path": path, **one} for path, one in zip(paths, media, strict=True)]
+        return [{"kind": kind, "path": path, **one} for (kind, path), one in zip(shown, media, strict=True)]
     if not isinstance(order, list) or not all(type(place) is int and 0 <= place < len(media) for place in order):
         raise DataError(problem)
-    if [media[place].get("path") for place in order] != paths:
+    if [(media[place].get("kind", "image"), media[place].get("path")) for place in order] != shown:
         raise DataError(problem)
     return media
 
@@ -142,7 +152,7 @@ def _renumber(messages: list[Message], order: list[int]) -> list[Message]:
         message.model_copy(
             update={
                 "content": [
-                    ImagePart(index=order[part.index]) if isinstance(part, ImagePart) else part
+                    part if isinstance(part, TextPart) else part.model_copy(update={"index": order[part.index]})
                     for part in message.content
                 ]
             }

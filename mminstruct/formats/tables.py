@@ -100,6 +100,8 @@ def each(path: Path, *, split: str | None = None, unpack: Path | None = None) ->
 def _conversation(row: dict[str, Any], pictures: Pictures, number: int, file: Path) -> Conversation:
     where = f"{file}, row {number}"
     item = _plain(row, pictures, where)
+    if item.get("video") is not None and embeds(file):
+        raise DataError(f"{where} has a video, and the table's pictures stand within it; write the videos' rows apart")
     return from_item(item, _paths(item, where), id_of(item, number, file, where), where)
 
 

@@ -66,6 +66,8 @@ def _conversation(file: Path, key: str, members: dict[str, bytes], pictures: Pic
     paths = [pictures.keep(members[ending], where) for ending in endings]
     item = _json(members.get("json", b"{}"), where)
     name = id_of(item, key, file, where)
+    if item.get("video") is not None:
+        raise DataError(f"{where} has a video; videos of shards are not read, drop the sample")
     if any(turns in item for turns in TURNS):
         return from_item(item, paths, name, where)
     if "txt" in members:

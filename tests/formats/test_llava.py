@@ -81,10 +81,40 @@ def test_written_items_look_like_llavas(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_kept_and_written_back(tmp_path: Path) -> None:
-    given = item(task_name="ok_vqa", model=None, conversations=[TURNS[0] | {"weight": 0}, TURNS[1]])
+    given = item(data_source="ok_vqa", model=None, conversations=[TURNS[0] | {"weight": 0}, TURNS[1]])
     (found,) = read(tmp_path, given)
-    assert found.extra == {"task_name": "ok_vqa", "model": None, "conversations": [{"weight": 0}, {}]}
+    assert found.extra == {"data_source": "ok_vqa", "model": None, "conversations": [{"weight": 0}, {}]}
     assert llava.to_item(found) == given
+
+
+def test_an_item_as_vision_flan_publishes_them(tmp_path: Path) -> None:
+    given = {
+        "id": "multiinstruct_ok_vqa_['train', 'val']_162419",
+        "image": "./task_imgs/multiinstruct_ok_vqa_['train', 'val']_162419_1.jpg",
+        "task_name": "ok_vqa",
+        "conversations": [
+            {"from": "human", "value": "What is the bus for?\n<image>"},
+            {"from": "gpt", "value": "transportation"},
+        ],
+    }
+    (found,) = read(tmp_path, given)
+    assert found.task == "ok_vqa" and found.extra is None
+    assert found.messages[0].content == [text("What is the bus for?\n"), image(0)]
+    assert llava.to_item(found) == given
+    (without,) = read(tmp_path, given | {"task_name": None})
+    assert without.task is None
+
+
+def test_a_task_and_a_key_of_its_name_are_told_apart(tmp_path: Path) -> None:
+    given = [
+        conversation(text("a"), task="x+y", extra={"task_name": "z"}),
+        conversation(text("a"), extra={"task_name": "z"}).model_copy(update={"id": "d"}),
+        conversation(text("a"), task="x+y", answers=["b"]).model_copy(update={"id": "e"}),
+    ]
+    formats.write(given, tmp_path / "a.json", "llava")
+    assert list(formats.read(tmp_path / "a.json")) == given
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert [each.get("task_name") for each in written] == ["x+y", None, "x+y"]
 
 
 def test_ids(tmp_path: Path) -> None:
@@ -132,7 +162,13 @@ def test_image_position_first_merges_marks_so_that_counts_may_differ(tmp_path: P
         (one("<image>", "b", images=["a", "b", "c"]), "has 1 <image> mark and 3 images; each image needs its mark"),
         (one("no mark", "b", images="a"), "has 0 <image> marks and 1 image; each image needs its mark"),
         (one("<image>", "b"), "has 1 <image> mark and 0 images; each image needs its mark"),
-        (item(video="v.mp4"), "has a video; videos in LLaVA files are not read yet, drop the item"),
+        (item(video="v.mp4"), "has 0 <video> marks and 1 video; each video needs its mark"),
+        (one("<video>", "b") | {"video": [*"ab"]}, "has 1 <video> mark and 2 videos; each video needs its mark"),
+        (one("<image><video>", "b") | {"video": "a"}, "has 1 <image> mark and 0 images; each image needs its mark"),
+        (one("<image><image>", "b") | {"video": "a"}, "has 2 <image> marks and 1 video; each video needs its mark"),
+        (one("a", "b") | {"video": {"path": "v.mp4"}}, "has a 'video' that is neither a path nor a list of paths"),
+        (item(task_name=["a"]), "has a 'task_name' that is a list; it is a text, mend or remove it"),
+        (item(task_name="a", mminstruct={"task": "b"}), "a task under both 'task_name' and 'mminstruct'; remove one"),
         (item(conversations=[]), "has no turns; 'conversations' must be a list with at least one"),
         (item(conversations=None), "has no turns; 'conversations' must be a list with at least one"),
         (item(image=""), "has an 'image' that is neither a path nor a list of paths; leave it out for none"),
@@ -178,8 +214,8 @@ def conversation(*content: Any, role: Any = "user", **fields: Any) -> Conversati
         (conversation(text("x"), role="tool"), "is of the role 'tool', which the LLaVA format has no name for"),
         (Conversation(id="c", messages=[]), "has no turns"),
         (
-            conversation(VideoPart(index=0), media=[Media(kind="video", path="v.mp4")]),
-            "has a video, which the format llava has no place for",
+            conversation(text("a <video> b"), VideoPart(index=0), media=[Media(kind="video", path="v.mp4")]),
+            "turn 0 has the text '<video>' where no video stands",
         ),
         (conversation(text("half \ud83d")), "half a surrogate pair"),
         (conversation(text("a"), scores={"s": float("nan")}), "a number that is NaN or infinite"),
@@ -192,6 +228,54 @@ def test_records_that_cannot_be_written(given: Conversation, cause: str, tmp_pat
         )
     assert cause in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def clip(path: str, **facts: Any) -> Media:
+    return Media(kind="video", path=path, **facts)
+
+
+def test_videos_as_video_llava_and_llava_video_publish_them(tmp_path: Path) -> None:
+    marked, as_image = one("<video>\nWhat happens?", "Rain."), one("<image>\nWhat happens?", "Rain.")
+    first, second = read(tmp_path, marked | {"video": "a.mp4", "id": "1"}, as_image | {"video": "a.mp4", "id": "2"})
+    assert first.media == second.media == [clip("a.mp4")]
+    assert first.messages == second.messages
+    assert first.messages[0].content == [VideoPart(index=0), text("\nWhat happens?")]
+    assert llava.to_item(first) == marked | {"video": "a.mp4", "id": "1"}
+    assert llava.to_item(second) == marked | {"video": "a.mp4", "id": "2"}
+
+
+def test_each_mark_takes_the_next_of_its_own_kind(tmp_path: Path) -> None:
+    given = one("<video>, <image> and <video>", "like <image>", images=["a.png", "b.png"]) | {"video": ["c", "d"]}
+    (found,) = read(tmp_path, given)
+    assert [(each.kind, each.path) for each in found.media] == [
+        *(("video", "c"), ("image", "a.png"), ("video", "d"), ("image", "b.png")),
+    ]
+    assert [part.index for turn in found.messages for part in turn.content if part.type != "text"] == [0, 1, 2, 3]
+    assert llava.to_item(found) == given
+    (first,) = read(tmp_path, given, image_position="keep")
+    assert first == found
+    (first,) = read(tmp_path, one(" a <video>", "b") | {"video": "c"}, image_position="first")
+    assert llava.to_item(first)["conversations"][0]["value"] == "<video>\na"
+
+
+def test_without_a_video_its_mark_is_a_word_of_html(tmp_path: Path) -> None:
+    given = one("How do I use <video> in a page?\n<image>", "Write <video src=...>.", images="a.png")
+    (found,) = read(tmp_path, given)
+    assert [each.kind for each in found.media] == ["image"] and "<video>" in found.messages[0].text
+    assert llava.to_item(found) == given
+
+
+def test_a_video_with_facts_twice_and_out_of_order_comes_back(tmp_path: Path) -> None:
+    media = [clip("a.mp4", sha256="0" * 64, width=4, height=2), Media(path="b.png"), clip("c.mp4")]
+    turns = [VideoPart(index=2), text(" then "), image(1), VideoPart(index=0), text("?"), VideoPart(index=2)]
+    given = [
+        Conversation(id="1", messages=[Message(role="user", content=turns)], media=media),
+        conversation(VideoPart(index=0), media=media[:1]),
+    ]
+    formats.write(given, tmp_path / "a.json", "llava")
+    assert list(formats.read(tmp_path / "a.json")) == given
+    formats.write(formats.read(tmp_path / "a.json"), tmp_path / "b.json", "llava")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
 def test_text_beside_a_mark_may_look_like_half_a_mark(tmp_path: Path) -> None:
