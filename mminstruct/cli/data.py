@@ -28,7 +28,8 @@ MediaRoot = Annotated[
     typer.Option("--media-root", help="The folder that the source's media paths start from. Default: the source's."),
 ]
 
-Split = Annotated[str | None, typer.Option("--split", help="table: the split, where there are several.")]
+Split = Annotated[str | None, typer.Option("--split", help="table, mavis: the split, where there are several.")]
+Language = Annotated[str | None, typer.Option("--language", help="mavis: en, zh or all.")]
 
 
 @app.command()
@@ -44,9 +45,10 @@ def convert(
     unpack: Annotated[
         Path | None,
         typer.Option(
-            "--unpack", help="table, webdataset: the new folder for the pictures that stand within the files."
+            "--unpack", help="table, webdataset, mimicit, mavis: the new folder for the pictures within the files."
         ),
     ] = None,
+    language: Language = None,
     keep_paths: Annotated[
         bool, typer.Option("--keep-paths", help="Leave media paths as they are. Default: they lead on to their files.")
     ] = False,
@@ -65,7 +67,12 @@ def convert(
     from mminstruct.errors import ConfigError
     from mminstruct.files import new_folder
 
-    given = {"image_position": image_position, "duplicate_ids": duplicate_ids, "split": split}
+    given = {
+        "image_position": image_position,
+        "duplicate_ids": duplicate_ids,
+        "split": split,
+        "language": language,
+    }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     target = formats.named(to)
     from_ = from_ or formats.detect(source)

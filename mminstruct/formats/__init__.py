@@ -3,7 +3,7 @@
     read(path) ──▶ Conversation, Conversation, ... ──▶ write(conversations, path, "llava")
 
 `FORMATS` names them; a new format is a module with `read` and `write` and one entry here. Those whose pictures stand
-within their files unpack them; most of them are read only.
+within their files unpack them; two of them are read only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mminstruct.formats import (
     llava,
     llava_plus,
     m2rag,
+    mavis,
     messages,
     mimic_it,
     native,
@@ -185,6 +186,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 embeds=mimic_it.embeds,
             ),
             Format(
+                "mavis",
+                "MAVIS: a table of mathematical problems in three variants, with captions",
+                mavis.read,
+                mavis.write,
+                options={"language": ("en", "zh", "all"), "split": ()} | _IDS,
+                files=tables.files,
+                embeds=lambda path, split=None: True,
+                each=mavis.each,
+            ),
+            Format(
                 "table",
                 "Parquet, or what datasets' save_to_disk wrote; read only",
                 tables.read,
@@ -229,7 +240,7 @@ def detect(path: Path) -> str:
     if mimic_it.is_one(path):
         return "mimicit"
     if tables.is_one(path):
-        return "table"
+        return "mavis" if mavis.is_one(path) else "table"
     if webdataset.is_one(path):
         return "webdataset"
     if path.is_dir():

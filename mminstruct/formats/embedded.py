@@ -1,4 +1,4 @@
-"""What data sets have in common whose pictures stand within their files: tables (`tables`) and shards (`webdataset`).
+"""What data sets have in common whose pictures stand within their files (`tables`, `webdataset`, `mavis`, `mimic_it`).
 
     item with its pictures' paths, in order ──layout told by its keys──▶ Conversation
     bytes of a picture ──SHA-256──▶ FOLDER/images/ab/abcd....jpg, once however often it comes
@@ -10,14 +10,15 @@ they are unpacked once, and everything behind works with files.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 from mminstruct.conversation import Conversation, ImagePart, Message, Part, TextPart
-from mminstruct.errors import DataError
+from mminstruct.errors import DataError, MediaError
 from mminstruct.formats import llava, messages
 from mminstruct.formats.rest import KEY, Keys, unpack
-from mminstruct.media import ImageLimits, image_suffix
+from mminstruct.media import ImageLimits, decode_base64, image_size, image_suffix
 
 LIMIT = ImageLimits().max_bytes  # of a picture or a text within a file
 TURNS = ("conversations", "messages", "texts")  # the key that is there tells the layout
@@ -53,6 +54,27 @@ class Pictures:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_bytes(data)
         return name
+
+
+def encoded(path: str, root: Path, where: str) -> bytes:
+    """The bytes of a medium's picture, to be written into a data set's files.
+
+    Args:
+        path: as a record has it: a file's, or a `data:` URI.
+        root: the folder that relative paths start from; it need not be there.
+
+    Raises:
+        MediaError: it is missing or too large, or no picture.
+    """
+    try:
+        if path.startswith("data:"):
+            image_size(path)  # within the limits, and an image
+            return decode_base64(path.partition(",")[2])
+        source = Path(os.path.normpath(root / path))  # where the root is not there, `..` cannot lead out of it
+        image_size(source)
+        return source.read_bytes()
+    except MediaError as error:
+        raise MediaError(f"{where}: {error}") from None
 
 
 def from_item(item: dict[str, Any], paths: list[str], name: str, where: str) -> Conversation:

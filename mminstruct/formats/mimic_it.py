@@ -17,7 +17,6 @@ file has to fit into memory.
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,11 +26,11 @@ from typing import Any
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, TextPart
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import bytes_sha256, new_folder
-from mminstruct.formats.embedded import LIMIT
+from mminstruct.formats.embedded import LIMIT, encoded
 from mminstruct.formats.items import dumps, read_members, unique
 from mminstruct.formats.mimic_it_files import Database, Files, locate, read_images
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
-from mminstruct.media import decode_base64, image_size, image_suffix
+from mminstruct.media import decode_base64, image_suffix
 
 _KEYS = Keys(
     turns="mimic_it.turns",  # a turn has no keys of its own here
@@ -229,17 +228,8 @@ class _Pictures:
 
     def keep(self, media: Media, where: str) -> tuple[str, str]:
         """(id, the path that reading gives)."""
-        if media.path.startswith("data:"):
-            image_size(media.path)  # within the limits, and an image
-            data = decode_base64(media.path.partition(",")[2])
-            name = bytes_sha256(data)[:16]
-        else:
-            source = Path(
-                os.path.normpath(self.root / media.path)
-            )  # the folder is not there yet, so `..` cannot lead out
-            image_size(source)
-            data = source.read_bytes()
-            name = Path(media.path).stem
+        data = encoded(media.path, self.root, where)
+        name = bytes_sha256(data)[:16] if media.path.startswith("data:") else Path(media.path).stem
         name = name if _PICTURE.fullmatch(name) else f"{self.short}_IMG_{name}"
         path = _path(name, data, where)
         if self.known.is_new_picture(name, bytes_sha256(data), where):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +47,7 @@ def files(path: Path, split: str | None = None) -> list[Path]:
     Raises:
         DataError: there are none; ConfigError: no split of that name, or several and none is named.
     """
-    if path.is_file():
-        found = {"": [path]}
-    elif (path / SPLITS).is_file():
-        found = {name: _saved(path / name) for name in _listed(path / SPLITS, "splits")}
-    elif (path / STATE).is_file():
-        found = {"": _saved(path)}
-    else:
-        found = {}
-        for file in _parquet(path):
-            found.setdefault(file.stem.partition("-")[0], []).append(file)
+    found = _splits(path)
     if not found:
         raise DataError(f"{path} holds no table (.parquet, or what datasets' save_to_disk wrote); check the path")
     if split is None:
@@ -66,6 +57,28 @@ def files(path: Path, split: str | None = None) -> list[Path]:
     if split not in found:
         raise ConfigError(f"{path} has no split {split!r}.{did_you_mean(split, filter(None, found))}")
     return found[split]
+
+
+def _splits(path: Path) -> dict[str, list[Path]]:
+    """The files of each split; a split without a name is the only one."""
+    if path.is_file():
+        return {"": [path]}
+    if (path / SPLITS).is_file():
+        return {name: _saved(path / name) for name in _listed(path / SPLITS, "splits")}
+    if (path / STATE).is_file():
+        return {"": _saved(path)}
+    found: dict[str, list[Path]] = {}
+    for file in _parquet(path):
+        found.setdefault(file.stem.partition("-")[0], []).append(file)
+    return found
+
+
+def some_schema(path: Path) -> pyarrow.Schema:
+    """The schema of one of the files of a path that `is_one`. Raises `DataError` where it cannot be read."""
+    first = next((file for part in _splits(path).values() for file in part), None)
+    if first is None:
+        raise DataError(f"{path} lists no files; save or fetch the data set again")
+    return _schema(first)
 
 
 def embeds(path: Path, split: str | None = None) -> bool:
@@ -93,7 +106,7 @@ def each(path: Path, *, split: str | None = None, unpack: Path | None = None) ->
     """The rows of a table, each to be made by itself."""
     pictures = Pictures(unpack)
     for file in files(path, split):
-        for number, row in enumerate(_rows(file)):
+        for number, row in enumerate(rows(file, list(_columns(file)))):
             yield f"{file}, row {number}", functools.partial(_conversation, row, pictures, number, file)
 
 
@@ -137,8 +150,7 @@ def _readable(file: Path) -> Iterator[None]:
         raise DataError(f"{file} is no table that can be read ({error}); fetch it again") from None
 
 
-def _columns(file: Path) -> dict[str, bool]:
-    """The columns that are read, and whether bytes stand in them."""
+def _schema(file: Path) -> pyarrow.Schema:
     with _readable(file):
         import pyarrow.parquet
 
@@ -147,16 +159,30 @@ def _columns(file: Path) -> dict[str, bool]:
         else:
             with pyarrow.memory_map(str(file)) as stream, pyarrow.ipc.open_stream(stream) as reader:
                 schema = reader.schema
-        found = {field.name: _holds_bytes(field.type) for field in schema}
+        _names(schema)  # decoded only now, and in a broken file they may be no text
+        return schema
+
+
+def _names(fields: Iterable[pyarrow.Field]) -> list[str]:
+    """The names of all fields and of those within them. Raises `ValueError` where one is no text."""
+    found = []
+    for one in fields:
+        found += [one.name, *_names(one.type.field(number) for number in range(one.type.num_fields))]
+    return found
+
+
+def _columns(file: Path) -> dict[str, bool]:
+    """The columns that are read, and whether bytes stand in them."""
+    found = {field.name: _holds_bytes(field.type) for field in _schema(file)}
     return {name: holds for name, holds in found.items() if name in (*_PICTURES, *TURNS) or not holds}
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    columns = list(_columns(file))
+def rows(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a file, these columns of them. Raises `DataError` where it is broken."""
     with _readable(file):
         for batch in _batches(file):
             batch.validate(full=True)  # what is broken in it would crash who reads it
-            yield from batch.select(columns).to_pylist()
+            yield from batch.select(list(columns)).to_pylist()
 
 
 def _batches(file: Path) -> Iterator[pyarrow.RecordBatch]:

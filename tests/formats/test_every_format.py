@@ -15,13 +15,12 @@ from PIL import Image
 
 from mminstruct import formats
 from mminstruct.conversation import Conversation, Media, Preference, VideoPart, image, message
-from mminstruct.errors import DataError
+from mminstruct.errors import DataError, MediaError
 from mminstruct.files import sha256
 
-WITHIN = {"mimicit"}  # which take the pictures themselves into their files: test_mimic_it.py
-WRITABLE = [name for name, found in formats.FORMATS.items() if found.write and name not in WITHIN]
-# Builders' own shapes, for formats that hold nothing else: name of the format to conversations that it must take.
-OWN: dict[str, Callable[[Path], list[Conversation]]] = {}
+WITHIN = {"mavis", "mimicit"}  # which take the pictures themselves into their files
+WRITABLE = [name for name, found in formats.FORMATS.items() if found.write]
+SUFFIX = {"mavis": ".parquet"}
 
 Make = Callable[..., list[Conversation]]
 
@@ -44,6 +43,23 @@ def plain(root: Path) -> list[Conversation]:
         media = [Media(path=f"images/{number}.png", width=8, height=6)]
         found.append(Conversation(id=f"plain/{number}", messages=turns, media=media, task="plain"))
     return [*found, *(pair(f"{one.id}/pair", one) for one in found)]
+
+
+def problems(root: Path) -> list[Conversation]:
+    """Captions and problems, in English and Chinese, lettered and free."""
+    found = []
+    for number, one in enumerate(plain(root)[:2]):
+        found.append(one.model_copy(update={"id": f"{number}/caption", "task": "mavis+caption"}))
+        for variant in ("text-dominant", "vision-dominant"):
+            extra = {"problem": str(number), "language": "zh"} if number else {"problem": str(number), "step": 3}
+            choices = {"options": ["a", "Б"], "answers": ["B"]} if number else {"answers": ["猫"]}
+            problem = {"id": f"{number}/{variant}", "task": f"mavis+{variant}", "extra": extra}
+            found.append(one.model_copy(update=problem | choices))
+    return found
+
+
+# Builders' own shapes, for formats that hold nothing else: name of the format to conversations that it must take.
+OWN: dict[str, Callable[[Path], list[Conversation]]] = {"mavis": problems}
 
 
 def hard(root: Path) -> dict[str, Conversation]:
@@ -71,7 +87,21 @@ def hard(root: Path) -> dict[str, Conversation]:
 
 
 def place(folder: Path, name: str) -> Path:
-    return folder / ("set" if formats.FORMATS[name].is_folder else "set.json")
+    return folder / ("set" if formats.FORMATS[name].is_folder else f"set{SUFFIX.get(name, '.json')}")
+
+
+def written(given: list[Conversation], root: Path, path: Path, name: str) -> int:
+    """Those with pictures below `root` as a data set; its pictures are looked for where it is to be."""
+    if name in WITHIN:
+        own = path if formats.FORMATS[name].is_folder else path.parent
+        given = list(formats.relocate(given, root, own))
+    return formats.write(given, path, name)
+
+
+def read(path: Path, name: str, folder: Path) -> list[Conversation]:
+    """All of a data set; pictures that stand within it go to the folder."""
+    options = {"language": "all"} if name == "mavis" else {}
+    return list(formats.read(path, name, unpack=folder if name in WITHIN else None, **options))
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -80,15 +110,15 @@ def contents(path: Path) -> dict[str, str]:
     return {str(file.relative_to(path)): sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-def taken(name: str, given: Iterable[Conversation], folder: Path) -> list[Conversation]:
+def taken(name: str, given: Iterable[Conversation], root: Path, folder: Path) -> list[Conversation]:
     """Those that the format takes; each refusal must say what is the matter, and where."""
     found = []
     for number, one in enumerate(given):
         path = place(folder / f"one{number}", name)
         path.parent.mkdir(parents=True)
         try:
-            formats.write([one], path, name)
-        except DataError as error:
+            written([one], root, path, name)
+        except (DataError, MediaError) as error:
             assert one.id in str(error) and len(str(error)) > len(one.id) + 20, error
             assert not path.exists()
             continue
@@ -108,7 +138,7 @@ def test_what_is_written_is_read_and_written_to_the_same_bytes(
     name: str, tmp_path: Path, random_conversations: Make
 ) -> None:
     given = [*OWN.get(name, plain)(tmp_path), *random_conversations(11, count=40)]
-    kept = taken(name, given, tmp_path / "each")
+    kept = taken(name, given, tmp_path, tmp_path / "each")
     assert kept, f"{name} takes no conversation of this test; give it some of its own kind in OWN"
     first, second = place(tmp_path / "a", name), place(tmp_path / "b", name)
     first.parent.mkdir()
@@ -116,11 +146,11 @@ def test_what_is_written_is_read_and_written_to_the_same_bytes(
     if formats.FORMATS[name].is_folder is False:
         for folder in ("a", "b"):
             shutil.copytree(tmp_path / "images", tmp_path / folder / "images", dirs_exist_ok=True)
-    assert formats.write(kept, first, name) == len(kept)
-    found = list(formats.read(first, name))
+    assert written(kept, tmp_path, first, name) == len(kept)
+    found = read(first, name, tmp_path / "unpacked")
     assert [texts(one) for one in found] == [texts(one) for one in kept]
     assert [len(one.media) for one in found] == [len(one.media) for one in kept]
-    formats.write(found, second, name)
+    written(found, tmp_path / "unpacked", second, name)
     assert contents(first) == contents(second)
 
 
@@ -128,26 +158,31 @@ def test_what_is_written_is_read_and_written_to_the_same_bytes(
 @pytest.mark.parametrize("name", WRITABLE)
 def test_hard_cases_survive_or_are_refused_with_a_reason(name: str, case: str, tmp_path: Path) -> None:
     given = hard(tmp_path)[case]
-    for one in (given, pair(given.id, given)):
-        for kept in taken(name, [one], tmp_path / f"each{one.preference is not None}"):
-            (found,) = formats.read(place(tmp_path / f"each{one.preference is not None}/one0", name), name)
+    for number, one in enumerate((given, pair(given.id, given))):
+        for kept in taken(name, [one], tmp_path, tmp_path / f"each{number}"):
+            unpacked = tmp_path / f"unpacked{number}"
+            (found,) = read(place(tmp_path / f"each{number}/one0", name), name, unpacked)
             assert texts(found) == texts(kept)
             shown, wanted = (
                 [[one.media[part.index].path for part in turn.content if part.type != "text"] for turn in one.messages]
                 for one in (found, kept)
             )
+            if name in WITHIN:
+                shown = [[sha256(unpacked / path) for path in turn] for turn in shown]
+                wanted = [[sha256(tmp_path / path) for path in turn] for turn in wanted]
             assert [[Path(path).name for path in turn] for turn in shown] == [
                 [Path(path).name for path in turn] for turn in wanted
             ]
             if case == "other names":
-                assert found.id == kept.id and found.media[0].path.endswith("images/ü 猫/Ж.png")
+                assert found.id == kept.id
+                assert name in WITHIN or found.media[0].path.endswith("images/ü 猫/Ж.png")
 
 
 def test_formats_of_items_skip_a_broken_one_and_give_the_rest(tmp_path: Path) -> None:
     given = plain(tmp_path)
     for name in WRITABLE:
         each, suffix = formats.FORMATS[name].each, ".json" if name.startswith("llava") else ".jsonl"
-        if each is None or formats.FORMATS[name].is_folder:
+        if each is None or formats.FORMATS[name].is_folder or name in WITHIN:
             continue
         kept = given[2:] if "preferences" in name else given[:2]
         path = tmp_path / f"{name}{suffix}"
