@@ -25,6 +25,7 @@ from mminstruct.formats import (
     mavis,
     messages,
     mimic_it,
+    minigpt4,
     native,
     preferences,
     tables,
@@ -186,6 +187,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 embeds=mimic_it.embeds,
             ),
             Format(
+                "minigpt4",
+                "MiniGPT-4's captions: filter_cap.json beside a folder of pictures",
+                minigpt4.read,
+                minigpt4.write,
+                options=_IDS,
+                is_folder=True,
+                files=minigpt4.files,
+                each=minigpt4.each,
+            ),
+            Format(
                 "mavis",
                 "MAVIS: a table of mathematical problems in three variants, with captions",
                 mavis.read,
@@ -239,6 +250,8 @@ def detect(path: Path) -> str:
         return "native"
     if mimic_it.is_one(path):
         return "mimicit"
+    if minigpt4.is_one(path):
+        return "minigpt4"
     if tables.is_one(path):
         return "mavis" if mavis.is_one(path) else "table"
     if webdataset.is_one(path):
@@ -246,7 +259,7 @@ def detect(path: Path) -> str:
     if path.is_dir():
         raise DataError(
             f"{path} has no {native.MANIFEST}, no .parquet, no .tar and no state.json of datasets; give a data set "
-            "folder (of MIMIC-IT too: with XX_instructions.json), or a JSON file"
+            "folder (of MIMIC-IT too: with XX_instructions.json; of MiniGPT-4: with filter_cap.json), or a JSON file"
         )
     if not path.exists() and _HUB_NAME.fullmatch(str(path)) and not path.suffix:
         raise DataError(

@@ -56,6 +56,13 @@ class Pictures:
         return name
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a text from a file can be a file's name, and is no path that leads elsewhere."""
+    if not name or name[0] == "." or any(sign in "/\\\0" or "\ud800" <= sign <= "\udfff" for sign in name):
+        return False  # half a surrogate pair has no bytes
+    return len(name.encode()) <= 200
+
+
 def encoded(path: str, root: Path, where: str) -> bytes:
     """The bytes of a medium's picture, to be written into a data set's files.
 

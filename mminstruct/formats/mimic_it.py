@@ -26,7 +26,7 @@ from typing import Any
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, TextPart
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import bytes_sha256, new_folder
-from mminstruct.formats.embedded import LIMIT, encoded
+from mminstruct.formats.embedded import LIMIT, encoded, is_file_name
 from mminstruct.formats.items import dumps, read_members, unique
 from mminstruct.formats.mimic_it_files import Database, Files, locate, read_images
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
@@ -120,7 +120,7 @@ def _kept(name: str, text: Any, folder: Path | None, where: str) -> str:
 
 def _path(name: str, data: bytes, where: str) -> str:
     """The file of a picture of this id, which must be no path that leads elsewhere."""
-    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0") or len(name.encode()) > 200:
+    if not is_file_name(name):
         raise DataError(f"{where}: the picture's id {name[:80]!r} can be no file's name; give it a shorter, plain one")
     return f"images/{name}{image_suffix(data)}"
 

@@ -19,6 +19,7 @@ from mminstruct.errors import DataError, MediaError
 from mminstruct.files import sha256
 
 WITHIN = {"mavis", "mimicit"}  # which take the pictures themselves into their files
+TAKE = {*WITHIN, "minigpt4"}  # or into their folder
 WRITABLE = [name for name, found in formats.FORMATS.items() if found.write]
 SUFFIX = {"mavis": ".parquet"}
 
@@ -92,7 +93,7 @@ def place(folder: Path, name: str) -> Path:
 
 def written(given: list[Conversation], root: Path, path: Path, name: str) -> int:
     """Those with pictures below `root` as a data set; its pictures are looked for where it is to be."""
-    if name in WITHIN:
+    if name in TAKE:
         own = path if formats.FORMATS[name].is_folder else path.parent
         given = list(formats.relocate(given, root, own))
     return formats.write(given, path, name)
@@ -150,7 +151,7 @@ def test_what_is_written_is_read_and_written_to_the_same_bytes(
     found = read(first, name, tmp_path / "unpacked")
     assert [texts(one) for one in found] == [texts(one) for one in kept]
     assert [len(one.media) for one in found] == [len(one.media) for one in kept]
-    written(found, tmp_path / "unpacked", second, name)
+    written(found, tmp_path / "unpacked" if name in WITHIN else first, second, name)
     assert contents(first) == contents(second)
 
 
@@ -160,14 +161,15 @@ def test_hard_cases_survive_or_are_refused_with_a_reason(name: str, case: str, t
     given = hard(tmp_path)[case]
     for number, one in enumerate((given, pair(given.id, given))):
         for kept in taken(name, [one], tmp_path, tmp_path / f"each{number}"):
-            unpacked = tmp_path / f"unpacked{number}"
-            (found,) = read(place(tmp_path / f"each{number}/one0", name), name, unpacked)
+            path = place(tmp_path / f"each{number}/one0", name)
+            unpacked = tmp_path / f"unpacked{number}" if name in WITHIN else path
+            (found,) = read(path, name, unpacked)
             assert texts(found) == texts(kept)
             shown, wanted = (
                 [[one.media[part.index].path for part in turn.content if part.type != "text"] for turn in one.messages]
                 for one in (found, kept)
             )
-            if name in WITHIN:
+            if name in TAKE:
                 shown = [[sha256(unpacked / path) for path in turn] for turn in shown]
                 wanted = [[sha256(tmp_path / path) for path in turn] for turn in wanted]
             assert [[Path(path).name for path in turn] for turn in shown] == [
@@ -175,14 +177,14 @@ def test_hard_cases_survive_or_are_refused_with_a_reason(name: str, case: str, t
             ]
             if case == "other names":
                 assert found.id == kept.id
-                assert name in WITHIN or found.media[0].path.endswith("images/ü 猫/Ж.png")
+                assert name in TAKE or found.media[0].path.endswith("images/ü 猫/Ж.png")
 
 
 def test_formats_of_items_skip_a_broken_one_and_give_the_rest(tmp_path: Path) -> None:
     given = plain(tmp_path)
     for name in WRITABLE:
         each, suffix = formats.FORMATS[name].each, ".json" if name.startswith("llava") else ".jsonl"
-        if each is None or formats.FORMATS[name].is_folder or name in WITHIN:
+        if each is None or name in TAKE or name == "native":
             continue
         kept = given[2:] if "preferences" in name else given[:2]
         path = tmp_path / f"{name}{suffix}"
