@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -30,10 +30,11 @@ from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateCo
 from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, Made, PartWriter, UnfinishedBuild, reopen
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
-from mminstruct.errors import BudgetError, ConfigError, DataError, MminstructError, RunError
+from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, MminstructError, RunError
 from mminstruct.formats.native import Manifest
 
 _LOG = logging.getLogger(__name__)
+_Any = TypeVar("_Any")
 _AHEAD = 16  # items of each worker that may be done before the one whose turn it is
 
 
@@ -157,6 +158,20 @@ def run(
             raise
 
 
+@dataclass(frozen=True)
+class _Again:
+    """Stands for an item whose id an earlier one has."""
+
+    id: str
+
+
+def _told(failure: MminstructError, item: str) -> MminstructError:
+    """An error of a file with the item that names the file: that is what is found in a source of many lines."""
+    if isinstance(failure, DataError | MediaError) and repr(item) not in str(failure):
+        return type(failure)(f"item {item!r}: {failure}")
+    return failure
+
+
 class _Run:
     """One run over the items that are left."""
 
@@ -196,19 +211,18 @@ class _Run:
             for _ in all_made:
                 pass
 
-    def _left(self, items: Iterable[Item]) -> Iterator[Item]:
+    def _left(self, items: Iterable[_Any]) -> Iterator[_Any]:
         """Those of this run that are not done yet."""
         chosen = islice(items, self.chosen.start, self.chosen.stop, self.chosen.step)
         return islice(chosen, self.items, None)
 
-    def _items(self) -> Iterator[Item]:
+    def _items(self) -> Iterator[Item | _Again]:
+        """The builder's items, and in the place of one whose id was there already what says so."""
         for item in self.builder.items():
-            if item.id in self.names:
-                raise DataError(f"the builder {self.builder.name} has two items of the id {item.id!r}")
+            yield _Again(item.id) if item.id in self.names else item
             self.names.add(item.id)
-            yield item
 
-    def _in_order(self, items: Iterator[Item]) -> Generator[_Outcome]:
+    def _in_order(self, items: Iterator[Item | _Again]) -> Generator[_Outcome]:
         """Each item's outcome, in the items' order; others are made while one is waited for."""
         if self.config.workers == 1:
             yield from map(self._make, items)
@@ -228,7 +242,10 @@ class _Run:
             # What is on its way to a server ends and is kept: it is paid for.
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, item: Item) -> _Outcome:
+    def _make(self, item: Item | _Again) -> _Outcome:
+        if isinstance(item, _Again):
+            problem = f"two items of {self.builder.name} have the id {item.id!r}; give each of the source its own"
+            return _Outcome(item.id, Made(), DataError(problem))
         job = Job(self.builder, item.id, self.build.folder, self.asker)
         try:
             conversations = list(self.builder.make(item, job))
@@ -247,7 +264,7 @@ class _Run:
             self.parts.take(outcome.made)
             return
         if self.config.on_error == "raise":
-            raise failure
+            raise _told(failure, outcome.item)
         self.errors += 1
         if self.errors > self.config.max_errors:
             raise RunError(

@@ -196,7 +196,7 @@ def to_item(conversation: Conversation, keys: Keys = _KEYS) -> dict[str, Any]:
         value = marked(message, f"{where}, turn {number}", marks)
         turns.append({"from": _SPEAKERS[message.role], "value": value} | further)
     media = [conversation.media[index] for index in order]
-    named = {}
+    named: dict[str, str | list[str]] = {}
     for kind in _KINDS.values():
         paths = [one.path for one in media if one.kind == kind]
         named |= {} if not paths else {kind: paths[0] if len(paths) == 1 else paths}

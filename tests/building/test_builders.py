@@ -134,7 +134,7 @@ def test_the_engine_writes_a_native_data_set(tmp_path: Path) -> None:
     [
         ({"fault": "media"}, DataError, "the builder numbers gave '0' with images/9.png, which it did not write"),
         ({"fault": "name"}, DataError, "two pictures want the name images/same.png"),
-        ({"fault": "item"}, DataError, "the builder numbers has two items of the id '0'"),
+        ({"fault": "item"}, DataError, "two items of numbers have the id '0'"),
         ({"fault": "id"}, DataError, "two conversations have the id '0'"),
         ({"count": 0}, DataError, "there are no conversations to write to"),
         ({"fault": "killed"}, KeyboardInterrupt, None),
