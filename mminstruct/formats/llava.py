@@ -91,11 +91,19 @@ def from_item(
     turns = item.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{where} has no turns; 'conversations' must be a list with at least one")
+    messages, paths = shown(item, turns, where, image_position)
+    item = _task_read(item, where) if "task_name" in keys.item else item
+    return unpack(item, name, messages, paths, keys, where)
+
+
+def shown(
+    item: dict[str, Any], turns: list[Any], where: str, image_position: ImagePosition = "keep"
+) -> tuple[list[Message], list[str]]:
+    """(messages of an item's turns, path of each place of its images and videos). Raises `DataError`."""
     images, videos = paths_of(item.get("image"), where), paths_of(item.get("video"), where, "video")
     marks = _marks(turns, images) if videos else IMAGES
-    messages = said(turns, where, image_position, marks)
-    item = _task_read(item, where) if "task_name" in keys.item else item
-    return unpack(item, name, messages, placed(messages, images, videos, where, marks), keys, where)
+    messages = _said(turns, where, image_position, marks)
+    return messages, _placed(messages, images, videos, where, marks)
 
 
 def _task_read(item: dict[str, Any], where: str) -> dict[str, Any]:
@@ -126,7 +134,7 @@ def _marks(turns: list[Any], images: list[str]) -> Marks:
     return _BOTH if images or named else _VIDEOS
 
 
-def said(turns: list[Any], where: str, image_position: ImagePosition = "keep", marks: Marks = IMAGES) -> list[Message]:
+def _said(turns: list[Any], where: str, image_position: ImagePosition, marks: Marks) -> list[Message]:
     """The messages of a list of turns, their images and videos numbered in reading order."""
     messages: list[Message] = []
     count = 0
@@ -141,8 +149,8 @@ def said(turns: list[Any], where: str, image_position: ImagePosition = "keep", m
     return messages
 
 
-def placed(
-    messages: Iterable[Message], images: Sequence[str], videos: Sequence[str], where: str, marks: Marks = IMAGES
+def _placed(
+    messages: Iterable[Message], images: Sequence[str], videos: Sequence[str], where: str, marks: Marks
 ) -> list[str]:
     """The path of each place, in reading order. Raises `PlacesError` unless there is a place for each path."""
     parts = [part for message in messages for part in message.content if not isinstance(part, TextPart)]

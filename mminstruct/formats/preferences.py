@@ -80,16 +80,17 @@ def write(conversations: Iterable[Conversation], path: Path, *, style: Style = "
 def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
     """The conversation of one item. Raises `DataError` where it is not one."""
     where = f"{where} (id {name!r})"
-    if item.get("video") or item.get("videos"):
-        raise DataError(f"{where} has a video; videos in files of pairs are not read yet, drop the item")
     if not is_one(item):
         raise DataError(
             f"{where} is no pair; it needs 'prompt', 'chosen', 'rejected', or 'output_1', 'output_2', 'preference'"
         )
     if "output_1" in item:
         return _from_llava(item, name, where)
-    texts = [isinstance(item[key], str) for key in ("prompt", *BRANCHES)]
-    return _from_texts(item, name, where) if all(texts) else _from_trl(item, name, where)
+    if all(isinstance(item[key], str) for key in ("prompt", *BRANCHES)):
+        return _from_texts(item, name, where)
+    if item.get("video") or item.get("videos"):
+        raise DataError(f"{where} has a video, which TRL's form has no place for; write it as llava-preferences has it")
+    return _from_trl(item, name, where)
 
 
 # --- TRL --------------------------------------------------------------------------------------------------------------
@@ -176,21 +177,19 @@ def _output(value: Any, where: str) -> dict[str, Any]:
 
 
 def _from_texts(item: dict[str, Any], name: str, where: str) -> Conversation:
-    """Plain texts; the pictures stand in front of the prompt where it has no marks."""
+    """Plain texts; the pictures and videos stand in front of the prompt where it has no marks."""
     prompt, *answers = (item[key] for key in ("prompt", *BRANCHES))
     given = item.get("images") or item.get("image")
-    count = len(llava.paths_of(given, where))
-    if llava.MARK not in prompt and count:
-        prompt = f"{llava.MARK}\n" * count + prompt
+    images, videos = llava.paths_of(given, where), llava.paths_of(item.get("video"), where, "video")
+    if llava.MARK not in prompt and not (videos and llava.VIDEO_MARK in prompt):
+        prompt = f"{llava.MARK}\n" * len(images) + f"{llava.VIDEO_MARK}\n" * len(videos) + prompt
     turns = [{"from": "human", "value": prompt}, *({"from": "gpt", "value": answer} for answer in answers)]
     rest = {key: value for key, value in item.items() if key not in ("prompt", *BRANCHES, "images")}
     return _of_turns(rest | {"image": given}, name, turns, where)
 
 
 def _of_turns(item: dict[str, Any], name: str, turns: list[Any], where: str) -> Conversation:
-    paths = llava.paths_of(item.get("image"), where)
-    messages = llava.said(turns, where)
-    paths = llava.placed(messages, paths, [], where)
+    messages, paths = llava.shown(item, turns, where)
     return _parted(unpack(item | {"conversations": turns}, name, messages, paths, _LLAVA, where), 1, 1)
 
 
@@ -201,13 +200,13 @@ def _to_llava(conversation: Conversation) -> dict[str, Any]:
         raise DataError(
             f"{where} has a continuation that is not one answer, which LLaVA's form cannot hold; write preferences"
         )
-    if any(part.type == "image" for message in answers for part in message.content):
+    if any(part.type != "text" for message in answers for part in message.content):
         raise DataError(f"{where} has pictures in an answer, which LLaVA's form cannot hold; write preferences")
     if conversation.messages[-1].role == "assistant":
         raise DataError(f"{where} has an answer in front of its continuations, not a question; drop it")
     item = llava.to_item(flat.model_copy(update={"extra": None}), _LLAVA)
     turns = item.pop("conversations")
-    order = places(flat, where, "llava-preferences")
+    order = places(flat, where, "llava-preferences", videos=True)
     more, more_of_turns = pack(flat, order, _LLAVA)
     item.pop(KEY, None)
     turns = [turn | further for turn, further in zip(turns, more_of_turns, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mminstruct import formats
-from mminstruct.conversation import Conversation, Media, Preference, image, message
+from mminstruct.conversation import Conversation, Media, Preference, VideoPart, image, message
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.files import sha256
 
@@ -65,6 +65,23 @@ def test_what_is_written_for_trl_is_what_its_trainer_takes(tmp_path: Path) -> No
         (said,) = prepare_multimodal_messages(example[key], images=[])
         assert said == {"role": "assistant", "content": [{"type": "text", "text": answer}]}
     assert example["images"] == ["a.png", "b.png"]
+
+
+def test_pairs_about_videos_are_llavas(tmp_path: Path) -> None:
+    clip = Media(path="a.mp4", kind="video", width=32)
+    asked = [message("user", VideoPart(index=0), "\nWhat happens?")]
+    answers = Preference(chosen=[message("assistant", "Rain.")], rejected=[message("assistant", "Snow.")])
+    given = Conversation(id="1", messages=asked, media=[clip], preference=answers, task="videosavi+temporal")
+    formats.write([given], tmp_path / "a.json", "llava-preferences")
+    (item,) = json.loads((tmp_path / "a.json").read_text())
+    assert item["video"] == "a.mp4" and item["conversations"][0]["value"] == "<video>\nWhat happens?"
+    assert list(formats.read(tmp_path / "a.json")) == [given]
+    texts = {"id": "1", "video": "a.mp4", "chosen": "Rain.", "rejected": "Snow."}
+    for number, prompt in enumerate(("What happens?", "<video>\nWhat happens?", "<image>\nWhat happens?")):
+        (found,) = formats.read(file_of(tmp_path / f"{number}.jsonl", texts | {"prompt": prompt}))
+        assert (found.messages, found.preference, found.media) == (asked, answers, [Media(path="a.mp4", kind="video")])
+    with pytest.raises(DataError, match="'1' has a video, which the format preferences has no place for"):
+        formats.write([given], tmp_path / "b.json", "preferences")
 
 
 def test_trls_plain_texts_put_the_pictures_where_its_trainer_does(tmp_path: Path) -> None:
