@@ -100,6 +100,13 @@ def from_item(item: dict[str, Any], paths: list[str], name: str, where: str) -> 
     raise DataError(f"{where} has no turns; they stand under one of {', '.join(TURNS)}")
 
 
+def without_videos(conversation: Conversation, where: str) -> Conversation:
+    """The conversation. Raises `DataError` where it has a video, whose path would start from the unpacked pictures."""
+    if any(medium.kind == "video" for medium in conversation.media):
+        raise DataError(f"{where} has a video, and pictures stand within the data set's files; keep such items apart")
+    return conversation
+
+
 def caption(item: dict[str, Any], text: str, paths: list[str], name: str, where: str) -> Conversation:
     """A turn of the pictures alone and their caption as its answer; the keys of `item` are kept as `extra`."""
     if not paths:

@@ -6,8 +6,9 @@
                     "images": ["a.png", "b.png"]}
 
 MiniCPM-V has a name for each of several images, and for a single one the path itself and the mark `<image>`; in
-LLaMA-Factory each `<image>` is the place of the next path. Two neighbouring text parts of a record become one, and an
-empty one vanishes; everything else comes back as it was (`mminstruct.formats.rest`).
+LLaMA-Factory each `<image>` is the place of the next path, and in an item with `videos` each `<video>` likewise. Two
+neighbouring text parts of a record become one, and an empty one vanishes; everything else comes back as it was
+(`mminstruct.formats.rest`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart
+from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart, VideoPart
 from mminstruct.errors import DataError, did_you_mean
 from mminstruct.formats.items import Duplicates, read_each, unique, write_lines, write_list
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
 
-MARK = "<image>"
+MARK, VIDEO_MARK = "<image>", "<video>"
+_LISTED = {MARK: ("image", "images"), VIDEO_MARK: ("video", "videos")}  # LLaMA-Factory's: kind and key of each mark
 _NUMBERED = re.compile(r"<image_\d+>")
 _ANY_MARK = re.compile(r"<image(?:_\d+)?>")
 _MINICPMV_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant"}
@@ -50,8 +52,8 @@ def has_parts(item: dict[str, Any]) -> bool:
 
 
 def is_llamafactory(item: dict[str, Any]) -> bool:
-    """Whether an item with `messages` is LLaMA-Factory's: it has images and no parts that could be their places."""
-    return bool(item.get("images")) and not has_parts(item)
+    """Whether an item with `messages` is LLaMA-Factory's: it has media and no parts that could be their places."""
+    return bool(item.get("images") or item.get("videos")) and not has_parts(item)
 
 
 def read_minicpmv(path: Path, *, duplicate_ids: Duplicates = "error") -> Iterator[Conversation]:
@@ -77,7 +79,7 @@ def write_llamafactory(conversations: Iterable[Conversation], path: Path) -> int
     """A LLaMA-Factory file of messages: JSON lines for `.jsonl`, otherwise a list. Returns the number of conversations.
 
     Raises:
-        DataError: a record that the format cannot hold: a video, a tool's turn, a mark as text.
+        DataError: a record that the format cannot hold: a tool's turn, a mark as text.
     """
     return _write(path, ((repr(c.id), _to_llamafactory(c)) for c in unique(conversations, path)))
 
@@ -107,24 +109,29 @@ def _from_minicpmv(item: dict[str, Any], name: str, where: str) -> Conversation:
 
 def _from_llamafactory(item: dict[str, Any], name: str, where: str) -> Conversation:
     where = f"{where} (id {name!r})"
-    if item.get("videos"):
-        raise DataError(f"{where} has videos; videos in LLaMA-Factory files are not read yet, drop the item")
-    images = item.get("images") or []
-    if not isinstance(images, list) or not all(isinstance(path, str) and path for path in images):
-        raise DataError(f"{where} has 'images' that are no list of paths; leave the key out for none")
-    messages, marks = _messages(item, "messages", _LLAMAFACTORY_ROLES, re.compile(MARK), where)
-    if len(marks) != len(images):
-        raise DataError(
-            f"{where} has {len(marks)} {MARK} mark{'s' * (len(marks) != 1)} and {len(images)} "
-            f"image{'s' * (len(images) != 1)}; each image needs its mark"
-        )
-    return unpack(item, name, messages, images, _LLAMAFACTORY, where)
+    listed: dict[str, list[str]] = {}
+    for mark, (kind, key) in _LISTED.items():
+        paths = item.get(key) or []
+        if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
+            raise DataError(f"{where} has {key!r} that are no list of paths; leave the key out for none")
+        if kind == "image" or paths:  # without a video its mark is a word of HTML
+            listed[mark] = paths
+    messages, marks = _messages(item, "messages", _LLAMAFACTORY_ROLES, re.compile("|".join(listed)), where)
+    for mark, paths in listed.items():
+        if marks.count(mark) != len(paths):
+            kind, count = _LISTED[mark][0], marks.count(mark)
+            raise DataError(
+                f"{where} has {count} {mark} mark{'s' * (count != 1)} and {len(paths)} "
+                f"{kind}{'s' * (len(paths) != 1)}; each {kind} needs its mark"
+            )
+    left = {mark: iter(paths) for mark, paths in listed.items()}
+    return unpack(item, name, messages, [next(left[mark]) for mark in marks], _LLAMAFACTORY, where)
 
 
 def _messages(
     item: dict[str, Any], key: str, roles: dict[str, Role], mark: re.Pattern[str], where: str
 ) -> tuple[list[Message], list[str]]:
-    """The messages, image places numbered in reading order, and the mark of each place."""
+    """The messages, places of media numbered in reading order, and the mark of each place."""
     turns = item.get(key)
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{where} has no turns; {key!r} must be a list with at least one")
@@ -143,7 +150,8 @@ def _messages(
         end = 0
         for found in mark.finditer(value):
             content += [TextPart(text=value[end : found.start()])] if found.start() > end else []
-            content.append(ImagePart(index=len(marks)))
+            place = VideoPart if found[0] == VIDEO_MARK else ImagePart
+            content.append(place(index=len(marks)))
             marks.append(found[0])
             end = found.end()
         content += [TextPart(text=value[end:])] if value[end:] else []
@@ -162,12 +170,15 @@ def _to_minicpmv(conversation: Conversation) -> dict[str, Any]:
 
 
 def _to_llamafactory(conversation: Conversation) -> dict[str, Any]:
-    order = places(conversation, f"conversation {conversation.id!r}", "llamafactory")
-    paths = [conversation.media[index].path for index in order]
+    order = places(conversation, f"conversation {conversation.id!r}", "llamafactory", videos=True)
+    media = [conversation.media[index] for index in order]
     more, more_of_turns = pack(conversation, order, _LLAMAFACTORY)
-    marks = [MARK] * len(order)
-    turns = _turns(conversation, more_of_turns, marks, _LLAMAFACTORY_ROLES, re.compile(MARK), "llamafactory")
-    return {"id": conversation.id, "messages": turns, "images": paths} | more
+    marks = [MARK if one.kind == "image" else VIDEO_MARK for one in media]
+    known = re.compile(f"{MARK}|{VIDEO_MARK}" if VIDEO_MARK in marks else MARK)
+    turns = _turns(conversation, more_of_turns, marks, _LLAMAFACTORY_ROLES, known, "llamafactory")
+    images, videos = ([one.path for one in media if one.kind == kind] for kind, _ in _LISTED.values())
+    named = {"images": images} | ({"videos": videos} if videos else {})
+    return {"id": conversation.id, "messages": turns} | named | more
 
 
 def _turns(

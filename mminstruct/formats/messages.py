@@ -5,6 +5,7 @@
 
 Read are: content as a text or as parts; images as `{"type": "image"}` with the path under `image`, `path` or `url`, or
 bare with the paths in order in the item's `images`; and OpenAI's `{"type": "image_url", "image_url": {"url": ...}}`.
+Videos likewise, with `video` for `image` throughout; the API has no videos, but servers such as vLLM take `video_url`.
 Paths and `data:` URIs are kept as they are. What is written is one style throughout: `hf` (parts, inline `image`) or
 `openai` (`image_url`, plain text where a message is nothing else). Every field of a record comes back as it was
 (`mminstruct.formats.rest` holds what messages have no key for); of OpenAI's image parts, `detail` is a setting of the
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart
+from mminstruct.conversation import Conversation, ImagePart, Message, Part, Role, TextPart, VideoPart
 from mminstruct.errors import ConfigError, DataError, PlacesError, RoleError, did_you_mean
 from mminstruct.formats.items import Duplicates, Each, each_item, read_each, unique, write_lines, write_list
 from mminstruct.formats.rest import KEY, Keys, pack, places, unpack
@@ -32,7 +33,9 @@ _KEYS = Keys(
     item=frozenset({"id", "messages", "images", "videos", KEY}),
     turn=frozenset({"role", "content"}),
 )
-_PATH_KEYS = ("image", "path", "url")
+_KINDS = {"image": ImagePart, "video": VideoPart}
+_PATH_KEYS = ("path", "url")  # and the kind itself
+_A = {"image": "an image", "video": "a video"}
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -58,7 +61,7 @@ def write(conversations: Iterable[Conversation], path: Path, *, style: Style = "
 
     Raises:
         ConfigError: another file ending.
-        DataError: a record with a video.
+        DataError: a record whose media lie in a network.
     """
     writers = {".jsonl": write_lines, ".json": write_list}
     if path.suffix not in writers:
@@ -69,15 +72,16 @@ def write(conversations: Iterable[Conversation], path: Path, *, style: Style = "
 def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
     """The conversation of one item. Raises `DataError` where it is not one."""
     where = f"{where} (id {name!r})"
-    if item.get("videos"):
-        raise DataError(f"{where} has videos; videos in messages files are not read yet, drop the item")
     turns = item.get("messages")
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{where} has no turns; 'messages' must be a list with at least one")
-    given = item.get("images") or []
-    if not isinstance(given, list):
-        raise DataError(f"{where} has 'images' that is a {type(given).__name__}; it is a list of paths")
-    pictures = Pictures([path_of(value, where) for value in given])
+    listed: list[list[str]] = []
+    for kind in _KINDS:
+        given = item.get(f"{kind}s") or []
+        if not isinstance(given, list):
+            raise DataError(f"{where} has '{kind}s' that is a {type(given).__name__}; it is a list of paths")
+        listed.append([path_of(value, where, kind) for value in given])
+    pictures = Pictures(*listed)
     messages = said(turns, pictures, where)
     pictures.require_all_placed(where)
     return unpack(item, name, messages, pictures.paths, _KEYS, where)
@@ -85,35 +89,42 @@ def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
 
 @dataclass
 class Pictures:
-    """The pictures of an item while its turns are read.
+    """The pictures and videos of an item while its turns are read.
 
     Attributes:
-        listed: the paths in `images`, which bare places take in order.
-        bare: how many bare places there were.
+        images: the paths in `images`, which bare places take in order.
+        videos: likewise.
+        bare: how many bare places there were of each kind.
         paths: of all places so far, in reading order.
     """
 
-    listed: list[str]
-    bare: int = 0
+    images: list[str]
+    videos: list[str] = field(default_factory=list)
+    bare: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     paths: list[str] = field(default_factory=list)
 
-    def place(self, inline: str | None) -> ImagePart:
-        """The place of the next picture, whose path stands there or is the list's next."""
+    def place(self, kind: str, inline: str | None) -> ImagePart | VideoPart:
+        """The place of the next picture or video, whose path stands there or is the list's next."""
         if inline is None:
             # Beyond the list the count is wrong; it is told once all places are counted.
-            inline = self.listed[self.bare] if self.bare < len(self.listed) else ""
-            self.bare += 1
+            listed = self._listed(kind)
+            inline = listed[self.bare[kind]] if self.bare[kind] < len(listed) else ""
+            self.bare[kind] += 1
         self.paths.append(inline)
-        return ImagePart(index=len(self.paths) - 1)
+        return _KINDS[kind](index=len(self.paths) - 1)
+
+    def _listed(self, kind: str) -> list[str]:
+        return self.images if kind == "image" else self.videos
 
     def require_all_placed(self, where: str) -> None:
         """Raises `PlacesError` unless there were as many bare places as listed paths."""
-        if self.bare != len(self.listed):
-            raise PlacesError(
-                f'{where} has {self.bare} bare {{"type": "image"}} place{"s" * (self.bare != 1)} and '
-                f"{len(self.listed)} path{'s' * (len(self.listed) != 1)} in 'images'; each path needs its place (marks "
-                f"within a text are text)"
-            )
+        for kind, bare in self.bare.items():
+            count = len(self._listed(kind))
+            if bare != count:
+                raise PlacesError(
+                    f'{where} has {bare} bare {{"type": "{kind}"}} place{"s" * (bare != 1)} and {count} '
+                    f"path{'s' * (count != 1)} in '{kind}s'; each path needs its place (marks within a text are text)"
+                )
 
 
 def said(turns: Iterable[Any], pictures: Pictures, where: str) -> list[Message]:
@@ -127,7 +138,7 @@ def said(turns: Iterable[Any], pictures: Pictures, where: str) -> list[Message]:
             if part["type"] == "text":
                 content.append(TextPart(text=part["text"]))
             else:
-                content.append(pictures.place(_inline(part, here)))
+                content.append(pictures.place(part["type"].removesuffix("_url"), _inline(part, here)))
         messages.append(Message(role=role, content=content))
     return messages
 
@@ -152,10 +163,12 @@ def _part(value: Any, where: str) -> dict[str, Any]:
     # Tables (Arrow, Parquet) give every part the keys of all parts, empty where they do not belong.
     part = {key: entry for key, entry in value.items() if entry is not None}
     kind = part.get("type")
-    allowed = {"text": {"text"}, "image": set(_PATH_KEYS), "image_url": {"image_url"}}
+    allowed = {"text": {"text"}}
+    for medium in _KINDS:
+        allowed |= {medium: {medium, *_PATH_KEYS}, f"{medium}_url": {f"{medium}_url"}}
     if kind not in allowed:
         raise DataError(
-            f"{where} has a part of the type {kind!r}; the types text, image and image_url are read, "
+            f"{where} has a part of the type {kind!r}; the types {', '.join(allowed)} are read, "
             f"drop the item or convert the part"
         )
     unknown = sorted(part.keys() - allowed[kind] - {"type"})
@@ -168,22 +181,24 @@ def _part(value: Any, where: str) -> dict[str, Any]:
 
 def _inline(part: dict[str, Any], where: str) -> str | None:
     """The path that an image part names itself, or None for a bare place."""
-    if part["type"] == "image_url":
-        value = part.get("image_url")
-        return path_of(value.get("url") if isinstance(value, dict) else value, where)
-    named = [key for key in _PATH_KEYS if key in part]
+    kind: str = part["type"]
+    if kind.endswith("_url"):
+        value = part.get(kind)
+        return path_of(value.get("url") if isinstance(value, dict) else value, where, kind.removesuffix("_url"))
+    named = [key for key in (kind, *_PATH_KEYS) if key in part]
     if len(named) > 1:
-        raise DataError(f"{where} has an image with both {named[0]!r} and {named[1]!r}; keep one")
-    return path_of(part[named[0]], where) if named else None
+        raise DataError(f"{where} has {_A[kind]} with both {named[0]!r} and {named[1]!r}; keep one")
+    return path_of(part[named[0]], where, kind) if named else None
 
 
-def path_of(value: Any, where: str) -> str:
-    """A path as it may stand for a picture. Raises `DataError` where it is none, or an address of a network."""
+def path_of(value: Any, where: str, kind: str = "image") -> str:
+    """A path as it may stand for a medium. Raises `DataError` where it is none, or an address of a network."""
     if not isinstance(value, str) or not value:
-        raise DataError(f"{where} has an image that is a {type(value).__name__}; give its path or data: URI as a text")
+        form = "path or data: URI" if kind == "image" else "path"
+        raise DataError(f"{where} has {_A[kind]} that is a {type(value).__name__}; give its {form} as a text")
     if _REMOTE.match(value):
         raise DataError(
-            f"{where} has an image at {value.partition('://')[0]}://, and nothing is fetched from a network here; "
+            f"{where} has {_A[kind]} at {value.partition('://')[0]}://, and nothing is fetched from a network here; "
             f"download it and give its path"
         )
     return value
@@ -191,7 +206,7 @@ def path_of(value: Any, where: str) -> str:
 
 def to_item(conversation: Conversation, style: Style = "hf") -> dict[str, Any]:
     """The messages item of one conversation. Raises `DataError` where the format cannot hold it."""
-    order = places(conversation, f"conversation {conversation.id!r}", "messages")
+    order = places(conversation, f"conversation {conversation.id!r}", "messages", videos=True)
     more, more_of_turns = pack(conversation, order, _KEYS)
     turns = [
         {"role": message.role, "content": _content(message, conversation, style)} | further
@@ -209,9 +224,9 @@ def _content(message: Message, conversation: Conversation, style: Style) -> str 
         if isinstance(part, TextPart):
             content.append({"type": "text", "text": part.text})
             continue
-        path = path_of(conversation.media[part.index].path, f"conversation {conversation.id!r}")
+        path = path_of(conversation.media[part.index].path, f"conversation {conversation.id!r}", part.type)
         if style == "openai":
-            content.append({"type": "image_url", "image_url": {"url": path}})
+            content.append({"type": f"{part.type}_url", f"{part.type}_url": {"url": path}})
         else:
-            content.append({"type": "image", "image": path})
+            content.append({"type": part.type, part.type: path})
     return content

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mminstruct.conversation import Conversation
 from mminstruct.errors import ConfigError, DataError, did_you_mean
 from mminstruct.files import read_json
-from mminstruct.formats.embedded import TURNS, Pictures, from_item
+from mminstruct.formats.embedded import TURNS, Pictures, from_item, without_videos
 from mminstruct.formats.items import Duplicates, Each, id_of, unique
 
 if TYPE_CHECKING:
@@ -106,16 +106,17 @@ def each(path: Path, *, split: str | None = None, unpack: Path | None = None) ->
     """The rows of a table, each to be made by itself."""
     pictures = Pictures(unpack)
     for file in files(path, split):
-        for number, row in enumerate(rows(file, list(_columns(file)))):
-            yield f"{file}, row {number}", functools.partial(_conversation, row, pictures, number, file)
+        columns = _columns(file)
+        within = any(columns.values())
+        for number, row in enumerate(rows(file, list(columns))):
+            yield f"{file}, row {number}", functools.partial(_conversation, row, pictures, number, file, within)
 
 
-def _conversation(row: dict[str, Any], pictures: Pictures, number: int, file: Path) -> Conversation:
+def _conversation(row: dict[str, Any], pictures: Pictures, number: int, file: Path, within: bool) -> Conversation:
     where = f"{file}, row {number}"
     item = _plain(row, pictures, where)
-    if item.get("video") is not None and embeds(file):
-        raise DataError(f"{where} has a video, and the table's pictures stand within it; write the videos' rows apart")
-    return from_item(item, _paths(item, where), id_of(item, number, file, where), where)
+    made = from_item(item, _paths(item, where), id_of(item, number, file, where), where)
+    return without_videos(made, where) if within else made
 
 
 def _parquet(path: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError
-from mminstruct.formats.embedded import LIMIT, TURNS, Pictures, caption, from_item
+from mminstruct.formats.embedded import LIMIT, TURNS, Pictures, caption, from_item, without_videos
 from mminstruct.formats.items import Duplicates, Each, id_of, unique
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
@@ -66,10 +66,8 @@ def _conversation(file: Path, key: str, members: dict[str, bytes], pictures: Pic
     paths = [pictures.keep(members[ending], where) for ending in endings]
     item = _json(members.get("json", b"{}"), where)
     name = id_of(item, key, file, where)
-    if item.get("video") is not None:
-        raise DataError(f"{where} has a video; videos of shards are not read, drop the sample")
     if any(turns in item for turns in TURNS):
-        return from_item(item, paths, name, where)
+        return without_videos(from_item(item, paths, name, where), where)
     if "txt" in members:
         return caption(item, _text(members["txt"], where), paths, name, where)
     raise DataError(f"{where} has neither turns ({', '.join(TURNS)} in a .json) nor a caption (.txt); drop it")

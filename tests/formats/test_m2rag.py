@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mminstruct import formats
-from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart, image, message, text
+from mminstruct.conversation import Conversation, ImagePart, Media, Message, TextPart, VideoPart, image, message, text
 from mminstruct.errors import DataError
 
 NAMES = ("minicpmv", "llamafactory")
@@ -139,7 +139,8 @@ def test_a_mark_that_is_named_once_and_placed_twice(tmp_path: Path) -> None:
         ("minicpmv", {"conversations": ["a"]}, "is a str; a turn is an object"),
         ("llamafactory", {"images": ["a.png"]}, "has 3 <image> marks and 1 image;"),
         ("llamafactory", {"images": "a.png"}, "'images' that are no list of paths"),
-        ("llamafactory", {"videos": ["a.mp4"]}, "has videos"),
+        ("llamafactory", {"videos": ["a.mp4"]}, "has 0 <video> marks and 1 video;"),
+        ("llamafactory", {"videos": "a.mp4"}, "'videos' that are no list of paths"),
         ("llamafactory", {"messages": [{"role": "observation", "content": ""}]}, "has the role 'observation'"),
     ],
 )
@@ -164,6 +165,32 @@ def test_what_the_format_cannot_hold_is_refused(name: str, said: Message, cause:
     with pytest.raises(DataError, match=cause):
         formats.write([Conversation(id="1", messages=[said])], tmp_path / "a.json", name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_llamafactorys_videos_come_back_as_they_were(tmp_path: Path) -> None:
+    given = [
+        {
+            "messages": [{"role": "user", "content": "<video>Is it <image>?"}, {"role": "assistant", "content": "No."}],
+            "images": ["a.png"],
+            "videos": ["b.mp4"],
+        },
+        {"messages": [{"role": "user", "content": "<image>Use <video>?"}], "images": ["a.png"]},
+        {"messages": [{"role": "user", "content": "<video><video>"}], "videos": ["b.mp4", "c.mp4"]},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(given))
+    assert formats.detect(tmp_path / "a.json") == "llamafactory"
+    found = list(formats.read(tmp_path / "a.json"))
+    assert [[one.kind for one in each.media] for each in found] == [["video", "image"], ["image"], ["video", "video"]]
+    formats.write(found, tmp_path / "b.json", "llamafactory")
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert [{key: value for key, value in one.items() if key != "id"} for one in written] == [
+        *(given[0], given[1], given[2] | {"images": []})
+    ]
+    assert [one.media for one in formats.read(tmp_path / "b.json")] == [one.media for one in found]
+    with pytest.raises(DataError, match="a text that reads as the place of an image"):
+        say = message("user", VideoPart(index=0), "say <video>")
+        clip = Conversation(id="1", messages=[say], media=[Media(path="b.mp4", kind="video")])
+        formats.write([clip], tmp_path / "c.json", "llamafactory")
 
 
 def test_a_text_that_is_no_mark_of_the_format_stays_text(tmp_path: Path) -> None:

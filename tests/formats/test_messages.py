@@ -113,8 +113,11 @@ def test_further_keys_are_kept_and_written_back(tmp_path: Path) -> None:
         (item({"type": "image", "url": "https://e.org/a.png?token=1"}), "an image at https://, and nothing is fetched"),
         (item(TEXT, images=["HTTP://e.org/a.png"]), "an image at HTTP://, and nothing is fetched"),
         (item({"type": "image", "path": "file:///a.png"}), "an image at file://, and nothing is fetched"),
-        (item({"type": "video", "video": "v"}), "a part of the type 'video'; the types text, image and image_url"),
-        (item({"text": "x"}), "a part of the type None; the types text, image and image_url are read"),
+        (item({"type": "audio", "audio": "v"}), "a part of the type 'audio'; the types text, image, image_url, video"),
+        (item({"text": "x"}), "a part of the type None; the types text, image, image_url, video, video_url are read"),
+        (item({"type": "video"}), '1 bare {"type": "video"} place and 0 paths in \'videos\''),
+        (item({"type": "video", "url": "https://e.org/a.mp4?token=1"}), "a video at https://, and nothing is fetched"),
+        (item({"type": "video", "image": "a"}), "a part of the type 'video' with the unknown key 'image'"),
         (item({"type": "text"}), "a part of the type 'text' without a text"),
         (item({"type": "text", "text": "a", "cache": 1}), "a part of the type 'text' with the unknown key 'cache'"),
         (item("words"), "a part that is a str; a part is an object with 'type'"),
@@ -123,7 +126,8 @@ def test_further_keys_are_kept_and_written_back(tmp_path: Path) -> None:
         (item(messages=[{"role": "user"}]), "a content that is a NoneType; it is a text or a list of parts"),
         (item(messages=[{"role": "asistant", "content": ""}]), "the role 'asistant'. Did you mean 'assistant'?"),
         (item(messages=[{"content": ""}]), "the role None."),
-        (item(TEXT, videos=["v"]), "has videos; videos in messages files are not read yet, drop the item"),
+        (item(TEXT, videos=["v"]), '0 bare {"type": "video"} places and 1 path in \'videos\''),
+        (item(TEXT, videos="v"), "has 'videos' that is a str; it is a list of paths"),
         (item(TEXT, images="a.png"), "has 'images' that is a str; it is a list of paths"),
     ],
 )
@@ -136,13 +140,36 @@ def test_items_that_are_refused(given: dict[str, Any], cause: str, tmp_path: Pat
     assert "token" not in message  # an address may hold a secret
 
 
+def test_videos_in_every_form(tmp_path: Path) -> None:
+    clip, picture = Media(kind="video", path="a.mp4"), Media(path="b.png")
+    asked = Message(role="user", content=[VideoPart(index=0), text("Is it this? "), image(1)])
+    answer = Message(role="assistant", content=[text("A cat.")])
+    wanted = Conversation(id="7", messages=[asked, answer], media=[clip, picture])
+    words, shown = {"type": "text", "text": "Is it this? "}, {"type": "image", "image": "b.png"}
+    forms = [
+        item({"type": "video", "video": "a.mp4"}, words, shown),
+        item({"type": "video", "path": "a.mp4"}, words, shown),
+        item({"type": "video"}, words, {"type": "image"}, images=["b.png"], videos=["a.mp4"]),
+        item({"type": "video_url", "video_url": {"url": "a.mp4"}}, words, shown),
+    ]
+    for form in forms:
+        assert read(tmp_path, form) == [wanted]
+    for name in ("messages", "openai"):
+        formats.write([wanted], tmp_path / f"{name}.jsonl", name)
+        assert list(formats.read(tmp_path / f"{name}.jsonl")) == [wanted]
+    written = json.loads((tmp_path / "messages.jsonl").read_text())
+    assert written["messages"][0] == forms[0]["messages"][0]
+    said = json.loads((tmp_path / "openai.jsonl").read_text())["messages"][0]["content"]
+    assert [part["type"] for part in said] == ["video_url", "text", "image_url"]
+
+
 def test_records_and_names_that_cannot_be_written(tmp_path: Path) -> None:
     video = Conversation(
         id="v",
         messages=[Message(role="user", content=[VideoPart(index=0)])],
-        media=[Media(kind="video", path="v.mp4")],
+        media=[Media(kind="video", path="https://e.org/a.mp4")],
     )
-    with pytest.raises(DataError, match="'v' has a video, which the format messages has no place for; use native"):
+    with pytest.raises(DataError, match="conversation 'v' has a video at https://"):
         formats.write([video], tmp_path / "a.jsonl", "messages")
     remote = EXPECTED.model_copy(update={"media": [Media(path="https://e.org/a.png")]})
     with pytest.raises(DataError, match="conversation '7' has an image at https://"):
