@@ -172,7 +172,7 @@ def _own(value: str | None, where: str) -> dict[str, Any]:
     """What the column `mminstruct` says of each caption or variant."""
     try:
         found = json.loads(value or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     kinds = {"id": str, "question": str, KEY: dict}
     if not isinstance(found, dict) or not all(

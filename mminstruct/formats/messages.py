@@ -75,16 +75,18 @@ def from_item(item: dict[str, Any], name: str, where: str) -> Conversation:
     turns = item.get("messages")
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{where} has no turns; 'messages' must be a list with at least one")
-    listed: list[list[str]] = []
-    for kind in _KINDS:
-        given = item.get(f"{kind}s") or []
-        if not isinstance(given, list):
-            raise DataError(f"{where} has '{kind}s' that is a {type(given).__name__}; it is a list of paths")
-        listed.append([path_of(value, where, kind) for value in given])
-    pictures = Pictures(*listed)
+    pictures = Pictures(_listed(item, "image", where), _listed(item, "video", where))
     messages = said(turns, pictures, where)
     pictures.require_all_placed(where)
     return unpack(item, name, messages, pictures.paths, _KEYS, where)
+
+
+def _listed(item: dict[str, Any], kind: str, where: str) -> list[str]:
+    """The paths beside the messages, which bare places take."""
+    given = item.get(f"{kind}s") or []
+    if not isinstance(given, list):
+        raise DataError(f"{where} has '{kind}s' that is a {type(given).__name__}; it is a list of paths")
+    return [path_of(value, where, kind) for value in given]
 
 
 @dataclass

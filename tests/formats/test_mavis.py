@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ TEXTS = (
     "CoT_reasoning",
 )
 PICTURES = ("image_text_dominant", "image_text_lite", "image_vision_dominant")
+FIELDS = ("options", "answers", "context_ids", "passages", "scores", "provenance")
+Make = Callable[..., list[Conversation]]
 
 
 def png(grey: int) -> bytes:
@@ -154,6 +157,24 @@ def test_conversations_of_a_problem_share_a_row_and_others_do_not(tmp_path: Path
     assert first["id"] == "p/0" and first["image_vision_dominant"]["bytes"] == png(2)
     assert first["text_en"]["text_lite_question"] == "How long?" and first["text_en"]["CoT_reasoning"] == "B"
     assert (first["choices"], first["answer_index"]) == (["1", "2"], 1)
+
+
+def test_every_field_of_a_record_comes_back(tmp_path: Path, random_conversations: Make) -> None:
+    shown = picture(tmp_path, "1.png", 1)
+    given = []
+    for number, one in enumerate(random_conversations(5, count=60)):
+        media = shown.model_copy(update={"width": number or None})
+        fields = {name: getattr(one, name) for name in FIELDS}
+        fields |= {"id": f"{one.id}/{number}", "task": f"mavis+{('caption', 'text-lite')[number % 2]}"}
+        extra = one.extra if number % 2 == 0 else (one.extra or {}) | {"problem": f"{number // 4}"}
+        given.append(problem(media, **fields, extra=extra))
+    formats.write(given, tmp_path / "a.parquet", "mavis")
+    found = list(formats.read(tmp_path / "a.parquet", unpack=tmp_path))
+    assert len({one.media[0].path for one in found}) == 1
+    media = [one.media[0].model_copy(update={"path": found[0].media[0].path}) for one in given]
+    assert found == [one.model_copy(update={"media": [medium]}) for one, medium in zip(given, media, strict=True)]
+    formats.write(found, tmp_path / "b.parquet", "mavis")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_a_build_goes_there_and_back(tmp_path: Path) -> None:

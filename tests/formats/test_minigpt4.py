@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mminstruct.errors import DataError, MediaError
 from mminstruct.media import open_image
 from tests.command import call
 
+Make = Callable[..., list[Conversation]]
 ALIGN: list[Any] = [
     {"image_id": "2", "caption": "The image shows a man fishing on a lawn."},
     {"image_id": "3", "caption": "This image shows 猫 on a wall."},
@@ -76,6 +78,21 @@ def test_questions_ids_and_further_keys_come_back(tmp_path: Path) -> None:
     assert [one.media[0].path for one in found] == [f"image/{name}.jpg" for name in ("0", "0_", "0__", "3")]
     moved = [one.model_copy(update={"media": [one.media[0].model_copy(update={"path": "p"})]}) for one in found]
     assert moved == [one.model_copy(update={"media": [Media(path="p", width=8)]}) for one in given]
+
+
+def test_every_field_of_a_record_comes_back(tmp_path: Path, random_conversations: Make) -> None:
+    published(tmp_path / "p")
+    turns = [message("user", image(), " Was ist das?"), message("assistant", "猫")]
+    given = []
+    for number, one in enumerate(random_conversations(5, count=60)):
+        media = [Media(path="../p/image/2.jpg", height=number or None)]
+        fields = {"id": f"{number}", "messages": turns, "media": media, "preference": None}
+        given.append(one.model_copy(update=fields))
+    formats.write(given, tmp_path / "out", "minigpt4")
+    found = list(formats.read(tmp_path / "out"))
+    for before, after in zip(given, found, strict=True):
+        media = [before.media[0].model_copy(update={"path": f"image/{before.id}.jpg"})]
+        assert after == before.model_copy(update={"media": media})
 
 
 @pytest.mark.parametrize(
