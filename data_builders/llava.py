@@ -216,7 +216,7 @@ class Llava(Builder[Picture]):
             media = job.copy(item.source, item.facts.image)
         answers = job.ask_all((KINDS[kind], item.facts) for kind in self.options.kinds)
         for kind, answer in zip(self.options.kinds, answers, strict=True):
-            messages = []
+            messages: list[Message] = []
             for question, reply in answer.value:
                 content: list[Part] = [text(question)]
                 if not messages:  # before or behind the first question, as LLaVA has it
