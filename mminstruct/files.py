@@ -70,7 +70,7 @@ def write_array(path: Path, values: np.ndarray) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises `DataError` where the file is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no part of the value
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
     except UnicodeDecodeError as error:
@@ -90,7 +90,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 def each_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """As `read_jsonl`, but a line that is not JSON is given, as a `DataError`, and not raised, so others follow."""
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue

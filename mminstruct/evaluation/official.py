@@ -64,7 +64,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 def json_lines_or_list(path: Path) -> Iterator[tuple[str, Any]]:
     """As `json_list` where the file begins with `[`, else as `json_lines`: some sets are published in both ways."""
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             first = stream.read(1024).lstrip()[:1]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None

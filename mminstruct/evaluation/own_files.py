@@ -65,7 +65,7 @@ def is_own(path: Path, key: str) -> bool:
     if not path.is_file():
         return False
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             first = json.loads(next((line for line in stream if line.strip()), "null"))
     except (UnicodeDecodeError, json.JSONDecodeError):
         return False

@@ -10,6 +10,8 @@ Facts from GT-Vision-Lab/VQA `vqaEval.py` (`processPunctuation`, `processDigitAr
 - A full stop is deleted unless a digit follows ("2." -> "2", "U.S.A." -> "USA", ".5" stays): the look-behind of the
   official expression, `(?!<=\\d)`, is a misspelling that never applies. And `re.UNICODE` (32) is given as the count, so
   that only the first 32 are deleted.
+- VLMEvalKit's copy mended the look-behind (vlmeval/smp/misc.py at 4e85dcd), so that its full stop stays after a digit
+  too and "2." is no longer "2"; the count of 32 it kept.
 - Contractions get their apostrophe back ("dont" -> "don't"); "somebody'd" alone loses it, and the keys with a capital I
   can never apply because the text is lower case by then.
 """
@@ -17,6 +19,7 @@ Facts from GT-Vision-Lab/VQA `vqaEval.py` (`processPunctuation`, `processDigitAr
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -25,6 +28,7 @@ _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", 
 NUMBERS = MappingProxyType({"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBER_WORDS)})
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
+_FULL_STOP_BETWEEN_NO_DIGITS = re.compile(r"(?<!\d)\.(?!\d)")
 _MOST_FULL_STOPS = int(re.UNICODE)
 
 # "as written:as it should be", the official table without its capital-I keys and its identity entries ("let's",
@@ -50,6 +54,19 @@ you'dve:you'd've youll:you'll youre:you're youve:you've
 """
 CONTRACTIONS = MappingProxyType(dict(pair.split(":") for pair in _CONTRACTIONS.split()))
 
+# VizWiz's copy of the table has a typographic apostrophe nearly everywhere, on both sides. A normalised "dont" is
+# therefore no gold "don't" there.
+_STRAIGHT_KEYS = frozenset({"couldn'tve", "hadn'tve"})
+_STRAIGHT_VALUES = frozenset({"aint", "arent", "cant", "couldve", "couldnt", "weve", "wheres", "whove"})
+TYPOGRAPHIC_CONTRACTIONS = MappingProxyType(
+    {
+        written if written in _STRAIGHT_KEYS else written.replace("'", "’"): meant
+        if written in _STRAIGHT_VALUES
+        else meant.replace("'", "’")
+        for written, meant in CONTRACTIONS.items()
+    }
+)
+
 
 def one_line(text: str) -> str:
     """Line ends and tabs become blanks; blanks around the text go."""
@@ -61,17 +78,38 @@ def tokenise(text: str) -> str:
     return text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
 
 
-def punctuation(text: str) -> str:
+def punctuation(text: str, full_stop: re.Pattern[str] = _FULL_STOP) -> str:
     """Punctuation marks deleted or made blanks, full stops deleted; see the module's text."""
     number_with_comma = _DIGIT_COMMA_DIGIT.search(text) is not None
     clean = text
     for mark in MARKS:
-        beside_blank = f"{mark} " in text or f" {mark}" in text  # in the text as it came, not as cleaned so far
-        clean = clean.replace(mark, "" if beside_blank or number_with_comma else " ")
-    return _FULL_STOP.sub("", clean, count=_MOST_FULL_STOPS)
+        if mark in text:
+            beside_blank = f"{mark} " in text or f" {mark}" in text  # in the text as it came, not as cleaned so far
+            clean = clean.replace(mark, "" if beside_blank or number_with_comma else " ")
+    return full_stop.sub("", clean, count=_MOST_FULL_STOPS)
 
 
-def digits_articles_contractions(text: str) -> str:
+def digits_articles_contractions(text: str, contractions: Mapping[str, str] = CONTRACTIONS) -> str:
     """Lower case; number words to digits, articles dropped, contractions mended; words joined by one blank."""
     words = (NUMBERS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return " ".join(contractions.get(word, word) for word in words if word not in ARTICLES)
+
+
+def official(text: str) -> str:
+    """The steps of the official scorer, in its order."""
+    return digits_articles_contractions(punctuation(one_line(text)))
+
+
+def evalai(text: str) -> str:
+    """The steps of the EvalAI server and of mmf's `EvalAIAnswerProcessor`."""
+    return digits_articles_contractions(punctuation(one_line(tokenise(text))))
+
+
+def vizwiz(text: str) -> str:
+    """The steps of VizWiz's official scorer: the official ones with its own table of contractions."""
+    return digits_articles_contractions(punctuation(one_line(text)), TYPOGRAPHIC_CONTRACTIONS)
+
+
+def vlmevalkit(text: str) -> str:
+    """The steps of VLMEvalKit since it mended the look-behind; those before are `official`."""
+    return digits_articles_contractions(punctuation(one_line(text), _FULL_STOP_BETWEEN_NO_DIGITS))
