@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from pathlib import Path
@@ -195,6 +196,7 @@ def test_contractions_table() -> None:
     assert not set(CONTRACTIONS) & set(NUMBERS)
 
 
+@functools.cache
 def slow_normal(text: str) -> str:
     """The official steps with the official expressions, written out one at a time."""
     out = text
@@ -261,6 +263,7 @@ def test_vqa_scorer_equals_the_slow_one(name: str) -> None:
         assert VQA[name](prediction, golds) == pytest.approx(expected, abs=1e-12)
 
 
+@functools.cache
 def slow_evalai(text: str) -> str:
     text = re.sub("[,?]", "", text.lower())
     return slow_normal(text.replace("'s", " 's").strip())
@@ -286,6 +289,7 @@ def test_other_programs_differ(prediction: str, golds: list[str], expected: tupl
     assert found == pytest.approx(expected)
 
 
+@functools.cache
 def slow_vlmevalkit(text: str) -> str:
     """`slow_normal` with the mended look-behind, character by character."""
     text = text.replace("\n", " ").replace("\t", " ").strip()
