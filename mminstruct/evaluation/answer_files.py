@@ -18,7 +18,8 @@ from mminstruct.errors import DataError
 from mminstruct.evaluation.official import json_lines_or_list, table, unique
 
 IDS = ("question_id", "questionId", "id", "index")
-TEXTS = ("answer", "prediction", "text", "predict", "response", "pred")
+# In this order: files that hold gold and prediction call the former "answer", and POPE's "text" is the question.
+TEXTS = ("prediction", "predict", "pred", "response", "answer", "text")
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ def _answer(place: str, value: Any, ids: Sequence[str], texts: Sequence[str]) ->
     if isinstance(value, str):
         return Answer(place, "", value)
     if not isinstance(value, Mapping):
-        raise DataError(f"{place} is no object; needed are the keys {texts[0]!r} and the question's id")
+        raise DataError(f"{place} is no object; it must hold the model's text and the question's id")
     name = next((value[key] for key in ids if key in value), "")
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise DataError(f"{place}: the id is {name!r}; give a number or a text")
     key = next((key for key in texts if key in value), None)
     if key is None:
-        raise DataError(f"{place} has none of the keys {', '.join(texts)}; give the model's text")
+        raise DataError(f"{place} has none of the keys {', '.join(texts)}; one must hold the model's text")
     if not isinstance(value[key], str):
         raise DataError(f"{place}: {key}: Input should be a valid string, and is {value[key]!r:.40}")
     return Answer(place, str(name), value[key], value)

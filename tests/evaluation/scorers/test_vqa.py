@@ -427,7 +427,7 @@ def test_files_without_answer_ids_are_scored_as_the_official_loop_scores_them(tm
         ({"questions": []}, [], r"gold.json is not a JSON object with the key 'annotations'"),
         ({"annotations": [{"question_id": 1}]}, [], r"gold.json: entry 0: image_id: Field required"),
         (None, [{"answer": "x"}], r"predicted.json: entry 0 has none of the keys question_id, questionId"),
-        (None, [{"question_id": 1}], r"predicted.json: entry 0 has none of the keys answer, prediction, text"),
+        (None, [{"question_id": 1}], r"predicted.json: entry 0 has none of the keys prediction, predict, pred"),
         (None, [{"question_id": 1, "answer": 3}], r"entry 0: answer: Input should be a valid string"),
         (None, [{"question_id": [1], "answer": "x"}], r"entry 0: the id is \[1\]; give a number or a text"),
         (None, ["x"], r"entry 0 has none of the keys question_id"),
