@@ -28,7 +28,7 @@ _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", 
 NUMBERS = MappingProxyType({"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBER_WORDS)})
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
-_FULL_STOP_BETWEEN_NO_DIGITS = re.compile(r"(?<!\d)\.(?!\d)")
+FULL_STOP_BETWEEN_NO_DIGITS = re.compile(r"(?<!\d)\.(?!\d)")
 _MOST_FULL_STOPS = int(re.UNICODE)
 
 # "as written:as it should be", the official table without its capital-I keys and its identity entries ("let's",
@@ -112,4 +112,4 @@ def vizwiz(text: str) -> str:
 
 def vlmevalkit(text: str) -> str:
     """The steps of VLMEvalKit since it mended the look-behind; those before are `official`."""
-    return digits_articles_contractions(punctuation(one_line(text), _FULL_STOP_BETWEEN_NO_DIGITS))
+    return digits_articles_contractions(punctuation(one_line(text), FULL_STOP_BETWEEN_NO_DIGITS))
