@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mminstruct.errors import ConfigError
+from mminstruct.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from mminstruct.evaluation.item import Item
@@ -46,8 +46,14 @@ def score(
     chosen = found.variant(variant or second or None)
     if gold is None or predictions is None:
         raise ConfigError(f"{found.name} needs --gold and --predictions: {found.files}")
-    items, texts = scorers.read(found, gold, predictions)
-    rows = [_result(found, each, items, texts) for each in (found.variants if compare else (chosen,))]
+    rows = []
+    for each in found.variants if compare else (chosen,):
+        try:
+            rows.append(_result(found, each, *scorers.read(found, gold, predictions, each)))
+        except DataError as error:
+            if not compare or each.predictions is None:
+                raise
+            typer.echo(f"{found.name}.{each.name} is left out: {error}", err=True)
     if as_json:
         typer.echo(json.dumps(rows if compare else rows[0], ensure_ascii=False))
         return

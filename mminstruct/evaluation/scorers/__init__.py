@@ -67,15 +67,20 @@ def scorer(name: str) -> Scorer:
     return Scorer(found, found.variant(second or None))
 
 
-def read(found: Metric, gold: Path, predictions: Path) -> tuple[list[Item], list[str | None]]:
+def read(
+    found: Metric, gold: Path, predictions: Path, variant: Variant | None = None
+) -> tuple[list[Item], list[str | None]]:
     """Items and texts of two files, each either official or this project's own (`own_files`).
+
+    A variant may have a reader of predictions of its own.
 
     Raises:
         DataError: a file is not as described, or the two are not of one data set.
     """
     items = own_files.read_items(gold) if own_files.is_own(gold, "answers") else found.gold(gold)
     own = own_files.is_own(predictions, "prediction")
-    texts = own_files.read_predictions(predictions) if own else found.predictions(predictions)
+    official = (variant.predictions if variant else None) or found.predictions
+    texts = own_files.read_predictions(predictions) if own else official(predictions)
     return found.pairing(items, texts, predictions)
 
 

@@ -88,12 +88,15 @@ class Variant:
         judge_all: a verdict on each prediction, in the items' order; pure.
         total: the figures of some items and their verdicts; pure, and defined for any subset, so that scores by
             category and bootstrap intervals can be taken.
+        predictions: id -> text where this behaviour reads another part of the official file than the metric's reader
+            does (the answers that the authors' program read out, say, and not the model's words).
     """
 
     name: str
     source: str
     judge_all: JudgeAll
     total: Total = mean
+    predictions: Callable[[Path], dict[str, str]] | None = None
 
     def score(self, items: Sequence[Item], predictions: Predictions) -> Score:
         """Judge and add up. Raises `ValueError` where items and predictions are not equally many."""
