@@ -314,7 +314,7 @@ METRIC = Metric(
             total,
         ),
     ),
-    files="answer_dict_val.json or output.json; output.json, parsed_output.json or {id: answer}; or folders of such files",
+    files="answer_dict_val.json or output.json; output.json, parsed_output.json or {id: answer}; or folders of such",
     gold=read_gold,
     predictions=read_responses,
     pairing=only_predicted,

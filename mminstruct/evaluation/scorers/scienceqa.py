@@ -6,13 +6,13 @@
   if the phrase stands exactly once and the question has that option; else a random option. Here it is drawn by the
   question's id.
 - `official-sequence`: the same with the random options of that program as models/paper.sh calls it (seed 3, after
-  drawing two examples from the 12,726 of the training set), over the questions in the order of the split. A run that was
-  interrupted and gone on with begins the sequence anew, so its own random options are not these.
+  drawing two examples from the 12,726 of the training set), over the questions in the order of the split. A run that
+  was interrupted and gone on with begins the sequence anew, so its own random options are not these.
 - `official-recorded`: tools/evaluate_acc.py, which takes the option's number as it stands in `results`.
 - `llava`: haotian-liu/LLaVA, llava/eval/eval_science_qa.py. The whole text is a letter, or it begins with a letter, a
   full stop and a blank, or the phrase above; else wrong. So "A." and "a" and "A)" are wrong.
-- `lmms-eval`: lmms-eval, tasks/scienceqa/utils.py. Without blanks around it, and in upper or lower case, the text is the
-  letter, or it begins with a letter and a full stop; "The answer is A." is wrong.
+- `lmms-eval`: lmms-eval, tasks/scienceqa/utils.py. Without blanks around it, and in upper or lower case, the text is
+  the letter, or it begins with a letter and a full stop; "The answer is A." is wrong.
 - `vlmevalkit`: VLMEvalKit's matching without a judge.
 
 A question without a prediction is wrong, as in LLaVA's script. Figures: those of evaluate_acc.py by its names, and

@@ -1,0 +1,124 @@
+"""SEED-Bench: 19,242 multiple choice questions of 12 types, 9 of pictures and 3 of videos.
+
+    text ── letter ──▶ equal to the gold letter? ──▶ 0 or 1
+
+- `llava`: haotian-liu/LLaVA, scripts/convert_seed_for_submission.py: the text is the letter and nothing else ("A." is
+  wrong). The official eval.py (AILab-CVC/SEED-Bench) ranks the options by their likelihood and writes the first one's
+  letter, which is compared in the same way.
+- `lmms-eval`: tasks/seedbench/utils.py: the first character, blanks aside, so "Because" is B.
+- `vlmevalkit`: `can_infer` without a judge.
+
+Ranking and generating are different benchmarks: the same model is 40 points apart. A question without a prediction is
+wrong. Figures: each question type, and `image accuracy` and `video accuracy`, by LLaVA's names.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mminstruct.errors import DataError
+from mminstruct.evaluation.circular import judge_letters
+from mminstruct.evaluation.figures import mean_of_parts
+from mminstruct.evaluation.item import Item
+from mminstruct.evaluation.official import Official, json_lines_or_list, json_list, records, unique, unique_items
+from mminstruct.evaluation.parsing.letters import vlmevalkit_letter
+from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, missing_is_wrong
+from mminstruct.files import read_json
+
+
+def _letter(text: str, item: Item) -> Verdict:
+    known = len(text) == 1 and text in string.ascii_uppercase
+    return Verdict(float(text in item.answers), text if known else None, parsed=known)
+
+
+def _parts(item: Item) -> Iterator[str]:
+    if item.kind:
+        yield item.kind
+    if item.facts.get("data_type"):
+        yield f"{item.facts['data_type']} accuracy"
+
+
+class _Question(Official):
+    question_id: str | int
+    question: str = ""
+    choice_a: str
+    choice_b: str
+    choice_c: str
+    choice_d: str
+    answer: str
+    data_id: str | int = ""
+    data_type: str = ""
+    question_type_id: int | None = None
+
+
+class _Answer(Official):
+    question_id: str | int
+    text: str | None = None
+    prediction: str | None = None
+
+
+def read_gold(path: Path) -> list[Item]:
+    """SEED-Bench.json: `{"questions": [...], "question_type": {name: id}}`."""
+    entries = list(records(json_list(path, "questions"), _Question))
+    names = {number: name for name, number in (read_json(path).get("question_type") or {}).items()}
+    return unique_items((place, _item(line, names)) for place, line in entries)
+
+
+def _item(line: _Question, names: Mapping[object, str]) -> Item:
+    number = line.question_type_id
+    return Item(
+        id=str(line.question_id),
+        question=line.question,
+        answers=(line.answer,),
+        kind="" if number is None else names.get(number, f"type {number}"),
+        cluster=str(line.data_id or line.question_id),
+        choices=(line.choice_a, line.choice_b, line.choice_c, line.choice_d),
+        facts={"data_type": line.data_type} if line.data_type else {},
+    )
+
+
+def read_answers(path: Path) -> dict[str, str]:
+    """JSON lines {question_id, text}, or a submission {question_id, prediction}."""
+    return unique(
+        (place, str(line.question_id), _words(place, line))
+        for place, line in records(json_lines_or_list(path), _Answer)
+    )
+
+
+def _words(place: str, line: _Answer) -> str:
+    words = line.text if line.text is not None else line.prediction
+    if words is None:
+        raise DataError(f"{place} has neither text nor prediction; give one of them")
+    return words
+
+
+METRIC = Metric(
+    name="seed-bench",
+    summary="Accuracy on SEED-Bench: multiple choice on pictures and videos, by question type.",
+    variants=(
+        Variant(
+            "llava",
+            "LLaVA, convert_seed_for_submission.py, and a submission to the leaderboard: the text is the letter.",
+            each(_letter),
+            mean_of_parts(_parts),
+        ),
+        Variant(
+            "lmms-eval",
+            "lmms-eval, tasks/seedbench/utils.py: the first character of the text, blanks aside.",
+            each(lambda text, item: _letter(text.strip()[:1], item)),
+            mean_of_parts(_parts),
+        ),
+        Variant(
+            "vlmevalkit",
+            "VLMEvalKit, matching_util.py, can_infer without a judge; what it cannot read is wrong.",
+            judge_letters(vlmevalkit_letter),
+            mean_of_parts(_parts),
+        ),
+    ),
+    files="SEED-Bench.json; JSON lines {question_id, text}, or a submission {question_id, prediction}",
+    gold=read_gold,
+    predictions=read_answers,
+    pairing=missing_is_wrong,
+)
