@@ -5,8 +5,8 @@
 
 For CircularEval a question stands in the table once for each rotation of its options, at index, index + 1,000,000 and
 so on; `Item.group` is the index of the first. An empty cell is no option, and neither is one that says "nan", "NA",
-"None" and the like: the programs read tables with pandas, which takes these words for empty cells. Where options follow,
-it stands as an empty text in `Item.choices`, so that these keep their letters.
+"None" and the like: the programs read tables with pandas, which takes these words for empty cells. Where options
+follow, it stands as an empty text in `Item.choices`, so that these keep their letters.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from mminstruct.evaluation.official import Official, json_lines_or_list, records
 
 ROUND = 1_000_000
 """Added to the index for each rotation of the options."""
-_EMPTY = frozenset(
-    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"]
-    + ["NULL", "NaN", "None", "n/a", "nan", "null"]
-)
+_EMPTY_WORDS = "#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null"
+_EMPTY = frozenset(["", "#N/A N/A", *_EMPTY_WORDS.split()])
 FACTS = ("category", "l2-category", "split")
 
 

@@ -101,7 +101,7 @@ METRIC = Metric(
             judge_letters(vlmevalkit_letter_2024),
         ),
     ),
-    files="a TSV (index, question, A..D, answer) or JSON of {options, answer}; a table with a column prediction, or JSONL",
+    files="a TSV (index, question, A..D, answer) or JSON of {options, answer}; a table with a column prediction",
     gold=read_gold,
     predictions=read_predictions,
     pairing=known_and_predicted,

@@ -31,7 +31,7 @@ from mminstruct.errors import DataError
 from mminstruct.evaluation.figures import mean_by
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_object, record, unique, unique_items
-from mminstruct.evaluation.parsing.letters import lettered, vlmevalkit_letter_2024
+from mminstruct.evaluation.parsing.letters import lettered, vlmevalkit_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, only_predicted
 from mminstruct.evidence.measures import edit_distance
 
@@ -124,7 +124,7 @@ def _vlmevalkit(text: str, item: Item) -> Verdict:
     """`post_check`: letters for options, numbers for numbers without rounding, and lists never right."""
     facts = facts_of(item)
     if facts.question_type == MULTI_CHOICE:
-        letter = vlmevalkit_letter_2024(text, lettered(item.choices))
+        letter = vlmevalkit_letter(text, lettered(item.choices))
         right = letter is not None and lettered(item.choices).get(letter) in item.answers
         return Verdict(float(right), letter, parsed=letter is not None)
     kinds: dict[str, Callable[[str], float]] = {"integer": int, "float": float}

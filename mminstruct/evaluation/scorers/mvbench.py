@@ -2,9 +2,9 @@
 
     "(B) The cup." ── first word ──▶ "(b)" ── in the gold "(b)", or the other way round? ──▶ 0 or 1
 
-- `official`: OpenGVLab/Ask-Anything, video_chat2/mvbench.ipynb, `check_ans`: the first word of the text (up to the first
-  blank), in lower case and without full stops, must be part of "(b)", or hold it. The program begins each answer with
-  "(", so it always has one; an empty text is part of "(b)" and therefore right.
+- `official`: OpenGVLab/Ask-Anything, video_chat2/mvbench.ipynb, `check_ans`: the first word of the text (up to the
+  first blank), in lower case and without full stops, must be part of "(b)", or hold it. The program begins each answer
+  with "(", so it always has one; an empty text is part of "(b)" and therefore right.
 - `guarded`: the same in VideoChat2's later scripts and PLLaVA's: a first word without any of a to g is wrong.
 - `lmms-eval`: tasks/mvbench/utils.py, `mcq_acc`: a letter with a full stop at the start, else, after the VQA
   normalisation, the first single letter of a to e, in upper or lower case ("a dog" is A). Empty texts are left out.
@@ -153,10 +153,11 @@ def _results(path: Path) -> list[tuple[str, str, str, _Result]] | None:
     The entries stand task by task, and `acc_dict` says how many each task has: {task: [right, all]}.
     """
     value = read_json(path)
-    entries = value if isinstance(value, list) else value.get("res_list") if isinstance(value, dict) else None
+    found = value if isinstance(value, dict) else {"res_list": value}
+    entries = found.get("res_list", found.get("result_list"))  # VideoChat2's name, and PLLaVA's
     if not isinstance(entries, list) or (entries and isinstance(entries[0], dict) and "pred" not in entries[0]):
         return None
-    counts: dict[str, Any] = value.get("acc_dict", {}) if isinstance(value, dict) else {}
+    counts: dict[str, Any] = found.get("acc_dict", {})
     tasks = [task for task, pair in counts.items() for _ in range(pair[1])] if _are_pairs(counts) else []
     tasks = tasks if len(tasks) == len(entries) else [""] * len(entries)
     places = [f"{path}: entry {number}" for number in range(len(entries))]

@@ -2,16 +2,16 @@
 
     response ── known phrases deleted ──▶ text ── first capital of A to D, anywhere ──▶ letter
 
-- `official`: BradyFU/Video-MME (thanku-all/parse_answer), evaluation/eval_your_results.py. Its list of phrases lacks two
-  commas, so "The best option is", "The correct option is", "Best answer:" and "Best option:" are not deleted, and "Best
-  answer: C" is B. Answers without a capital of A to D are left out, of the denominators too.
+- `official`: BradyFU/Video-MME (thanku-all/parse_answer), evaluation/eval_your_results.py. Its list of phrases lacks
+  two commas, so "The best option is", "The correct option is", "Best answer:" and "Best option:" are not deleted, and
+  "Best answer: C" is B. Answers without a capital of A to D are left out, of the denominators too.
 - `corrected`: the same with the commas.
-- `vlmevalkit`: VLMEvalKit, dataset/utils/videomme.py, without a judge: also deletes "Answer:" and "Option:", still without
-  the commas; then `can_infer` over the options; an unread answer is wrong.
+- `vlmevalkit`: VLMEvalKit, dataset/utils/videomme.py, without a judge: also deletes "Answer:" and "Option:", still
+  without the commas; then `can_infer` over the options; an unread answer is wrong.
 - `lmms-eval-2024`: tasks/videomme/utils.py (86a293d): the official letter, but an unread answer is wrong.
 - `lmms-eval`: tasks/_task_utils/mcq_extract.py (c228e27): its own order of forms; an unread answer is wrong.
 
-Figures: short, medium and long, `DURATION/DOMAIN`, and over all videos `domain/...`, `sub_category/...`, `task_type/...`.
+Figures: short, medium and long, `DURATION/DOMAIN`; over all videos `domain/...`, `sub_category/...`, `task_type/...`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mminstruct.evaluation.parsing.letters import (
     VLMEVALKIT_PHRASES,
     first_letter_after,
     lmms_eval_letter,
-    vlmevalkit_letter_2024,
+    vlmevalkit_letter,
 )
 from mminstruct.evaluation.scorers.metric import (
     Figures,
@@ -59,7 +59,7 @@ def _by(read: Callable[[str, Item], str | None]) -> JudgeAll:
 
 def _vlmevalkit(text: str, item: Item) -> str | None:
     found = first_letter_after(text, VLMEVALKIT_PHRASES)
-    return found if found is not None else vlmevalkit_letter_2024(text, options_of(item))
+    return found if found is not None else vlmevalkit_letter(text, options_of(item))
 
 
 def _parts(item: Item) -> Iterator[str]:
