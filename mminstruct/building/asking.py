@@ -4,6 +4,8 @@
                                  └no─▶ client, again on 429, 5xx and silence ──▶ log ─┘   │ broken: told what is wrong,
                                                                                           └ asked again, 3 times a round
 
+A refusal ends its round at once.
+
 Each question that follows a broken reply holds that reply, so it has a key of its own, and a resumed build walks the
 same way through the log.
 """
@@ -27,9 +29,10 @@ from mminstruct.building.clients.base import Call, LanguageModelClient
 from mminstruct.building.limits import Budget, Rate
 from mminstruct.building.prompt import Prompt
 from mminstruct.building.request import Completion, Parameters, Request
+from mminstruct.building.usage import Usage
 from mminstruct.config import Config
 from mminstruct.conversation import Media, Message, text
-from mminstruct.errors import ReplyError, ServerError
+from mminstruct.errors import RefusedError, ReplyError, ServerError
 
 F = TypeVar("F")
 R = TypeVar("R")
@@ -38,6 +41,7 @@ _LOG = logging.getLogger(__name__)
 _REPAIR = (
     "Your reply cannot be used: {problem}. Reply to the same request again, exactly in the form that was asked for."
 )
+_QUOTED = 200  # characters of a refusal
 CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
 
 
@@ -63,8 +67,9 @@ class Asker:
 
     Args:
         folder: where the media of requests lie.
-        another_round: whether a question whose replies in the log are all broken is asked in one round more. Rounds
-            that the log has are always walked through, so what such a round gave is found again.
+        another_round: whether a question whose replies in the log are all broken or refusals is asked in one round
+            more. Rounds that the log has are always walked through, so what such a round gave is found again.
+        usage: counts all replies that questions got, out of the log too.
     """
 
     def __init__(
@@ -76,9 +81,11 @@ class Asker:
         budget: Budget,
         rate: Rate,
         another_round: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         self.client = client
         self.budget = budget
+        self.usage = usage or Usage(budget.price)
         self._log = log
         self._folder = folder
         self._config = config
@@ -97,7 +104,7 @@ class Asker:
         """The reply's content; the key of every reply on the way is added to `call_ids`.
 
         Raises:
-            ReplyError: no reply could be read, or the model refused.
+            ReplyError: no reply could be read; a `RefusedError` where the last was a refusal.
             ServerError: no reply at all.
             BudgetError: asking would cost too much.
         """
@@ -115,18 +122,21 @@ class Asker:
             for _ in range(self._config.parse_attempts):
                 reply = self._reply(request, prompt, facts, call_ids)
                 if reply.finish == "content_filter":
-                    raise ReplyError(f"the model refused to answer {prompt.name}")
+                    said = f": {reply.text[:_QUOTED]}" if reply.text.strip() else ""
+                    failure = RefusedError(f"the model refused to answer {prompt.name}{said}")
+                    break
                 try:
                     return _read(reply, prompt, facts)
                 except ReplyError as error:
                     problem = str(error).rstrip(".")
+                    failure = ReplyError(f"no reply to {prompt.name} could be used; of the last: {problem}")
                 request = request.model_copy(update={"messages": [*request.messages, *_repair(reply, problem)]})
             following = self._key(first.model_copy(update={"sample": sample + 1}))
             if self._log.get(following) is None:
                 if rounds_left == 0:
                     break
                 rounds_left -= 1
-        raise ReplyError(f"no reply to {prompt.name} could be used; of the last: {problem}")
+        raise failure
 
     def _key(self, request: Request) -> str:
         return request.key(self.client.backend, self.client.model)
@@ -135,6 +145,11 @@ class Asker:
         """From the log, or of the client; of two threads with one question only one asks."""
         key = self._key(request)
         call_ids.append(key)
+        reply = self._one_reply(key, request, prompt, facts)
+        self.usage.add(key, reply)
+        return reply
+
+    def _one_reply(self, key: str, request: Request, prompt: Prompt[F, R], facts: F) -> Completion:
         with self._lock:
             ahead = self._on_the_way.get(key)
             if ahead is None:

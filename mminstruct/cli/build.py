@@ -130,10 +130,8 @@ def build(
         ),
     )
     price = None if prices is None else read_price(prices, model or "")
-    if price is not None and backend == "batch":
-        price = price.in_batches()
     if out is None:
-        _estimate(chosen, price, config, as_json)
+        _estimate(chosen, price, config, backend == "batch", as_json)
         return
     client_of = functools.partial(
         _client, chosen, backend, model, base_url, key_variable, timeout, poll, device, config
@@ -189,12 +187,12 @@ def _report(out: Path, manifest: Manifest, as_json: bool) -> None:
     typer.echo(f"{out}: {manifest.conversations:,} conversations, {manifest.images:,} images{left_out}")
 
 
-def _estimate(builder: Builder, price: Price | None, config: BuildConfig, as_json: bool) -> None:
+def _estimate(builder: Builder, price: Price | None, config: BuildConfig, batch: bool, as_json: bool) -> None:
     import dataclasses
 
     from mminstruct.building.estimate import estimate
 
-    found = estimate(builder, price, config.rate)
+    found = estimate(builder, price, config.rate, batch=batch)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), indent=2))
         return
@@ -204,7 +202,9 @@ def _estimate(builder: Builder, price: Price | None, config: BuildConfig, as_jso
         f"(by the first {found.sample}, pictures not counted)"
     )
     if found.cost is not None:
-        typer.echo(f"about ${found.cost:,.2f}, without pictures and what is asked twice")
+        each = found.cost / max(found.requests, 1)
+        typer.echo(f"about ${found.cost:,.2f}, ${each:.6f} a request, by {found.priced}")
+        typer.echo("without pictures, what is asked twice and what a server has cached")
     if found.minutes is not None:
         typer.echo(f"at least {found.minutes:,.0f} minutes at this rate")
 
@@ -317,8 +317,8 @@ def _progress(builder: Builder, limit: int | None) -> Iterator[Callable[[Progres
             spent = f"{done.conversations:,} conversations"
             if done.failed:
                 spent += f", {done.failed:,} failed"
-            if done.requests:
-                spent += f", {done.requests:,} requests, {done.tokens:,} tokens"
+            if done.requests or done.tokens:
+                spent += f", {done.requests:,} requests now, {done.replies:,} replies in all, {done.tokens:,} tokens"
             if done.cost:
                 spent += f", ${done.cost:.2f}"
             bar.update(task, completed=done.items, spent=spent)

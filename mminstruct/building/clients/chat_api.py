@@ -84,7 +84,8 @@ def completion(data: bytes | str) -> Completion:
     answer = _Answer.model_validate_json(data)
     choice = answer.choices[0]
     finish = "content_filter" if choice.message.refusal else choice.finish_reason or "stop"
-    return Completion(text=choice.message.content or "", finish=finish, usage=answer.usage or {})
+    said = choice.message.content or choice.message.refusal or ""
+    return Completion(text=said, finish=finish, usage=answer.usage or {})
 
 
 def _content(message: Message, call: Call) -> str | list[dict[str, Any]]:
