@@ -26,7 +26,8 @@ from mminstruct.building.job import Answer
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.replies import json_reply
 from mminstruct.building.request import Parameters
-from mminstruct.building.retrieval import Bm25, cut, words
+from mminstruct.building.retrieval import Bm25, cut
+from mminstruct.building.words import words
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Record, image, message, text
 from mminstruct.data_builders.worlds.exhibits import exhibit
@@ -155,7 +156,7 @@ class Picture:
 
 class VlrIf(Builder[Picture]):
     name = "vlr-if"
-    version = "1"
+    version = "2"
     summary = "VLR-IF: questions about pictures that one of the passages answers, or none."
     licence = "Apache-2.0"
     asks = True

@@ -1,7 +1,7 @@
-"""Finding what is near: texts by the words they share (BM25), pictures and instructions by features without a model.
+"""Finding what is near: texts by the words they share (BM25), pictures by features without a model.
 
     texts ──▶ Bm25 ──search(query, k)──▶ numbers of the k best, best first
-    picture ──colours, and where they are──▶ [112]        text ──hashed words and pairs of words──▶ [512]
+    picture ──colours, and where they are──▶ [112]        (texts: `words.text_features`)
     features [N, D] ──nearest(row, k)──▶ numbers of the k most alike
 
 All of it is deterministic: equal scores go by number, and nothing depends on Python's own hashes.
@@ -9,25 +9,16 @@ All of it is deterministic: equal scores go by number, and nothing depends on Py
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
-import zlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 
 import numpy as np
 from PIL import Image
 
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+")
+from mminstruct.building.words import words
 
 Array = np.ndarray
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in small letters; of Chinese, Japanese and Korean each character."""
-    return _WORD.findall(text.casefold())
 
 
 class Bm25:
@@ -100,16 +91,6 @@ def picture_features(picture: Image.Image) -> Array:
     bins = (small // 64) @ np.array([16, 4, 1])
     shares = np.bincount(bins.ravel(), minlength=64) / bins.size
     return _unit(np.concatenate([_unit(grid), np.sqrt(shares)])).astype(np.float32)
-
-
-def text_features(text: str, size: int = 512) -> Array:
-    """Which words and pairs of words a text has, hashed to `size` places, [size], of length 1 (0 without words)."""
-    found = words(text)
-    terms = Counter([*found, *(f"{one} {other}" for one, other in itertools.pairwise(found))])
-    features = np.zeros(size)
-    for term, count in terms.items():
-        features[zlib.crc32(term.encode()) % size] += math.sqrt(count)
-    return _unit(features).astype(np.float32)
 
 
 def _unit(values: Array) -> Array:
