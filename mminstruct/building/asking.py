@@ -123,7 +123,7 @@ class Asker:
                 reply = self._reply(request, prompt, facts, call_ids)
                 if reply.finish == "content_filter":
                     said = f": {reply.text[:_QUOTED]}" if reply.text.strip() else ""
-                    failure = RefusedError(f"the model refused to answer {prompt.name}{said}")
+                    failure: ReplyError = RefusedError(f"the model refused to answer {prompt.name}{said}")
                     break
                 try:
                     return _read(reply, prompt, facts)
