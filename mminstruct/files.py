@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -85,6 +86,42 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         if isinstance(value, DataError):
             raise value
         yield number, value
+
+
+class JsonLines:
+    """A file of JSON lines that are read when they are asked for: 16 bytes of memory a line, whatever it holds.
+
+    Iterating reads from the start and notes where lines begin, so it comes before the first `[number]`.
+
+    Raises:
+        DataError: as `read_jsonl`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._starts = array("q")
+        self._lines = array("q")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        starts, lines, at = array("q"), array("q"), 0
+        if self.path.is_file():
+            with self.path.open("rb") as stream:
+                for number, line in enumerate(stream, start=1):
+                    if line.strip():
+                        starts.append(at)
+                        lines.append(number)
+                    at += len(line)
+        self._starts, self._lines = starts, lines
+        yield from read_jsonl(self.path)
+
+    def __getitem__(self, number: int) -> tuple[int, Any]:
+        """(line number, value)."""
+        with self.path.open("rb") as stream:
+            stream.seek(self._starts[number])
+            return self._lines[number], json.loads(stream.readline())
 
 
 def each_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
