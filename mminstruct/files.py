@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,20 +30,33 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
-    """The name of an empty file to write to, which appears at `path` only when the block ends without an error.
-
-    Without `durable` it may be lost or empty after a power cut, until someone calls `fsync`.
-    """
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The name of an empty file to write to, which appears at `path` only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        if durable:
-            fsync(temporary)
+        fsync(temporary)
         temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file that appears whole, with as few calls of the system as that takes; sure to last only after `sync`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
+    try:
+        stream = temporary.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = temporary.open("wb")
+    try:
+        with stream:
+            stream.write(data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
