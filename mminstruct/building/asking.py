@@ -89,6 +89,7 @@ class Asker:
         self._log = log
         self._folder = folder
         self._config = config
+        self._parameters = config.parameters.model_dump(exclude_none=True)
         self._rate = rate
         self._another_round = another_round
         self._stopped = threading.Event()
@@ -108,7 +109,7 @@ class Asker:
             ServerError: no reply at all.
             BudgetError: asking would cost too much.
         """
-        parameters = prompt.parameters.model_copy(update=self._config.parameters.model_dump(exclude_none=True))
+        parameters = prompt.parameters.model_copy(update=self._parameters)
         first = Request(
             messages=prompt.messages(facts),
             media=list(media),
@@ -118,7 +119,7 @@ class Asker:
         )
         rounds_left = int(self._another_round)
         for sample in itertools.count():
-            request = first.model_copy(update={"sample": sample})
+            request = first if sample == 0 else first.model_copy(update={"sample": sample})
             for _ in range(self._config.parse_attempts):
                 reply = self._reply(request, prompt, facts, call_ids)
                 if reply.finish == "content_filter":
