@@ -40,7 +40,7 @@ def _png(size: tuple[int, int], bits: int, kind: int, palette: bytes, data: byte
     rows = np.zeros((height, 1 + row), np.uint8)  # the first byte of a row names its filter: none
     rows[:, 1:] = np.frombuffer(data, np.uint8).reshape(height, row)
     head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
-    body = _chunk(b"IDAT", zlib.compress(rows, _LEVEL))
+    body = _chunk(b"IDAT", zlib.compress(rows.tobytes(), _LEVEL))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + palette + body + _chunk(b"IEND", b"")
 
 
