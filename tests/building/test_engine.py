@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import re
 import shutil
@@ -28,6 +27,7 @@ from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, R
 from mminstruct.inspection.cards import card_of
 from tests.building.asking_builder import Grey, Greys
 from tests.building.chat_server import ChatServer, Refusal, digest, often, serving
+from tests.forking import FORKED
 
 QUICK = AskingConfig(server_attempts=12, first_wait=0.001, longest_wait=0.01)
 
@@ -110,15 +110,13 @@ def test_a_build_killed_at_twenty_moments_ends_as_an_undisturbed_one(tmp_path: P
     with serving(answer) as calm:
         ask_server(calm, tmp_path / "calm", count=60)
     out = tmp_path / "out"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "openai.resources.chat"])
     chance = random.Random(3)
     with serving(answer, often(0.2)) as server:
         server.silence = 0.35
         kills = 0
         known: dict[str, int] = {}
         while not out.exists():
-            process = context.Process(target=_build, args=(server.url, out, kills))
+            process = FORKED.Process(target=_build, args=(server.url, out, kills))
             process.start()
             if kills < 20:
                 before = sum(server.answered.values())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import multiprocessing
 import multiprocessing.connection
 import os
 import runpy
@@ -28,15 +27,12 @@ import torch
 from mminstruct.config import dump_yaml
 from mminstruct.training.config import Recipe
 from tests.command import call
+from tests.forking import FORKED
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINETUNE = REPOSITORY / "train/finetune.py"
 STAND_IN = Path(__file__).with_name("stand_in.py")
-
-# One server for all tests of a pytest process, started by the first that needs it.
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["mminstruct.training.run", "mminstruct.cli.train", __name__, "deepspeed", "timm"])
 
 
 def launch(arguments: list[str], folder: Path, processes: int, **environment: str) -> None:
