@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.prompt import Prompt, Told, dialogue
-from mminstruct.building.replies import json_reply, require_different
+from mminstruct.building.replies import json_reply, require_different, strict_schema
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, Preference, VideoPart, message, text
@@ -115,6 +115,9 @@ class QuestionsPrompt(Prompt[Looked, list[str]]):
         system: str = getattr(prompt_file().questions, facts.type)
         return _asked(system.format(count=facts.count), facts, "")
 
+    def schema(self, facts: Looked) -> dict[str, Any]:
+        return _so_many(Questions, "questions", facts.count)
+
     def parse(self, reply: str, facts: Looked) -> list[str]:
         found = [question.strip() for question in json_reply(reply, Questions).questions if question.strip()]
         if not found:
@@ -148,6 +151,7 @@ class AnswerPrompt(Prompt[Looked, str]):
 class CritiquePrompt(Prompt[Looked, Critique]):
     name = "videosavi/critique"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.2, max_tokens=512)
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Critique)
 
     def messages(self, facts: Looked) -> list[Message]:
         return _asked(prompt_file().critique, facts, f"Question: {facts.question}\nAnswer: {facts.answer}")
@@ -186,6 +190,9 @@ class CandidatesPrompt(Prompt[Looked, list[str]]):
         system = prompt_file().candidates.format(count=facts.count)
         return _asked(system, facts, f"Question: {facts.question}")
 
+    def schema(self, facts: Looked) -> dict[str, Any]:
+        return _so_many(Answers, "answers", facts.count)
+
     def parse(self, reply: str, facts: Looked) -> list[str]:
         found = [_text(answer) for answer in json_reply(reply, Answers).answers]
         if len({normal(answer) for answer in found}) < len(found):
@@ -208,6 +215,7 @@ class ScorePrompt(Prompt[Looked, int]):
 
     name = "videosavi/score"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.0, max_tokens=64)
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Score)
 
     def messages(self, facts: Looked) -> list[Message]:
         return _asked(prompt_file().score, facts, f"Question: {facts.question}\nAnswer: {facts.answer}")
@@ -227,6 +235,7 @@ class CheckPrompt(Prompt[Looked, int]):
 
     name = "videosavi/check"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.0, max_tokens=64)
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Better)
 
     def messages(self, facts: Looked) -> list[Message]:
         said = f"Question: {facts.question}\nAnswer 1: {facts.answer}\nAnswer 2: {facts.second}"
@@ -283,7 +292,7 @@ class Item:
 
 class VideoSavi(Builder[Item]):
     name = "videosavi"
-    version = "1"
+    version = "2"
     summary = (
         "VideoSAVi: preference pairs of a vision model's own answers on clips, by critique or by scored candidates."
     )
@@ -449,6 +458,13 @@ def normal(answer: str) -> str:
 
 def _asked(system: str, facts: Looked, said: str) -> list[Message]:
     return dialogue(Told(system=system), *shown(facts.times), *([text(said)] if said else []))
+
+
+def _so_many(model: type[BaseModel], key: str, count: int) -> dict[str, Any]:
+    """The schema of a list of `count` texts."""
+    found = strict_schema(model)
+    found["properties"][key] |= {"minItems": count, "maxItems": count}
+    return found
 
 
 def _text(reply: str) -> str:

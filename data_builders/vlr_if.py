@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.prompt import Prompt, Told, dialogue
-from mminstruct.building.replies import json_reply
+from mminstruct.building.replies import json_reply, strict_schema
 from mminstruct.building.request import Parameters
 from mminstruct.building.retrieval import Bm25, cut
 from mminstruct.building.words import words
@@ -110,7 +110,7 @@ def _told(language: Language) -> Told:
 class PassagePrompt(Prompt[Asked, Reply]):
     name = "vlr-if/passage"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
-    reply_schema: ClassVar[dict[str, Any] | None] = Reply.model_json_schema()
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Reply)
 
     def messages(self, facts: Asked) -> list[Message]:
         told = "\n".join(facts.facts.captions)

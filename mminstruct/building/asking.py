@@ -32,7 +32,7 @@ from mminstruct.building.request import Completion, Parameters, Request
 from mminstruct.building.usage import Usage
 from mminstruct.config import Config
 from mminstruct.conversation import Media, Message, text
-from mminstruct.errors import RefusedError, ReplyError, ServerError
+from mminstruct.errors import ConfigError, RefusedError, ReplyError, ServerError
 
 F = TypeVar("F")
 R = TypeVar("R")
@@ -42,6 +42,7 @@ _REPAIR = (
     "Your reply cannot be used: {problem}. Reply to the same request again, exactly in the form that was asked for."
 )
 _QUOTED = 200  # characters of a refusal
+_SHOWN = 400  # characters of a reply that was cut off, in what is said behind it
 CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
 
 
@@ -93,6 +94,7 @@ class Asker:
         self._rate = rate
         self._another_round = another_round
         self._stopped = threading.Event()
+        self._answered = False  # whether the client ever did, in this run
         self._random = random.Random()  # only of waiting times
         self._lock = threading.Lock()
         self._on_the_way: dict[str, Future[Completion]] = {}
@@ -107,6 +109,7 @@ class Asker:
         Raises:
             ReplyError: no reply could be read; a `RefusedError` where the last was a refusal.
             ServerError: no reply at all.
+            ConfigError: nor to any other question of this run.
             BudgetError: asking would cost too much.
         """
         parameters = prompt.parameters.model_copy(update=self._parameters)
@@ -114,7 +117,7 @@ class Asker:
             messages=prompt.messages(facts),
             media=list(media),
             parameters=parameters,
-            reply_schema=prompt.reply_schema,
+            reply_schema=prompt.schema(facts),
             prompt=f"{prompt.name}@{prompt.version}",
         )
         rounds_left = int(self._another_round)
@@ -184,13 +187,23 @@ class Asker:
             try:
                 reply = self.client.complete(call)
             except ServerError as error:
-                if not error.again or attempt + 1 == self._config.server_attempts:
+                if not error.again:
                     raise
+                if attempt + 1 == self._config.server_attempts:
+                    if self._answered:
+                        raise
+                    # A server that is not there, or cannot do what is asked (pictures, to a model of text): each item
+                    # would wait as long for nothing.
+                    raise ConfigError(
+                        f"no question was answered, this one not in {attempt + 1} attempts: {error}; check that the "
+                        f"server runs, and takes what {call.prompt.name} sends"
+                    ) from None
                 longest = min(self._config.longest_wait, self._config.first_wait * 2**attempt)
                 wait = self._random.uniform(0, longest) if error.after is None else error.after
                 _LOG.info("%s; asking again in %.1f s", error, wait)
                 self._wait(wait)
                 continue
+            self._answered = True
             self.budget.add(reply)
             self._rate.after(expected, reply)
             return reply
@@ -203,11 +216,27 @@ class Asker:
 
 def _repair(reply: Completion, problem: str) -> list[Message]:
     """What is said behind a reply that cannot be used."""
-    said = [Message(role="assistant", content=[text(reply.text)])]
+    shown = reply.text
+    if reply.finish == "length" and len(shown) > _SHOWN:
+        # Most of such replies say one thing over and over: all of it would teach the model to go on with that, and may
+        # leave no room for another reply.
+        shown = f"{shown[:_SHOWN]} [...]"
+    said = [Message(role="assistant", content=[text(shown)])]
     return [*said, Message(role="user", content=[text(_REPAIR.format(problem=problem))])]
 
 
 def _read(reply: Completion, prompt: Prompt[F, R], facts: F) -> R:
-    if reply.finish == "length":
+    if reply.finish == "length" and not _whole_json(reply, prompt, facts):
         raise ReplyError("the reply was cut off at its greatest length; be shorter")
     return prompt.parse(reply.text, facts)
+
+
+def _whole_json(reply: Completion, prompt: Prompt[F, R], facts: F) -> bool:
+    """Whether JSON is complete though the reply reached its greatest length: small models that a server keeps to a
+    schema write spaces behind the last brace until they are stopped."""
+    if prompt.schema(facts) is None:
+        return False
+    try:
+        return isinstance(json.loads(reply.text), dict)
+    except json.JSONDecodeError:
+        return False

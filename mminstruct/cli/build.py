@@ -72,6 +72,9 @@ def build(
     temperature: Annotated[float | None, typer.Option(min=0, rich_help_panel=_MODEL)] = None,
     top_p: Annotated[float | None, typer.Option(rich_help_panel=_MODEL)] = None,
     max_reply_tokens: Annotated[int | None, typer.Option(min=1, rich_help_panel=_MODEL)] = None,
+    reply_seed: Annotated[
+        int | None, typer.Option(help="For servers that can draw a reply again.", rich_help_panel=_MODEL)
+    ] = None,
     requests_per_minute: Annotated[float | None, typer.Option(rich_help_panel=_LIMITS)] = None,
     tokens_per_minute: Annotated[float | None, typer.Option(rich_help_panel=_LIMITS)] = None,
     max_requests: Annotated[int | None, typer.Option(help="Budget of this run.", rich_help_panel=_LIMITS)] = None,
@@ -116,7 +119,7 @@ def build(
 
     chosen = load_builder(builder, options or ())
     limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost, "minutes": max_minutes}
-    drawn = {"temperature": temperature, "top_p": top_p, "max_tokens": max_reply_tokens}
+    drawn = {"temperature": temperature, "top_p": top_p, "max_tokens": max_reply_tokens, "seed": reply_seed}
     config = BuildConfig(
         workers=workers,
         on_error=on_error,

@@ -43,6 +43,7 @@ class ChatServer(Server):
         self.refusal: Callable[[dict[str, Any]], Refusal | None] = lambda body: None
         self.usage: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 5}
         self.silence = 0.5
+        self.failure = b'{"error": {"message": "busy"}}'  # the body of answers with a status of failure
         self.most_at_once = 0
         self._now = 0
 
@@ -86,7 +87,7 @@ class _Handler(Handler):
         whole = {"id": "x", "object": "chat.completion", "choices": [choice], "usage": self.server.usage}
         data = json.dumps(whole).encode()
         if fault is not None and fault.isdigit():
-            self.give(b'{"error": {"message": "busy"}}', int(fault), **({"Retry_After": "0"} if fault == "429" else {}))
+            self.give(self.server.failure, int(fault), **({"Retry_After": "0"} if fault == "429" else {}))
         elif fault == "silence":
             time.sleep(self.server.silence)
             self.close_connection = True

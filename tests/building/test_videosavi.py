@@ -27,7 +27,7 @@ from tests.building.chat_server import digest, serving
 from tests.building.clip_pixels import Pixels
 from tests.building.test_builders import bytes_of
 
-CLIPS = 8
+CLIPS = 10
 
 
 @pytest.fixture(scope="module", params=["critique", "candidates"])

@@ -73,6 +73,8 @@ def body(call: Call, model: str) -> dict[str, Any]:
     given: dict[str, Any] = {"model": model}
     given["messages"] = [{"role": one.role, "content": _content(one, call)} for one in request.messages]
     given |= request.parameters.model_dump(exclude_none=True)
+    if request.parameters.seed is not None:
+        given["seed"] = request.parameters.seed + request.sample  # another round is another draw
     if request.reply_schema is not None:
         schema = {"name": "reply", "strict": True, "schema": request.reply_schema}
         given["response_format"] = {"type": "json_schema", "json_schema": schema}
