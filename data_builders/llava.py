@@ -169,7 +169,7 @@ class Picture:
 
 class Llava(Builder[Picture]):
     name = "llava"
-    version = "1"
+    version = "2"
     summary = "LLaVA's conversation, detail and reasoning, written by a language model of captions and boxes."
     licence = "Apache-2.0"
     asks = True

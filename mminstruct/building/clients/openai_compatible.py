@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat API: OpenAI itself, vLLM, SGLang, llama.cpp, Ollama, `mminstruct serve`.
+"""A server that speaks OpenAI's chat API: OpenAI itself, vLLM, SGLang, llama.cpp, Ollama.
 
     request ──▶ POST BASE_URL/chat/completions ──▶ completion, or `ServerError` that says whether to ask again
 
