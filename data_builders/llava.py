@@ -83,6 +83,7 @@ def prompt_file() -> PromptFile:
 class LlavaPrompt(Prompt[Facts, list[tuple[str, str]]]):
     """The reply is a list of (question, answer)."""
 
+    version = "2"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
     kind: ClassVar[Kind]
 

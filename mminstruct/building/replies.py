@@ -73,13 +73,20 @@ def pair(question: str, answer: str) -> str:
 
 
 def pairs(reply: str) -> list[tuple[str, str]]:
-    """(question, answer) of each block (LLaVA's form). Raises `ReplyError` where there is none, or one is not whole."""
+    """(question, answer) of each block (LLaVA's form).
+
+    Raises:
+        ReplyError: there is none, one is not whole, a question stands twice, or text stands behind a block.
+    """
     found = [(match[1], match[2]) for match in _PAIR.finditer(reply)]
     if not found:
         raise ReplyError("there is no block of Question:, ===, Answer:")
     if len(found) != reply.count("Question:") or len(found) != reply.count("Answer:"):
         raise ReplyError("a question is without its answer, or two stand in one block")
     require_different([question for question, _ in found])
+    # Models take an answer back behind its block. What stands before the first one is a greeting at most.
+    if "".join(_PAIR.split(reply[reply.index("Question:") :])[::3]).strip("= \n\t\r"):
+        raise ReplyError("text stands behind an answer's ===; write the blocks and nothing else")
     return found
 
 
