@@ -150,7 +150,11 @@ def test_a_question_too_long_for_the_server_is_left_out_at_once(tmp_path: Path) 
 
 
 def test_a_slow_server_is_told_of_by_the_option_that_waits_longer(tmp_path: Path) -> None:
-    with serving(lambda body: time.sleep(0.3) or "it is", lambda number: None) as server:
+    def slow(body: dict[str, Any]) -> str:
+        time.sleep(0.3)
+        return "it is late"
+
+    with serving(slow) as server:
         asking = AskingConfig(server_attempts=1)
         with pytest.raises(ConfigError, match=r"did not answer within 0\.05 s; a slow server needs a longer --timeout"):
             greys(server.url, tmp_path / "set", timeout=0.05, asking=asking)
