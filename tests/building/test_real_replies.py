@@ -123,7 +123,7 @@ def test_a_reply_that_goes_round_in_circles_is_shown_by_its_beginning(tmp_path: 
 def test_a_server_that_never_answers_stops_the_build_at_its_first_question(tmp_path: Path) -> None:
     """llama.cpp refuses pictures, where its model takes none, with a status that asks to be tried again."""
     with serving(lambda body: "", lambda number: "500") as server:
-        server.refusal = json.dumps(NO_PICTURES).encode()
+        server.failure = json.dumps(NO_PICTURES).encode()
         with pytest.raises(ConfigError) as told:
             greys(server.url, tmp_path / "set", on_error="skip")
     assert len(server.requests) == QUICK.server_attempts
@@ -142,7 +142,7 @@ def test_a_server_that_answered_before_is_no_reason_to_stop(tmp_path: Path) -> N
 
 def test_a_question_too_long_for_the_server_is_left_out_at_once(tmp_path: Path) -> None:
     with serving(lambda body: f"it is {digest(body)}", lambda number: "400" if number == 0 else None) as server:
-        server.refusal = json.dumps(TOO_LONG).encode()
+        server.failure = json.dumps(TOO_LONG).encode()
         greys(server.url, tmp_path / "set", on_error="skip")
     assert len(server.requests) == 1 + 2
     (letter,) = (tmp_path / "set/dead-letters.jsonl").read_text().splitlines()
