@@ -28,8 +28,11 @@ from mminstruct.evaluation.scorers.metric import Metric, Predictions, Variant, V
 
 SEED = 2680
 _GUESSED = "ABCDE"
-_AROUND = (("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."))
-_AROUND += ((":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."))
+_AROUND = (
+    *(("", "."), ("", ","), ("", ":"), ("", ")"), ("", ").")),
+    *(("(", ")"), ("(", ").")),
+    *((":", ""), (":", ","), (":", "."), (":", ")"), (":", ").")),
+)
 
 
 def lmms_eval_letter(answer: str, options: Mapping[str, str]) -> str | None:
