@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from mminstruct.errors import DataError
 from mminstruct.evaluation.figures import mean_of_parts
@@ -171,14 +171,14 @@ class _Gold(Official):
 
 
 class _Output(Official):
-    id: str
+    id: str = Field(validation_alias=AliasChoices("id", "No"))  # No: the first published outputs
     question_type: str
     answer: str | list[str] = Field(min_length=1)
     index2ans: dict[str, str] | None = None
 
 
 class _Response(Official):
-    id: str
+    id: str = Field(validation_alias=AliasChoices("id", "No"))
     question_type: str = OPEN
     response: str | int | float | None = None
     parsed_pred: Any = None

@@ -18,6 +18,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from mminstruct.errors import DataError
 from mminstruct.evaluation.figures import mean_of_parts
 from mminstruct.evaluation.item import Item
@@ -34,11 +36,23 @@ from mminstruct.evaluation.scorers.mmmu import (
 )
 
 
+FOUR_OPTIONS = "Standard(4opts)"
+
+
 class _Gold(Official):
     id: str
     options: str | list[str]
     answer: str
     subject: str = ""
+    type: str = ""
+    shuffled_options: list[str] = Field(default_factory=list)
+    shuffled_options_answer: str = ""
+
+    def asked(self) -> tuple[str | list[str], str]:
+        """The options and the gold letter of what was asked: the first published files hold two settings in a line."""
+        if self.shuffled_options and self.type != FOUR_OPTIONS:
+            return self.shuffled_options, self.shuffled_options_answer
+        return self.options, self.answer
 
 
 class _Result(Official):
@@ -52,20 +66,22 @@ class _Recorded(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """JSON lines (or an array) of {id, options, answer, subject}: a file of results, or the questions of a set."""
-    return unique_items(
-        (
-            place,
-            Item(
-                id=line.id,
-                answers=(line.answer,),
-                kind=MULTIPLE_CHOICE,
-                detail=line.subject or subject_of(line.id),
-                cluster=line.id,
-                choices=_options(place, line.options),
-            ),
-        )
-        for place, line in records(json_lines_or_list(path), _Gold)
+    """JSON lines (or an array) of {id, options, answer, subject}: a file of results, or the questions of a set.
+
+    In the first published files (`type`, `shuffled_options`) options and answer are those of four options.
+    """
+    return unique_items((place, _item(place, line)) for place, line in records(json_lines_or_list(path), _Gold))
+
+
+def _item(place: str, line: _Gold) -> Item:
+    options, answer = line.asked()
+    return Item(
+        id=line.id,
+        answers=(answer,),
+        kind=MULTIPLE_CHOICE,
+        detail=line.subject or subject_of(line.id),
+        cluster=line.id,
+        choices=_options(place, options),
     )
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import Field
+
 from mminstruct.errors import DataError
 from mminstruct.evaluation.figures import mean_of_parts
 from mminstruct.evaluation.item import Item
@@ -70,8 +72,21 @@ class _Answer(Official):
     prediction: int | str
 
 
+class _Judged(Official):
+    answer: int = Field(ge=0, lt=OPTIONS)
+
+
 def read_gold(path: Path) -> list[Item]:
-    """val.csv or test.csv: video, question, answer (the option's number), qid, type, a0 to a4."""
+    """val.csv or test.csv: video, question, answer (the option's number), qid, type, a0 to a4.
+
+    A file of results holds the answers too, `{"VIDEO_QID": {prediction, answer}}`, but no types and no options.
+    """
+    if path.suffix.lower() == ".json":
+        judged = ((name, place, record(place, value, _Judged)) for name, place, value in json_object(path))
+        return unique_items(
+            (place, Item(id=name, answers=(LETTERS[line.answer],), cluster=name.rpartition("_")[0]))
+            for name, place, line in judged
+        )
     return unique_items((place, _item(place, line)) for place, line in records(table(path, ","), _Question))
 
 
@@ -121,7 +136,7 @@ METRIC = Metric(
             mean_of_parts(_parts),
         ),
     ),
-    files="val.csv or test.csv; {VIDEO_QID: {prediction}} as the official scripts write it",
+    files="val.csv or test.csv; results {VIDEO_QID: {prediction, answer}}, which serve as gold too, without types",
     gold=read_gold,
     predictions=read_answers,
     pairing=all_predicted,

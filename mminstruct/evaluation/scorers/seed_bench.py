@@ -14,15 +14,19 @@ wrong. Figures: each question type, and `image accuracy` and `video accuracy`, b
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field
 
 from mminstruct.errors import DataError
 from mminstruct.evaluation.circular import judge_letters
 from mminstruct.evaluation.figures import mean_of_parts
 from mminstruct.evaluation.item import Item
-from mminstruct.evaluation.official import Official, json_lines_or_list, json_list, records, unique, unique_items
+from mminstruct.evaluation.official import Official, json_lines_or_list, records, unique, unique_items
 from mminstruct.evaluation.parsing.letters import vlmevalkit_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, missing_is_wrong
 from mminstruct.files import read_json
@@ -54,16 +58,46 @@ class _Question(Official):
 
 
 class _Answer(Official):
-    question_id: str | int
+    question_id: str | int = Field(validation_alias=AliasChoices("question_id", "q_id"))
     text: str | None = None
     prediction: str | None = None
 
 
+class _Judged(Official):
+    """A line of the authors' results, which hold the gold answer too."""
+
+    question_id: str | int = Field(validation_alias=AliasChoices("question_id", "q_id"))
+    gt: str = Field(validation_alias=AliasChoices("gt_answer", "gt"))
+    q_type_id: int | None = None
+
+
 def read_gold(path: Path) -> list[Item]:
-    """SEED-Bench.json: `{"questions": [...], "question_type": {name: id}}`."""
-    entries = list(records(json_list(path, "questions"), _Question))
-    names = {number: name for name, number in (read_json(path).get("question_type") or {}).items()}
-    return unique_items((place, _item(line, names)) for place, line in entries)
+    """SEED-Bench.json, `{"questions": [...], "question_type": {name: id}}`, or the authors' results with gold answers.
+
+    Results are JSON lines {q_id, prediction, gt, q_type_id} or {question_id, prediction, gt_answer}, with or without a
+    comma at the end of a line.
+    """
+    value = _questions(path)
+    if value is None:
+        return unique_items((place, _judged_item(line)) for place, line in records(_lines(path), _Judged))
+    names = {number: name for name, number in (value.get("question_type") or {}).items()}
+    entries = ((f"{path}: entry {number}", entry) for number, entry in enumerate(value["questions"]))
+    return unique_items((place, _item(line, names)) for place, line in records(entries, _Question))
+
+
+def _questions(path: Path) -> dict[str, Any] | None:
+    """The object with the key `questions`; None for a file of several lines."""
+    try:
+        value = read_json(path)
+    except DataError:
+        if not path.is_file():
+            raise
+        return None
+    if isinstance(value, dict) and "prediction" in value:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("questions"), list):
+        raise DataError(f"{path} is not a JSON object with a list 'questions'; give SEED-Bench.json")
+    return value
 
 
 def _item(line: _Question, names: Mapping[object, str]) -> Item:
@@ -72,19 +106,22 @@ def _item(line: _Question, names: Mapping[object, str]) -> Item:
         id=str(line.question_id),
         question=line.question,
         answers=(line.answer,),
-        kind="" if number is None else names.get(number, f"type {number}"),
+        kind="" if number is None else names.get(number, f"Data type {number}"),
         cluster=str(line.data_id or line.question_id),
         choices=(line.choice_a, line.choice_b, line.choice_c, line.choice_d),
         facts={"data_type": line.data_type} if line.data_type else {},
     )
 
 
+def _judged_item(line: _Judged) -> Item:
+    kind = "" if line.q_type_id is None else f"Data type {line.q_type_id}"
+    return Item(id=str(line.question_id), answers=(line.gt,), kind=kind, cluster=str(line.question_id))
+
+
 def read_answers(path: Path) -> dict[str, str]:
-    """JSON lines {question_id, text}, or a submission {question_id, prediction}."""
-    return unique(
-        (place, str(line.question_id), _words(place, line))
-        for place, line in records(json_lines_or_list(path), _Answer)
-    )
+    """JSON lines {question_id, text}, a submission {question_id, prediction}, or the authors' results."""
+    lines = records(_lines(path), _Answer)
+    return unique((place, str(line.question_id), _words(place, line)) for place, line in lines)
 
 
 def _words(place: str, line: _Answer) -> str:
@@ -92,6 +129,26 @@ def _words(place: str, line: _Answer) -> str:
     if words is None:
         raise DataError(f"{place} has neither text nor prediction; give one of them")
     return words
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """As `json_lines_or_list`, and lines may end with a comma, as in the published results of GPT-4V."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check the path") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    if not text.lstrip().startswith("{"):
+        yield from json_lines_or_list(path)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        bare = line.strip().removesuffix(",")
+        if bare:
+            try:
+                yield f"{path}:{number}", json.loads(bare)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}:{number} is not JSON ({error.msg}); mend or drop the line") from None
 
 
 METRIC = Metric(
@@ -117,7 +174,7 @@ METRIC = Metric(
             mean_of_parts(_parts),
         ),
     ),
-    files="SEED-Bench.json; JSON lines {question_id, text}, or a submission {question_id, prediction}",
+    files="SEED-Bench.json, or results with gt; JSON lines {question_id, text} or {question_id, prediction}",
     gold=read_gold,
     predictions=read_answers,
     pairing=missing_is_wrong,

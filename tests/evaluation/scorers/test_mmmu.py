@@ -195,3 +195,48 @@ def test_mmmu_pro_files_of_results(tmp_path: Path) -> None:
         score("mmmu-pro.official-recorded", path, write_lines(tmp_path / "x.jsonl", [result(1, "A")]))
     with pytest.raises(DataError, match=r"jsonl:1: options is no list"):
         score("mmmu-pro", *[write_lines(tmp_path / "y.jsonl", [result(1, "A", options="A, B")])] * 2)
+
+
+@pytest.mark.parametrize(("kind", "right"), [("Standard(4opts)", 1), ("Standard(10opts)", 0), ("Vision", 0)])
+def test_first_published_files_of_mmmu_pro_hold_two_settings_in_a_line(kind: str, right: int, tmp_path: Path) -> None:
+    line = {
+        "id": "test_Art_Theory_113",
+        "options": ["Mary Cameron", "Gavin Hamilton", "James Irvine", "Arthur Melville"],
+        "answer": "C",
+        "shuffled_options": ["James Irvine", "John Duncan", "Gavin Hamilton", "David Gauld", "Arthur Melville"],
+        "shuffled_options_answer": "A",
+        "type": kind,
+        "response": "C. James Irvine",
+    }
+    path = write_lines(tmp_path / "results.jsonl", [line])
+    found = score("mmmu-pro", path, path)
+    assert found["score"] == right and found["unparsed"] == 0 and found["figures"]["Art_Theory"] == right
+
+
+def test_real_responses_of_gpt_4o_as_its_published_file_records_them(tmp_path: Path) -> None:
+    """From mmmu-pro/output/gpt-4o_vision_direct.jsonl (56eede8): the response, and pred_indexs beside it."""
+    recorded = [
+        ("Answer: A", "A"),
+        ("Answer: (H)", "H"),
+        ("I'm sorry, I can't help with that.", "I"),
+        ("I'm sorry, but I can't show you the correct answer.", "I"),
+        (
+            "The options related to having a less stressful environment for children would likely be low-conflict "
+            "environments.\n\nAnswer: C",
+            "C",
+        ),
+        (
+            "\\[\n\\approx 0.0666\n\\]\n\nTherefore, the expected realized compound yield is approximately 6.66%.\n\n"
+            "Answer: G",
+            "G",
+        ),
+        (
+            "I'm unable to identify or diagnose conditions from images. However, the appearance may resemble radiographic "
+            'features such as "bamboo spine," which is commonly associated with ankylosing spondylitis.\n\nAnswer: I',
+            "I",
+        ),
+    ]
+    lines = [result(number, response, answer=letter) for number, (response, letter) in enumerate(recorded)]
+    path = write_lines(tmp_path / "results.jsonl", lines)
+    found = score("mmmu-pro", path, path)
+    assert found["score"] == 1 and found["unparsed"] == 0

@@ -46,6 +46,8 @@ def test_the_official_files(gold: Path, tmp_path: Path) -> None:
         "Why": 0.0,
     }
     assert score("next-qa", gold, write_json(tmp_path / "numbers.json", said)) == found
+    alone = score("next-qa", tmp_path / "HGA-val.json", tmp_path / "HGA-val.json")
+    assert alone["score"] == pytest.approx(2 / 5) and alone["figures"] == {}  # its answers are all 0
     letters = {name: f"({letter})" for name, letter in zip(IDS, "ABCAE", strict=True)}
     assert score("next-qa.letters", gold, write_json(tmp_path / "letters.json", letters))["score"] == pytest.approx(
         3 / 5

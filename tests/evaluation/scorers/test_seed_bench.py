@@ -79,7 +79,23 @@ def test_official_files(tmp_path: Path) -> None:
     assert score("seed-bench.lmms-eval", gold, write_lines(tmp_path / "upload.jsonl", submission))["score"] == 0.75
     with pytest.raises(DataError, match=r"jsonl:1 has neither text nor prediction"):
         score("seed-bench", gold, write_lines(tmp_path / "x.jsonl", [{"question_id": 1}]))
-    with pytest.raises(DataError, match=r"is not a JSON object with the key 'questions'"):
+    with pytest.raises(DataError, match=r"is not a JSON object with a list 'questions'"):
         score("seed-bench", write_json(tmp_path / "x.json", []), tmp_path / "answers.jsonl")
     with pytest.raises(DataError, match=r"entry 0: choice_a: Field required"):
         score("seed-bench", write_json(tmp_path / "x.json", {"questions": [{"question_id": 1}]}), tmp_path)
+
+
+def test_the_authors_results_hold_the_gold_answers_too(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    lines = [(1, "A", "A", 1), (2, "C", "C", 1), (3, "B", "A", 2)]
+    judged = [{"q_id": q, "prediction": p, "gt": gt, "q_type_id": kind} for q, p, gt, kind in lines]
+    found = score("seed-bench", write_lines(path, judged), path)
+    assert found["score"] == pytest.approx(2 / 3) and found["figures"] == {"Data type 1": 1.0, "Data type 2": 0.0}
+    # GPT-4V.json of the repository is neither JSON nor JSON lines: a comma ends each line.
+    gpt = "".join(f'{{"question_id": "{q}", "prediction": "{p}", "gt_answer": "{gt}"}},\n' for q, p, gt, _ in lines)
+    path.write_text(gpt, encoding="utf-8")
+    found = score("seed-bench", path, path)
+    assert found["score"] == pytest.approx(2 / 3) and found["figures"] == {}
+    path.write_text(gpt + "{oops", encoding="utf-8")
+    with pytest.raises(DataError, match=r"results.json:4 is not JSON"):
+        score("seed-bench", path, path)
