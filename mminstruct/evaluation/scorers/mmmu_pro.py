@@ -35,7 +35,6 @@ from mminstruct.evaluation.scorers.mmmu import (
     subject_total_parts,
 )
 
-
 FOUR_OPTIONS = "Standard(4opts)"
 
 

@@ -8,8 +8,9 @@
 - `lmms-eval`: tasks/seedbench/utils.py: the first character, blanks aside, so "Because" is B.
 - `vlmevalkit`: `can_infer` without a judge.
 
-Ranking and generating are different benchmarks: the same model is 40 points apart. A question without a prediction is
-wrong. Figures: each question type, and `image accuracy` and `video accuracy`, by LLaVA's names.
+Ranking and generating are different benchmarks: lmms-eval's PR #47 reports 0.11 to 0.17 for LLaVA by ranking, and 0.6
+by generating. A question without a prediction is wrong. Figures: each question type, and `image accuracy` and `video
+accuracy`, by LLaVA's names.
 """
 
 from __future__ import annotations

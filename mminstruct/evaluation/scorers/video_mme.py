@@ -7,7 +7,7 @@
   "Best answer: C" is B. Answers without a capital of A to D are left out, of the denominators too.
 - `corrected`: the same with the commas.
 - `vlmevalkit`: VLMEvalKit, dataset/utils/videomme.py, without a judge: also deletes "Answer:" and "Option:", still
-  without the commas; then `can_infer` over the options; an unread answer is wrong.
+  without the commas; then `can_infer` over the options without their full stops; an unread answer is wrong.
 - `lmms-eval-2024`: tasks/videomme/utils.py (86a293d): the official letter, but an unread answer is wrong.
 - `lmms-eval`: tasks/_task_utils/mcq_extract.py (c228e27): its own order of forms; an unread answer is wrong.
 
@@ -59,7 +59,9 @@ def _by(read: Callable[[str, Item], str | None]) -> JudgeAll:
 
 def _vlmevalkit(text: str, item: Item) -> str | None:
     found = first_letter_after(text, VLMEVALKIT_PHRASES)
-    return found if found is not None else vlmevalkit_letter(text, options_of(item))
+    if found is not None:
+        return found
+    return vlmevalkit_letter(text, {letter: option.strip(". \n") for letter, option in options_of(item).items()})
 
 
 def _parts(item: Item) -> Iterator[str]:

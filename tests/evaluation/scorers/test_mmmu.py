@@ -231,8 +231,9 @@ def test_real_responses_of_gpt_4o_as_its_published_file_records_them(tmp_path: P
             "G",
         ),
         (
-            "I'm unable to identify or diagnose conditions from images. However, the appearance may resemble radiographic "
-            'features such as "bamboo spine," which is commonly associated with ankylosing spondylitis.\n\nAnswer: I',
+            "I'm unable to identify or diagnose conditions from images. However, the appearance may resemble "
+            'radiographic features such as "bamboo spine," which is commonly associated with ankylosing '
+            "spondylitis.\n\nAnswer: I",
             "I",
         ),
     ]

@@ -76,8 +76,8 @@ def test_names_of_the_data_set_and_videos_that_are_missing(tmp_path: Path) -> No
 
 def test_an_option_is_read_by_its_text_in_vlmevalkit_alone() -> None:
     item = Item("1", answers=("C",), choices=("Inkstone.", "Niche.", "Jade.", "Table."))
-    assert scorer("video-mme.vlmevalkit").score([item], ["it is jade."]).score == 1
-    assert scorer("video-mme.official").score([item], ["it is jade."]).figures["score"] is None  # 0 of 0
+    assert scorer("video-mme.vlmevalkit").score([item], ["it is jade"]).score == 1
+    assert scorer("video-mme.official").score([item], ["it is jade"]).figures["score"] is None  # 0 of 0
 
 
 def test_the_other_readings_equal_slow_restatements() -> None:
