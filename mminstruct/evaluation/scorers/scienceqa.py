@@ -6,8 +6,8 @@
   if the phrase stands exactly once and the question has that option; else a random option. Here it is drawn by the
   question's id.
 - `official-sequence`: the same with the random options of that program as models/paper.sh calls it (seed 3, after
-  drawing two examples from the 12,726 of the training set), over the questions in the order of the split. A run that
-  was interrupted and gone on with begins the sequence anew, so its own random options are not these.
+  drawing two examples from the 12,726 of the training set), over the questions in the order of the split. The published
+  results (final_test_QCM-ALE_2_seed_3.json) agree with it in the first nine answers that name no option.
 - `official-recorded`: tools/evaluate_acc.py, which takes the option's number as it stands in `results`.
 - `llava`: haotian-liu/LLaVA, llava/eval/eval_science_qa.py. The whole text is a letter, or it begins with a letter, a
   full stop and a blank, or the phrase above; else wrong. So "A." and "a" and "A)" are wrong.

@@ -176,6 +176,8 @@ def test_official_files(tmp_path: Path) -> None:
     assert found["figures"]["answer_type/integer"] == 0.5
     assert score("mathvista.official-2023", path, path)["score"] == pytest.approx(3 / 5)
     assert score("mathvista.quick-extract", path, path)["score"] == pytest.approx(1 / 5)  # 5 alone
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # a byte order mark changes nothing
+    assert score("mathvista", path, path) == found
     some = {pid: {"extraction": results[pid]["extraction"]} for pid in ("1", "2")}
     assert score("mathvista", path, write_json(tmp_path / "some.json", some))["n"] == 2
     with pytest.raises(DataError, match=r"'1' has no response; give the official file"):

@@ -86,6 +86,17 @@ def test_the_random_sequence_is_that_of_the_official_program() -> None:
     assert scorer("scienceqa.official").score(items, said).unparsed == found.unparsed == sum(s == "no" for s in said)
 
 
+def test_the_random_sequence_gives_the_options_that_the_published_results_hold() -> None:
+    """From results/gpt3/final_test_QCM-ALE_2_seed_3.json: the first nine questions with an empty output, and `results`.
+
+    Taken to have two options each: the file does not say how many there are.
+    """
+    published = {"15": 0, "22": 1, "26": 1, "126": 0, "142": 0, "145": 1, "183": 1, "184": 0, "196": 0}
+    items = [Item(pid, answers=("A",), choices=("x", "y")) for pid in published]
+    verdicts = scorer("scienceqa.official-sequence").score(items, [""] * len(items)).verdicts
+    assert [verdict.answer for verdict in verdicts] == ["AB"[number] for number in published.values()]
+
+
 def problem(answer: int, choices: int = 3, **further: Any) -> dict[str, Any]:
     return {
         "question": "?",
