@@ -88,7 +88,7 @@ def test_the_answer_of_llama_cpp_is_read() -> None:
     """Of which the server had 24 tokens from the question before: they are paid for by their own price."""
     found = completion(json.dumps(ANSWER))
     assert (found.text, found.finish, found.tokens) == ('{\n  "color": "json"\n}', "length", (34, 20))
-    assert Price(read=1e6, cached=0, written=0).of(found.usage) == 10
+    assert Price(read=1e6, cached=0, written=0).of(found) == 10
 
 
 def test_json_that_is_whole_may_have_reached_its_greatest_length(tmp_path: Path) -> None:
