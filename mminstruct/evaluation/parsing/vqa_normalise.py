@@ -18,6 +18,7 @@ Facts from GT-Vision-Lab/VQA `vqaEval.py` (`processPunctuation`, `processDigitAr
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -30,6 +31,7 @@ _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
 FULL_STOP_BETWEEN_NO_DIGITS = re.compile(r"(?<!\d)\.(?!\d)")
 _MOST_FULL_STOPS = int(re.UNICODE)
+_REMEMBERED = 1 << 16  # texts: ten annotators say the same few things
 
 # "as written:as it should be", the official table without its capital-I keys and its identity entries ("let's",
 # "she's"): neither changes anything.
@@ -95,21 +97,25 @@ def digits_articles_contractions(text: str, contractions: Mapping[str, str] = CO
     return " ".join(contractions.get(word, word) for word in words if word not in ARTICLES)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def official(text: str) -> str:
     """The steps of the official scorer, in its order."""
     return digits_articles_contractions(punctuation(one_line(text)))
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def evalai(text: str) -> str:
     """The steps of the EvalAI server and of mmf's `EvalAIAnswerProcessor`."""
     return digits_articles_contractions(punctuation(one_line(tokenise(text))))
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def vizwiz(text: str) -> str:
     """The steps of VizWiz's official scorer: the official ones with its own table of contractions."""
     return digits_articles_contractions(punctuation(one_line(text)), TYPOGRAPHIC_CONTRACTIONS)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def vlmevalkit(text: str) -> str:
     """The steps of VLMEvalKit since it mended the look-behind; those before are `official`."""
     return digits_articles_contractions(punctuation(one_line(text), FULL_STOP_BETWEEN_NO_DIGITS))
