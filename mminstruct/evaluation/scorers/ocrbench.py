@@ -6,6 +6,7 @@
 - `official`: OCRBench/example.py of Yuliang-Liu/MultimodalOCR. Right is an answer that contains a gold answer; both in
   lower case, without outer blanks, line ends as blanks. Formulas (dataset HME100k) keep their case and lose all blanks.
   So "10" is right for "1", and everything is for an empty gold. A question without a prediction counts as wrong.
+  The script goes by place; here the records' `id`s are used where each has its own, and else their places.
 - `lmms-eval`: tasks/ocrbench/utils.py: predictions are put into lower case before, for formulas too, whose golds keep
   their case: a formula with a capital letter is never met. It gives the sum over 1,000.
 - `vlmevalkit`: image_vqa.py: the official rule, where formulas are told by the type; its "Final Score Norm" is the sum
@@ -18,13 +19,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from mminstruct.errors import DataError
 from mminstruct.evaluation.answer_files import TEXTS, answers
+from mminstruct.evaluation.by_order import BY_ORDER
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_list, records, table, unique_items
 from mminstruct.evaluation.parsing.lists import listed
@@ -67,11 +69,12 @@ def read_questions(path: Path) -> list[Item]:
     else:
         entries = list(json_list(path))
     lines = list(records(entries, _Question))
+    names = _names([line.id for _, line in lines])
     return unique_items(
         (
             place,
             Item(
-                id=str(number) if line.id is None else str(line.id),
+                id=name.removeprefix(BY_ORDER),
                 question=line.question,
                 answers=line.answers,
                 kind=line.type,
@@ -79,30 +82,41 @@ def read_questions(path: Path) -> list[Item]:
                 cluster=line.image_path,
             ),
         )
-        for number, (place, line) in enumerate(lines)
+        for name, (place, line) in zip(names, lines, strict=True)
     )
+
+
+def _names(ids: Sequence[object]) -> list[str]:
+    """The records' ids where each has one of its own, else their places."""
+    found = [str(each) for each in ids if each is not None]
+    return found if len(set(found)) == len(ids) else [f"{BY_ORDER}{number}" for number in range(len(ids))]
 
 
 def read_answers(path: Path) -> dict[str, str]:
     """Answers by id or by place. Records without a prediction are passed over, as the official script does."""
     if path.suffix == ".tsv":
         return {line.id: line.text for line in answers(path, ("index",), ("prediction",))}
-    found: dict[str, str] = {}
-    for number, (place, value) in enumerate(json_list(path)):
+    entries = list(json_list(path))
+    for place, value in entries:
         if not isinstance(value, dict):
             raise DataError(f"{place} is no object; give a result file of OCRBench")
+    found: dict[str, str] = {}
+    for name, (place, value) in zip(_names([value.get("id") for _, value in entries]), entries, strict=True):
         key = next((key for key in TEXTS if key in value), None)
         if key is None or value[key] == 0:
             continue
         if not isinstance(value[key], str):
             raise DataError(f"{place}: {key}: Input should be a valid string, and is {value[key]!r:.40}")
-        name = str(number if value.get("id") is None else value["id"])
-        if name in found:
-            raise DataError(f"{place} has the id {name!r}, which an earlier one has too; keep one of them")
         found[name] = value[key]
     if not found:
         raise DataError(f"{path} holds no predictions; give a file with the key 'predict'")
     return found
+
+
+def pairing(items: Sequence[Item], found: Mapping[str, str], path: Path) -> tuple[list[Item], list[str | None]]:
+    """As `missing_is_wrong`; answers that are named by their place go with the items in their order."""
+    placed = {f"{BY_ORDER}{number}": item.id for number, item in enumerate(items)}
+    return missing_is_wrong(items, {placed.get(name, name): text for name, text in found.items()}, path)
 
 
 def _holds(text: str, golds: Sequence[str], is_formula: bool) -> bool:
@@ -161,6 +175,6 @@ METRIC = Metric(
     files="OCRBench.json and a result file with predict in its records, which serves for both",
     gold=read_questions,
     predictions=read_answers,
-    pairing=missing_is_wrong,
+    pairing=pairing,
     best=1000.0,
 )

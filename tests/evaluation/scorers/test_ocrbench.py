@@ -110,6 +110,16 @@ def test_ids_of_the_file_are_used_where_it_has_them(tmp_path: Path) -> None:
     assert score("ocrbench", gold, write_json(tmp_path / "said.json", said[::-1]))["score"] == 2.0
 
 
+def test_ids_that_come_twice_are_none(tmp_path: Path) -> None:
+    twice = [row | {"id": 7, "predict": text} for row, text in zip(rows(), ["centre", "", "", "x^{2}"], strict=True)]
+    both = write_json(tmp_path / "result.json", twice)
+    assert score("ocrbench", both, both)["score"] == 2.0
+    named = write_json(
+        tmp_path / "OCRBench.json", [row | {"id": number} for number, row in enumerate(rows(), start=50)]
+    )
+    assert score("ocrbench", named, both)["score"] == 2.0, "places, where the answers have no ids of their own"
+
+
 def test_tables_of_vlmevalkit(tmp_path: Path) -> None:
     table = tmp_path / "OCRBench.tsv"
     table.write_text(
@@ -126,7 +136,7 @@ def test_tables_of_vlmevalkit(tmp_path: Path) -> None:
         (rows(), [], r"said.json holds no predictions"),
         (rows(), ["x"], r"said.json: entry 0 is no object"),
         (rows(), [{"predict": ["x"]}], r"entry 0: predict: Input should be a valid string"),
-        (rows(), [{"id": 0, "predict": "x"}, {"id": 0, "predict": "x"}], r"entry 1 has the id '0', which"),
+        (rows(), [{"predict": "x"}] * 5, r"has the id '\\n4', which the gold file lacks"),
         (rows(), [{"id": 9, "predict": "x"}], r"has the id '9', which the gold file lacks"),
     ],
 )
