@@ -2,8 +2,10 @@
 
     dataset.json {id: {questions: [...], answers: [...], split: 3, title, ...}}   gold; split 3 is the test set
     [{"question_id": "ID_0", "answer"}] | [{"image": "ID", "question", "answer"}]  answers
+    [{"answer": text, "annotation": gold}]                                         both, as Qwen-VL writes them
 
 - `vlmevalkit`: vqa_eval.py, method `accuracy`: outer blanks and upper case do not count; a final full stop does.
+  Qwen-VL's eval_mm/evaluate_vqa.py has the same rule.
 - `strict`: character for character. The paper (Mishra et al., ICDAR 2019) reports accuracy and published no script.
 
 A question is named by its book and its number on it, from 0: "0310252717_0".
@@ -14,16 +16,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mminstruct.errors import DataError
 from mminstruct.evaluation.answer_files import Answer, answers
 from mminstruct.evaluation.by_order import BY_ORDER
 from mminstruct.evaluation.by_order import pairing as by_order
 from mminstruct.evaluation.item import Item
-from mminstruct.evaluation.official import Official, json_object, record, table, unique, unique_items
+from mminstruct.evaluation.official import (
+    Official,
+    json_list,
+    json_object,
+    record,
+    records,
+    table,
+    unique,
+    unique_items,
+)
 from mminstruct.evaluation.parsing.lists import listed
 from mminstruct.evaluation.scorers.metric import Metric, Variant, by_answers
+from mminstruct.files import read_json
 
 TEST = 3
 _BY_QUESTION = "\t"  # begins the name of an answer that says book and question
@@ -33,6 +45,15 @@ class _Book(Official):
     questions: tuple[str, ...] = Field(min_length=1)
     answers: tuple[str, ...]
     split: int = TEST
+
+
+class _Annotated(Official):
+    annotation: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("annotation", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 def vlmevalkit(prediction: str, golds: Sequence[str]) -> float:
@@ -46,12 +67,15 @@ def strict(prediction: str, golds: Sequence[str]) -> float:
 
 
 def read_questions(path: Path) -> list[Item]:
-    """The test questions of `dataset.json`, or those of VLMEvalKit's table."""
+    """The test questions of `dataset.json`, those of Qwen-VL's file of both sides, or those of VLMEvalKit's table."""
     if path.suffix == ".tsv":
         return unique_items(
             (place, Item(id=row.get("index", ""), answers=tuple(listed(row.get("answer", "")))))
             for place, row in table(path)
         )
+    if isinstance(read_json(path), list):
+        both = enumerate(records(json_list(path), _Annotated))
+        return unique_items((place, Item(id=str(number), answers=line.annotation)) for number, (place, line) in both)
     found = []
     for name, place, value in json_object(path):
         book = record(place, value, _Book)

@@ -171,6 +171,14 @@ def test_the_files_of_ocrvqa(tmp_path: Path) -> None:
     assert score("ocrvqa", table, table)["score"] == 0.5
 
 
+def test_one_file_of_both_as_qwen_vl_writes_it(tmp_path: Path) -> None:
+    rows = [{"answer": "Ann lee", "annotation": ["Ann Lee"]}, {"answer": "no.", "annotation": "No"}]
+    both = write_json(tmp_path / "ocrvqa_test_0.json", rows)
+    assert score("ocrvqa", both, both)["score"] == 0.5
+    with pytest.raises(DataError, match=r"bad.json: entry 0: annotation: Field required"):
+        score("ocrvqa", write_json(tmp_path / "bad.json", [{"answer": "x"}]), both)
+
+
 def test_ocrvqa_equals_the_slow_one() -> None:
     draw, variant = random.Random(3), metric("ocrvqa").variant("vlmevalkit")
     pieces = ["No", " ", ".", "é", "\n", "A", "İ"]
