@@ -251,6 +251,12 @@ METRIC = Metric(
     summary="Accuracy on ScienceQA, over all questions and over those with a picture (IMG).",
     variants=(
         Variant(
+            "llava",
+            'haotian-liu/LLaVA, eval_science_qa.py: "X", "X. ..." or "The answer is X."; else wrong.',
+            each(lambda text, item: _verdict(llava_letter(text), item)),
+            total,
+        ),
+        Variant(
             "official",
             "lupantech/ScienceQA, models/run_gpt3.py: The answer is X., else a random option, by the question's id.",
             each(_official),
@@ -268,12 +274,6 @@ METRIC = Metric(
             each(_recorded),
             total,
             predictions=read_recorded,
-        ),
-        Variant(
-            "llava",
-            'haotian-liu/LLaVA, eval_science_qa.py: "X", "X. ..." or "The answer is X."; else wrong.',
-            each(lambda text, item: _verdict(llava_letter(text), item)),
-            total,
         ),
         Variant(
             "lmms-eval",
