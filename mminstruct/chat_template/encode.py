@@ -154,6 +154,8 @@ def labels_of(ids: Sequence[int], offsets: Sequence[tuple[int, int]], spans: Seq
         offsets: the characters of each token, as a fast tokenizer gives them.
         spans: supervised stretches of the same text, in characters.
     """
+    if not spans:  # as in every prompt of one turn: nothing to look up
+        return [IGNORE] * len(ids)
     covered = _coverage(offsets)
     marks = bytearray(max((end for _, end in covered), default=0))  # of each character, whether it is supervised
     for start, end in spans:

@@ -37,8 +37,9 @@ def evaluate(
         typer.Option("--out", help="A new folder for the results. Default: beside the model, MODEL-eval-BENCHMARK."),
     ] = None,
     batch_tokens: Annotated[
-        int, typer.Option("--batch-tokens", min=1, help="Tokens of prompts and answers together in one batch.")
-    ] = 16_384,
+        int | None,
+        typer.Option("--batch-tokens", min=1, help="Tokens in one batch, answers included. Default: by the device."),
+    ] = None,
     answers: Annotated[
         Path | None, typer.Option("--answers", help="The file of known answers. Default: in the user's cache folder.")
     ] = None,

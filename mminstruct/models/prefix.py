@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from mminstruct.models.packing import hindrance
 from mminstruct.models.vlm import VisionLanguageModel
@@ -45,6 +46,33 @@ class Generated:
     logits: torch.Tensor | None = None
 
 
+class _Rows(DynamicLayer):
+    """One layer's keys and values with room for those to come: `[Q, heads, room, D]`, written in place.
+
+    transformers' own layer joins old and new ones at each step, which copies every prefix again for every token.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: int) -> None:
+        super().__init__()
+        self._room = (keys, values)
+        self._filled = filled
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        end = self._filled + key_states.shape[-2]
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, self._filled : end] = new
+        self._filled = end
+        return tuple(room[:, :, :end] for room in self._room)
+
+    def get_seq_length(self) -> int:
+        return self._filled
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        keys, values = self._room
+        self._room = keys[indices], values[indices]
+
+
 class Prefixes:
     """The keys and values of some prefixes, a row each.
 
@@ -58,12 +86,30 @@ class Prefixes:
         self._mask = mask
         self.lengths: list[int] = mask.sum(1).tolist()
 
-    def rows(self, rows: torch.Tensor, config: Any) -> tuple[DynamicCache, torch.Tensor]:
-        """A cache with these prefixes, one per question, and its mask `[Q, P]`; padding that all share is left out."""
+    def rows(self, rows: torch.Tensor, room: int) -> tuple[DynamicCache, torch.Tensor]:
+        """A cache with these prefixes, one per question, with `room` for more tokens, and its mask `[Q, P]`; padding
+        that all share is left out."""
         mask = self._mask[rows]
         first = int((mask.sum(0) > 0).nonzero()[0])
-        layers = [(keys[rows, :, first:], values[rows, :, first:]) for keys, values in self._layers]
-        return DynamicCache(layers, config=config), mask[:, first:]
+        width = mask.shape[1] - first
+        cache = DynamicCache()
+        cache.layers = [
+            _Rows(
+                _with_room(keys[:, :, first:], rows, width + room),
+                _with_room(values[:, :, first:], rows, width + room),
+                width,
+            )
+            for keys, values in self._layers
+        ]
+        return cache, mask[:, first:]
+
+
+def _with_room(prefixes: torch.Tensor, rows: torch.Tensor, room: int) -> torch.Tensor:
+    """These rows of `[G, heads, P, D]`, each with places for `room` tokens in all."""
+    _, heads, width, size = prefixes.shape
+    found = prefixes.new_empty(len(rows), heads, room, size)
+    found[:, :, :width] = prefixes[rows]
+    return found
 
 
 def shares_prefixes(model: PreTrainedModel) -> bool:
@@ -113,7 +159,7 @@ def read_prefixes(model: PreTrainedModel, collate: Collate, samples: Sequence[Sa
         position_ids=_positions(mask),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=_last(mask.shape[1], model.device),
     )
     return Prefixes(cache, mask)
 
@@ -137,8 +183,8 @@ def answer(
         keep_logits: also give the logits of each first token.
     """
     device = model.device
-    cache, mask = prefixes.rows(torch.tensor(rows, device=device), model.config.get_text_config())
     width = max(len(rest) for rest in rests)
+    cache, mask = prefixes.rows(torch.tensor(rows, device=device), width + max_new_tokens - 1)
     ids = torch.zeros(len(rests), width, dtype=torch.long, device=device)
     behind = torch.zeros(len(rests), width, dtype=mask.dtype, device=device)
     for row, rest in enumerate(rests):
@@ -157,7 +203,7 @@ def answer(
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=_last(inputs.shape[1], device),
         )
         logits = output.logits[:, -1]
         if step == 0 and keep_logits:
@@ -185,6 +231,11 @@ def answer(
             positions, mask, inputs = positions[chosen], mask[chosen], inputs[chosen]
             going = [going[place] for place in kept]
     return found
+
+
+def _last(length: int, device: torch.device) -> torch.Tensor:
+    """The last place, as `last_layer_where_read` takes it."""
+    return torch.tensor([length - 1], device=device)
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from mminstruct.errors import ConfigError
 from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.models import prefix
+from mminstruct.models.last_layer import last_layer_where_read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH_TOKENS = 16_384
+BATCH_TOKENS = {"cpu": 8_192, "cuda": 32_768}
+"""Tokens of a batch by the kind of device: on a CPU what fits its caches, on a GPU about 16 GB of keys and values of a
+model of 7 billion parameters in half precision."""
 
 
 @dataclass
@@ -56,8 +59,8 @@ class ZooAdapter(Adapter):
     """Asks a loaded model.
 
     Args:
-        batch_tokens: of prompts and answers together in one batch, and of the prefixes that are kept for it; replies do
-            not depend on it. One prompt is always taken, however long.
+        batch_tokens: of prompts and answers together in one batch, and of the prefixes that are kept for it (default:
+            `BATCH_TOKENS`); replies do not depend on it. One prompt is always taken, however long.
         identity: of the weights (`mminstruct.evaluation.facts.identity`), where replies are to be kept.
         facts: what a report says of the model.
     """
@@ -67,13 +70,13 @@ class ZooAdapter(Adapter):
         model: PreTrainedModel,
         processor: BaseProcessor,
         *,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         identity: Mapping[str, str] | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or BATCH_TOKENS[model.device.type]
         self._identity = identity
         self._facts = dict(facts or {})
         ends = model.generation_config.eos_token_id
@@ -91,8 +94,9 @@ class ZooAdapter(Adapter):
             if not prefix.shares_prefixes(self.model):
                 yield from self._by_generate(requests)
                 return
-            for window in self._windows(requests):
-                yield from self._window(window)
+            with last_layer_where_read(self.model):
+                for window in self._windows(requests):
+                    yield from self._window(window)
 
     # ---- prompts -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,22 @@ class ZooAdapter(Adapter):
         rows = {prompt.place: row for row, (_, prompts) in enumerate(window) for prompt in prompts}
         widest = max(prefixes.lengths)
         for batch in self._batches(asked, lambda prompt: prompt.length - prefixes.lengths[rows[prompt.place]], widest):
-            yield self._answers(prefixes, rows, batch)
+            yield self._within_memory(prefixes, rows, batch)
+
+    def _within_memory(
+        self, prefixes: prefix.Prefixes, rows: Mapping[int, int], batch: Sequence[_Prompt]
+    ) -> list[tuple[int, Reply]]:
+        """The replies to a batch, in halves where the device's memory does not hold it, and so from then on."""
+        try:
+            return self._answers(prefixes, rows, batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        half = len(batch) // 2
+        self.batch_tokens = max(1, self.batch_tokens // 2)
+        log.warning("%d prompts did not fit the memory together; batches have %d tokens", len(batch), self.batch_tokens)
+        parts = (batch[:half], batch[half:])
+        return [reply for part in parts for reply in self._within_memory(prefixes, rows, part)]
 
     def _answers(
         self, prefixes: prefix.Prefixes, rows: Mapping[int, int], batch: Sequence[_Prompt]

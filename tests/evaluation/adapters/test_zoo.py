@@ -215,3 +215,18 @@ def test_a_generation_config_cannot_make_it_sample(pair: Pair, mixed: Mixed, mon
     assert evaluate(ZooAdapter(model, processor), mixed).texts == expected
     monkeypatch.setattr(prefix, "shares_prefixes", lambda model: False)
     assert evaluate(ZooAdapter(model, processor), mixed).texts == expected
+
+
+def test_a_batch_that_does_not_fit_is_halved(pair: Pair, mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate(ZooAdapter(*pair), mixed).texts
+    real, sizes = prefix.answer, list[int]()
+
+    def small(model: object, prefixes: object, rows: list[int], rests: object, **settings: object) -> object:
+        sizes.append(len(rows))
+        if len(rows) > 5:
+            raise torch.OutOfMemoryError("no room")
+        return real(model, prefixes, rows, rests, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prefix, "answer", small)
+    assert evaluate(ZooAdapter(*pair), mixed).texts == expected
+    assert max(sizes) > 5 and sizes[-1] <= 5
