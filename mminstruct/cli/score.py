@@ -96,6 +96,7 @@ def _line(row: dict[str, Any], best: float) -> str:
 
 def _list(as_json: bool) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from mminstruct.evaluation import scorers
@@ -121,8 +122,8 @@ def _list(as_json: bool) -> None:
             table.add_row(
                 each.name if first else "",
                 variant.name,
-                f"{each.summary} {variant.source}" if first else variant.source,
-                each.files if first else "",
+                escape(f"{each.summary} {variant.source}" if first else variant.source),
+                escape(each.files) if first else "",
                 end_section=number == len(each.variants) - 1,
             )
     Console().print(table)
