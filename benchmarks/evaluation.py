@@ -27,8 +27,7 @@ from typing import Annotated, Any
 import easy_vqa
 import torch
 import typer
-from training import llava_json, make_model, make_tokenizer, questions, spread, stage_config
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from training import llava_json, make_model, make_tokenizer, questions, run_one, spread, stage_config
 
 import mminstruct
 from mminstruct.config import validate
@@ -86,41 +85,15 @@ def trained(folder: Path, steps: int) -> None:
 
 
 def random_30m(folder: Path) -> None:
-    """A random model of 30 M parameters, in `folder/long` and `folder/long-export`."""
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            image_size=64,
-            patch_size=8,
-            hidden_size=192,
-            intermediate_size=768,
-            num_hidden_layers=4,
-            num_attention_heads=3,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=512,
-            intermediate_size=1376,
-            num_hidden_layers=8,
-            num_attention_heads=8,
-            num_key_value_heads=8,
-            max_position_embeddings=2048,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        ),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=64,
-    )
+    """A random model of 30 M parameters, in `folder/big/ours` and `folder/long-export`."""
+    sizes = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
     (folder / "big").mkdir()
-    make_model(tokenizer, 0, folder / "big")  # for its processor
-    LlavaForConditionalGeneration(config).save_pretrained(folder / "big/theirs")
-    interop.import_checkpoint(folder / "big/theirs", folder / "long", chat_template="vicuna_v1")
-    settings = json.loads((folder / "long/mminstruct.json").read_text())
-    settings["chat_template"]["system"] = ""
-    (folder / "long/mminstruct.json").write_text(json.dumps(settings))
-    interop.export_checkpoint(folder / "long", folder / "long-export", "hf-llava")
+    make_model(make_tokenizer(), 0, folder / "big", **sizes)
+    path = folder / "big/ours/mminstruct.json"
+    settings = json.loads(path.read_text())
+    settings["chat_template"]["system"] = ""  # as the peers ask
+    path.write_text(json.dumps(settings))
+    interop.export_checkpoint(folder / "big/ours", folder / "long-export", "hf-llava")
 
 
 def ours(order: dict[str, Any]) -> dict[str, Any]:
@@ -147,16 +120,6 @@ def whole(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     answers = [json.loads(line)["prediction"] for line in (out / "vqa/predictions.jsonl").read_text().splitlines()]
     return {"answers": answers, "seconds": seconds}
-
-
-def run_one(python: str, script: str, order: dict[str, Any], folder: Path) -> dict[str, Any]:
-    path = folder / "order.json"
-    path.write_text(json.dumps({**order, "out": str(folder / "result.json")}))
-    done = subprocess.run([python, script, str(path)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{order['peer']} failed:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return result
 
 
 def compare(title: str, rows: dict[str, Callable[[], dict[str, Any]]], count: int, rounds: int, first: str) -> None:
@@ -233,7 +196,7 @@ def main(
         compare(
             "long",
             {
-                "ours": own("long", few, long_new),
+                "ours": own("big/ours", few, long_new),
                 "generate, 16 left-padded": peer(peer_python, "generate", "long-export", few, long_new, 16),
             },
             long_count,

@@ -116,8 +116,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, vocabulary: int, folder: Path) -> None:
-    """A random LLaVA in transformers' form in `folder/theirs`, and in ours in `folder/ours`."""
+def make_model(tokenizer: PreTrainedTokenizerFast, vocabulary: int, folder: Path, **language_model: int) -> None:
+    """A random LLaVA in transformers' form in `folder/theirs`, and in ours in `folder/ours`.
+
+    Args:
+        language_model: sizes of Llama's config, instead of those below.
+    """
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -130,11 +134,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast, vocabulary: int, folder: Path
         ),
         text_config=LlamaConfig(
             vocab_size=max(vocabulary, len(tokenizer)),
-            hidden_size=256,
-            intermediate_size=688,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
+            **{"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4}
+            | language_model,
             max_position_embeddings=2048,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
