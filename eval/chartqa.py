@@ -5,9 +5,8 @@
 
 The two halves are far apart in difficulty: the figures have both, and their mean. LLaVA-1.5 published no number.
 
-Protocols: `lmms-eval` asks for a word and is read by pix2struct's rule; `mistral` lets the model reason, and what it
-calls its final answer is read by `chartqa.mistral`. The headline scorer follows the protocol in use only if it is the
-former: with protocol=mistral read the figure of `chartqa.mistral`.
+The protocol `lmms-eval` asks for a word, and `chartqa.pix2struct`, the headline, reads that; `lm-eval` lets the model
+reason, and `chartqa.mistral` reads what it calls its final answer: with protocol=lm-eval read that score.
 """
 
 from __future__ import annotations
@@ -22,18 +21,39 @@ from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
 from mminstruct.evaluation.local_files import Pictures, found
 from mminstruct.evaluation.scorers.chartqa import read_questions
 
+# To the letter, with a word that stands twice there.
+REASONED = """{question}
+Analyze the image and question carefully, using step-by-step reasoning.
+First, describe any image provided in detail. Then, present your reasoning. And finally your final answer in this format:
+Final Answer: <answer>
+where <answer> follows the following instructions:
+- <answer> should should be a single phrase or number.
+- <answer> should not paraphrase or reformat the text in the image.
+- If <answer> is a ratio, it should be a decimal value like 0.25 instead of 1:4.
+- If the question is a Yes/No question, <answer> should be Yes/No.
+- If <answer> is a number, it should not contain any units.
+- If <answer> is a percentage, it should include a % sign.
+- If <answer> is an entity, it should include the full label from the graph.
+IMPORTANT: Remember, to end your answer with Final Answer: <answer>."""
+
 
 class Chartqa(Benchmark):
     name = "chartqa"
     summary = "ChartQA: questions about charts; numbers may be off by five per cent."
     primary_scorer = "chartqa.pix2struct"
-    further_scorers = ("chartqa.vlmevalkit", "chartqa.mistral-relaxed")
+    further_scorers = ("chartqa.vlmevalkit", "chartqa.mistral", "chartqa.mistral-anywhere")
     protocols = (
         Protocol(
             name="lmms-eval",
             source="lmms-eval, tasks/chartqa/chartqa.yaml",
             max_new_tokens=16,
             prompt=AFTER_IMAGE + SHORT_ANSWER,
+        ),
+        Protocol(
+            name="lm-eval",
+            source="lm-evaluation-harness, tasks/chartqa/chartqa.yaml, after mistral-evals, eval/tasks/chartqa.py",
+            max_new_tokens=512,
+            prompt=REASONED,
         ),
     )
     licence = "GPL-3.0 (vis-nlp/ChartQA); the charts are of Statista, Pew Research, Our World in Data and the OECD"

@@ -1,7 +1,7 @@
-"""MME (Fu et al., arXiv 2306.13394): yes-no questions in 14 tasks, two on each image, one of each answer.
+"""MME (Fu et al., arXiv 2306.13394): yes-no questions in 14 tasks, two on each image, one right with yes.
 
     MME_Benchmark_release_version/TASK/{IMAGE.txt, IMAGE.jpg}, or TASK/{questions_answers_YN/, images/}
-        ─▶ 2,374 questions on 1,187 images; kind: the task; a point for each answer and one more for both of an image
+        ─▶ 2,374 questions on 1,187 images; kind: the task
 
 The files' questions end with "Please answer yes or no."; LLaVA takes that off and asks for a word or phrase. Its
 1,510.7 is perception alone, of 2,000: read the figure `perception`; the score here has cognition's 800 in it too.
@@ -38,7 +38,7 @@ class Mme(Benchmark):
         ),
         Protocol(
             name="official",
-            source="MME (arXiv 2306.13394), section 2.3: the question with its own ending",
+            source="MME (arXiv 2306.13394, instruction design): the question with its own ending",
             max_new_tokens=LLAVA_TOKENS,
             prompt=AFTER_IMAGE + "{question}",
         ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, LLAVA_TOKENS, SHORT_ANSWER
@@ -48,11 +48,8 @@ class OcrVqa(Benchmark):
         """Raises `DataError` where a file or an image is missing or not as described."""
         pictures = Pictures(self.options.images, self.data)
         for item in read_questions(found(self.options.questions, self.data)):
-            ending = PurePosixPath(str(item.facts.get("image_url", ""))).suffix
-            names = dict.fromkeys(
-                (item.cluster + ending, f"{item.cluster}.jpg") if ending else (f"{item.cluster}.jpg",)
-            )
-            yield dataclasses.replace(item, images=(pictures.named(*names),), facts={})
+            names = dict.fromkeys((*map(str, item.images), f"{item.cluster}.jpg"))
+            yield dataclasses.replace(item, images=(pictures.named(*names),))
 
 
 BENCHMARK = OcrVqa

@@ -2,9 +2,8 @@
 
     OCRBench.json [{dataset_name, type, question, image_path, answers}], OCRBench_Images/{image_path}
 
-The question is the whole prompt; those of question answering end with "Answer the question using a single word or
-phrase." already, as far as the file has it so. The score counts right answers and is of 1,000: on fewer questions
-(`--limit`) read the figure `accuracy`.
+The question is the whole prompt. The score counts right answers and is of 1,000: on fewer questions (`--limit`) read
+the figure `accuracy`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,6 @@ class Pope(Benchmark):
         pictures = Pictures(self.options.images, self.data)
         items = read_questions(found(self.options.questions, self.data))
         self._require_meant(items)
-        # Those of one image stand together, so that each image is decoded once.
         for item in items:
             yield dataclasses.replace(item, images=(pictures.named(item.cluster),), question=item.question.strip())
 

@@ -3,8 +3,7 @@
     train_task_3.json {"data": [{question_id, question, file_path: "coco-text/COCO_....jpg", answers, ...}]}
 
 The test splits' answers are with the server of the Robust Reading Competition only. What can be scored here is a part
-of train_task_3.json that the model was not trained on: many models, those tuned on TextVQA's mixes among them, have
-seen all of it, and say so of nothing.
+of train_task_3.json that the model was not trained on, and many models were trained on all of it.
 
 `anls.stvqa-paper` is the paper's formula, which gives nothing for exactly one half; the server's script does.
 """

@@ -1,6 +1,7 @@
 """VizWiz-VQA (Gurari et al., CVPR 2018, arXiv 1802.08218): blind people's own photographs and spoken questions.
 
-    val.json [{image, question, answers: [{answer, answer_confidence} x 10], answer_type, answerable}] ─▶ 4,319 questions
+    val.json [{image, question, answers: [{answer, answer_confidence} x 10], answer_type, answerable}]
+        ─▶ 4,319 questions; kind: answer type
 
 About a third cannot be answered from the picture, and "unanswerable" is then the gold answer; LLaVA's prompt has a line
 that says so, which is worth many points. Published numbers (LLaVA-1.5: 50.0) are of the test split, whose answers only
