@@ -28,7 +28,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,10 +55,12 @@ class FewShot(Protocol):
     Attributes:
         shots: how many are shown with their images.
         between: stands in front of each turn but the first.
+        zero_shot: how many are shown as text where `shots` is 0.
     """
 
     shots: int = 0
     between: str = ""
+    zero_shot: int = 0
 
 
 class FewShotVqa(Benchmark):
@@ -76,6 +78,7 @@ class FewShotVqa(Benchmark):
                 stop=("Question", "Answer", "Short", ", "),
                 shots=shots,
                 between="\n",
+                zero_shot=2,
             )
             for shots in SHOTS
         ),
@@ -108,7 +111,7 @@ class FewShotVqa(Benchmark):
             seeds: each question is asked once with each.
             intro: a text in front of the first demonstration.
             answer: which answer a demonstration has.
-            zero_shot: how many demonstrations 0 shots shows as text.
+            zero_shot: how many demonstrations 0 shots shows as text; default: the protocol's number.
             cache: where features of the training pictures are kept; default: beside the training questions.
         """
 
@@ -126,7 +129,7 @@ class FewShotVqa(Benchmark):
         seeds: tuple[int, ...] = Field(default=(42,), min_length=1)
         intro: str = ""
         answer: Literal["first", "most-common"] = "first"
-        zero_shot: int = Field(default=2, ge=0)
+        zero_shot: int | None = Field(default=None, ge=0)
         cache: Path | None = None
 
         @field_validator("image_name")
@@ -160,7 +163,8 @@ class FewShotVqa(Benchmark):
             for seed, choose in chosen.items():
                 demonstrations = choose(shown)
                 if self._way.shots:
-                    self._require_images(demonstrations)
+                    for one in demonstrations:
+                        self._picture(one.id)
                 asked = dataclasses.replace(
                     shown, facts={**item.facts, "demonstrations": [one.id for one in demonstrations]}
                 )
@@ -170,22 +174,20 @@ class FewShotVqa(Benchmark):
 
     @cached_property
     def _training(self) -> dict[str, Item]:
-        """The training questions by id; whether their images are there is not said."""
+        """The training questions by id, with the names of their images."""
         options = self.options
         split, items = read_questions(
             found(options.train_questions, self.data), found(options.train_annotations, self.data)
         )
-        folder = options.train_images.absolute()
-        return {item.id: dataclasses.replace(item, images=(folder / self._file(split, item),)) for item in items}
+        return {item.id: dataclasses.replace(item, images=(Path(self._file(split, item)),)) for item in items}
 
     @cached_property
     def _train_pictures(self) -> Pictures:
         return Pictures(self.options.train_images, self.data)
 
-    def _require_images(self, items: Iterable[Item]) -> None:
-        """Of those that are looked at only: a training set has a hundred thousand images."""
-        for item in items:
-            self._train_pictures.named(item.images[0].name)
+    def _picture(self, name: str) -> Path:
+        """The file of a training question's image; only of those that are looked at it must be there."""
+        return self._train_pictures.named(str(self._training[name].images[0]))
 
     def _file(self, split: str, item: Item) -> str:
         return self.options.image_name.format(split=split, image_id=item.cluster)
@@ -193,8 +195,9 @@ class FewShotVqa(Benchmark):
     @property
     def _count(self) -> int:
         """How many demonstrations stand in a prompt."""
-        shots = self._way.shots
-        return shots if shots else self.options.zero_shot
+        if self._way.shots or self.options.zero_shot is None:
+            return self._way.shots or self._way.zero_shot
+        return self.options.zero_shot
 
     @property
     def _way(self) -> FewShot:
@@ -226,28 +229,30 @@ class FewShotVqa(Benchmark):
         pool = list(self._training.values())
         if options.demonstrations == "instruction":
             return Nearest(pool, of_questions)
-        self._require_images(pool)
-        return Nearest(pool, OfPictures(options.encoder, cache))
+        seen = [dataclasses.replace(one, images=(self._picture(one.id),)) for one in pool]
+        return Nearest(seen, OfPictures(options.encoder, cache))
 
     def conversation(self, item: Item) -> Conversation:
         """The demonstrations, a turn and its answer each, and the question. 0 shots shows none of their images."""
         messages: list[Message] = []
         media: list[Media] = []
 
-        def ask(one: Item, with_image: bool) -> None:
+        def ask(one: Item, picture: Path | None) -> None:
             lead = self._way.between if messages else self.options.intro
             content: list[Part] = [text(lead)] if lead else []
-            if with_image:
-                content.append(image(len(media)))
-                media.append(Media(path=str(one.images[0])))
             prompt = self.protocol.text(one)
-            messages.append(Message(role="user", content=[*content, text(prompt if with_image else prompt.lstrip())]))
+            if picture is None:
+                prompt = prompt.lstrip()  # what stands behind an image
+            else:
+                content.append(image(len(media)))
+                media.append(Media(path=str(picture)))
+            messages.append(Message(role="user", content=[*content, text(prompt)]))
 
         for name in item.facts["demonstrations"]:
             one = self._training[name]
-            ask(one, with_image=self._way.shots > 0)
+            ask(one, self._picture(name) if self._way.shots else None)
             messages.append(Message(role="assistant", content=[text(self._answer(one))]))
-        ask(item, with_image=True)
+        ask(item, item.images[0])
         return Conversation(id=item.id, messages=messages, media=media, task=item.kind or None)
 
     def _answer(self, one: Item) -> str:
