@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.results import BenchmarkResult, run_benchmark
 from mminstruct.media import open_image
 
-from .miniatures import IMAGE, Miniature, captions, documents, few_shot, photographs, yes_no
+from .official_files import IMAGE, Miniature, captions, documents, few_shot, photographs, yes_no
 from .scorers.files import write_lines
 
 HAS_CAPTIONS = "captions" in scorers.names()  # until that metric is there, its three benchmarks wait
@@ -121,6 +122,14 @@ def test_missing_files_are_named_with_where_they_come_from(miniature: Miniature,
         with pytest.raises(DataError) as caught:
             load_benchmark(miniature.name, options).questions()
         assert word in str(caught.value) and gone.name in str(caught.value) and "\n" not in str(caught.value), name
+
+
+def test_tables_with_images_within_are_refused(miniature: Miniature, tmp_path: Path) -> None:
+    table = tmp_path / "TABLE.tsv"
+    table.write_text("index\timage\tquestion\tanswer\n", encoding="utf-8")
+    options = [re.sub("^(questions|references)=.*", rf"\1={table}", each) for each in miniature.write(tmp_path)]
+    with pytest.raises(DataError, match=r"TABLE\.tsv is a table, which is scored .* but not asked"):
+        load_benchmark(miniature.name, options).questions()
 
 
 def test_benchmarks_say_whose_data_they_are(miniature: Miniature) -> None:
