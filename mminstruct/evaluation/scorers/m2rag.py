@@ -3,11 +3,11 @@
     captions, multi-modal questions ── BLEU, ROUGE-L, CIDEr-D as `captions` ──▶ `generation`   score = ROUGE-L
     facts ── support | refute | insufficient ── accuracy, macro F1 ──▶ `fact-verification`  score = accuracy
 
-After arXiv 2502.17297 and NEUIR/M2RAG at 279f82c. Its evaluation programs (`generation.py`, `classification.py`) are only
-named in its README here; what is computed is what the paper names, and what that leaves open is decided:
+After arXiv 2502.17297 and NEUIR/M2RAG at 279f82c. Of its evaluation programs (`generation.py`, `classification.py`) only
+the names were to be had; what is computed is what the paper names, and what that leaves open is decided:
 
-- Factify's five classes are three: the part before "_" ("Support_Text" is "support"). The repository means to do so, but
-  compares where it should assign, so that five classes stay.
+- Factify's five classes are three: the part before "_" ("Support_Text" is "support"). The repository means to do so,
+  but compares where it should assign, so that five classes stay.
 - The answer's class is the first of the three words in it, in lower case; none is unparsed and wrong.
 - F1 is the mean over the classes that are in the gold answers; a class that is never given and never right has 0.
 - Image reranking is scored by FID of picture features, which needs a network; it is not here.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -140,23 +141,19 @@ def each_answer(items: Sequence[Item], found: Mapping[str, str], path: Path) -> 
     """An item for each answer to a turn; a turn without one stays, with None."""
     answers: dict[str, list[str]] = defaultdict(list)
     known = {item.id for item in items}
-    for name, text in found.items():
+    for name, answer in found.items():
         turn = name if name in known else name.rpartition(MARK)[0] or name
-        answers[turn].append(text)
-    missing_is_wrong(items, {name: texts[0] for name, texts in answers.items()}, path)  # refuses unknown turns
-    pairs: list[tuple[Item, str | None]] = []
+        answers[turn].append(answer)
+    missing_is_wrong(items, {name: several[0] for name, several in answers.items()}, path)  # refuses unknown turns
+    kept: list[Item] = []
+    texts: list[str | None] = []
     for item in items:
-        texts: list[str | None] = [*answers.get(item.id, [])] or [None]
-        for number, text in enumerate(texts):
-            copy = Item(
-                id=f"{item.id}{MARK}{number}",
-                question=item.question,
-                facts=item.facts,
-                cluster=item.cluster or item.id,
-                group=item.id,
-            )
-            pairs.append((copy, text))
-    return [item for item, _ in pairs], [text for _, text in pairs]
+        given: list[str | None] = [*answers[item.id]] or [None]
+        for number, text in enumerate(given):
+            name = f"{item.id}{MARK}{number}"
+            kept.append(replace(item, id=name, cluster=item.cluster or item.id, group=item.id))
+            texts.append(text)
+    return kept, texts
 
 
 METRIC = Metric(

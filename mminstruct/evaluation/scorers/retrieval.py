@@ -3,9 +3,9 @@
     similarity [images, texts] + which texts are of which image ──▶ rank of the first right one for each query
     ranked lists {query: [candidate, ...]} + {query: [right ones]} ──▶ the same
 
-A query's rank is that of its best right candidate, counted from 1. The score is "rsum" by the number of recalls, which is
-the mean of recall at 1, 5 and 10 over the directions there are. Recall at k is "a right one is among the first
-k" (as CLIP, BLIP and ALBEF report it for COCO and Flickr30k), not the share of all right ones.
+A query's rank is that of its best right candidate, counted from 1. The score is the mean of recall at 1, 5
+and 10 over the directions there are. Recall at k is "a right one is among the first k" (as CLIP, BLIP and ALBEF report
+it for COCO and Flickr30k), not the share of all right ones.
 
 Ties: `pessimistic` ranks a right candidate behind all wrong ones of equal similarity, so that a model that gives all
 the same similarity scores 0. `optimistic` ranks it before them. Programs that sort leave ties to the order of the file;
