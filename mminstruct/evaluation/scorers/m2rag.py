@@ -3,7 +3,7 @@
     captions, multi-modal questions ── BLEU, ROUGE-L, CIDEr-D as `captions` ──▶ `generation`   score = ROUGE-L
     facts ── support | refute | insufficient ── accuracy, macro F1 ──▶ `fact-verification`  score = accuracy
 
-After arXiv 2502.17297 and NEUIR/M2RAG at 279f82c. Of its evaluation programs (`generation.py`, `classification.py`) only
+After arXiv 2502.17297 and NEUIR/M2RAG at 279f82c. Of its programs `generation.py` and `classification.py` only
 the names were to be had; what is computed is what the paper names, and what that leaves open is decided:
 
 - Factify's five classes are three: the part before "_" ("Support_Text" is "support"). The repository means to do so,
