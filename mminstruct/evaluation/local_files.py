@@ -1,0 +1,54 @@
+"""A benchmark's official files on this machine: what is missing is named, with where it comes from.
+
+    found(path, data) ─▶ path        Pictures(folder, data).named("a.jpg", "b.jpg") ─▶ the first of them that is there
+
+Names of images come out of downloaded files, so one that leads out of its folder is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mminstruct.errors import DataError
+
+
+def found(path: Path, data: str) -> Path:
+    """The path of a file or folder that is there. Raises `DataError` that says what is needed (`Benchmark.data`)."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; needed is: {data}")
+    return path
+
+
+class Pictures:
+    """A folder of images.
+
+    Args:
+        folder: where they are.
+        data: what is needed and where to get it, for errors.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    def __init__(self, folder: Path, data: str) -> None:
+        if not found(folder, data).is_dir():
+            raise DataError(f"{folder} is a file; give the folder of images; needed is: {data}")
+        self._folder, self._data = folder.absolute(), data
+        self._known: dict[str, Path] = {}
+
+    def named(self, *names: str) -> Path:
+        """The absolute path of the first of these names, relative to the folder, that is a file.
+
+        Raises:
+            DataError: none of them is there, or a name leads out of the folder.
+        """
+        for name in names:
+            if name not in self._known:
+                relative = Path(name)
+                if not name or relative.is_absolute() or ".." in relative.parts:
+                    raise DataError(f"the image's name {name!r} leads out of {self._folder}; give the official file")
+                if not (self._folder / relative).is_file():
+                    continue
+                self._known[name] = self._folder / relative
+            return self._known[name]
+        raise DataError(f"the image {' or '.join(names)} is not in {self._folder}; needed is: {self._data}")
