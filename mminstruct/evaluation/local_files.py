@@ -20,20 +20,21 @@ def found(path: Path, data: str) -> Path:
 
 
 class Pictures:
-    """A folder of images.
+    """A folder of images, or of videos.
 
     Args:
         folder: where they are.
         data: what is needed and where to get it, for errors.
+        kind: "image" or "video", for errors.
 
     Raises:
         DataError: there is no such folder.
     """
 
-    def __init__(self, folder: Path, data: str) -> None:
+    def __init__(self, folder: Path, data: str, kind: str = "image") -> None:
         if not found(folder, data).is_dir():
-            raise DataError(f"{folder} is a file; give the folder of images; needed is: {data}")
-        self._folder, self._data = folder.absolute(), data
+            raise DataError(f"{folder} is a file; give the folder of {kind}s; needed is: {data}")
+        self._folder, self._data, self._kind = folder.absolute(), data, kind
         self._known: dict[str, Path] = {}
 
     def named(self, *names: str) -> Path:
@@ -46,9 +47,11 @@ class Pictures:
             if name not in self._known:
                 relative = Path(name)
                 if not name or relative.is_absolute() or ".." in relative.parts:
-                    raise DataError(f"the image's name {name!r} leads out of {self._folder}; give the official file")
+                    raise DataError(
+                        f"the {self._kind}'s name {name!r} leads out of {self._folder}; give the official file"
+                    )
                 if not (self._folder / relative).is_file():
                     continue
                 self._known[name] = self._folder / relative
             return self._known[name]
-        raise DataError(f"the image {' or '.join(names)} is not in {self._folder}; needed is: {self._data}")
+        raise DataError(f"the {self._kind} {' or '.join(names)} is not in {self._folder}; needed is: {self._data}")
