@@ -160,7 +160,7 @@ def _title(text: str) -> bool:
 
 
 def _capital_words(text: str) -> int:
-    apart = re.sub(r"[^\w\s'./-]|--+|\.(?=\s*$)", " ", text)
+    apart = re.sub(r"[^\w\s'./-]|--+|\.\.+|\.(?=\s*$)", " ", text)
     apart = re.sub(r"(?i)(n't|'s|'m|'d|'ll|'re|'ve)\b", r" \1", apart)
     return sum(word.isupper() for word in apart.split())
 

@@ -249,10 +249,11 @@ def _is_abbreviation(word: str) -> bool:
     return _ABBREVIATIONS.match(word) is not None
 
 
+# The first letter is a capital, the others may be.
 _SENTENCE_STARTS = (
-    "About|According|Additionally|After|An|A|As|At|But|Earlier|Here|Her|He|However|If|In|It|Last|Many|More|Now|Once|One"
-    "|Other|Our|She|Since|Some|So|Such|That|Their|There|These|Then|They|The|This|We|When|While|What|Yet|You"
-    r"|M(?i:[rs])\."
+    "A(?i:bout|ccording|dditionally|fter|n|s|t|)|B(?i:ut)|E(?i:arlier)|H(?i:ere|er|e|owever)|I(?i:f|n|t)|L(?i:ast)"
+    "|M(?i:any|ore)|N(?i:ow)|O(?i:nce|ne|ther|ur)|S(?i:he|ince|ome|o|uch)|T(?i:hat|heir|here|hese|hen|hey|he|his)"
+    r"|W(?i:e|hen|hile|hat)|Y(?i:et|ou)|M(?i:[rs])\."
 )
 _SYMBOL = (
     "[+%&~^|\\\\¦§¨©¬®¯°-³´-º×÷\u0387\u05be\u05c0\u05c3\u05c6\u05f3\u05f4\u0600-\u0603\u0606-\u060a\u060c\u0614\u061b"

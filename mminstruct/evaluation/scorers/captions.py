@@ -26,6 +26,8 @@ not "dog".
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -40,6 +42,7 @@ from mminstruct.evaluation.official import (
     json_list,
     record,
     records,
+    table,
     unique,
     unique_items,
 )
@@ -204,6 +207,8 @@ def read_references(path: Path) -> list[Item]:
     """Reference captions, in any of the layouts of `METRIC.files`. Raises `DataError` with file and place."""
     if path.suffix in (".token", ".txt"):
         return unique_items(_token_file(path))
+    if path.suffix == ".tsv":
+        return unique_items(_tsv(path))
     value = read_json(path)
     if isinstance(value, dict) and "annotations" in value:
         return unique_items(_coco(path, value))
@@ -263,6 +268,20 @@ def _token_file(path: Path) -> Iterator[tuple[str, Item]]:
         yield f"{path}: image {image}", Item(id=image, answers=tuple(captions))
 
 
+def _tsv(path: Path) -> Iterator[tuple[str, Item]]:
+    """VLMEvalKit's table: `index`, and `answer` with a list as Python writes it."""
+    for place, row in table(path):
+        if "index" not in row or "answer" not in row:
+            raise DataError(f"{place} lacks the column 'index' or 'answer'; give VLMEvalKit's table")
+        try:
+            given = ast.literal_eval(row["answer"])
+        except (ValueError, SyntaxError):
+            raise DataError(
+                f"{place}: answer: not a list of texts such as ['a dog']; give VLMEvalKit's table"
+            ) from None
+        yield place, Item(id=row["index"], answers=_texts(place, given))
+
+
 def _texts(place: str, given: Any) -> tuple[str, ...]:
     texts = record(place, {"captions": [given] if isinstance(given, str) else given}, _Answers).captions
     if not texts:
@@ -272,8 +291,10 @@ def _texts(place: str, given: Any) -> tuple[str, ...]:
 
 def read_captions(path: Path) -> dict[str, str]:
     """Captions of a model, `[{image_id, caption}]`, lines of such, or `{image: caption}`: image -> caption."""
-    value = read_json(path) if path.suffix != ".jsonl" else None
-    if isinstance(value, dict) and "image_id" not in value:
+    if path.suffix == ".tsv":
+        return unique((place, *_row(place, row)) for place, row in table(path))
+    value = None if _is_lines(path) else read_json(path)
+    if isinstance(value, dict):
         found = {}
         for name, given in value.items():
             texts = _texts(f"{path}: {name!r}", given)
@@ -284,6 +305,25 @@ def read_captions(path: Path) -> dict[str, str]:
     return unique(
         (place, str(line.image_id), line.caption) for place, line in records(json_lines_or_list(path), _Caption)
     )
+
+
+def _row(place: str, row: dict[str, str]) -> tuple[str, str]:
+    if "index" not in row or "prediction" not in row:
+        raise DataError(f"{place} lacks the column 'index' or 'prediction'; give VLMEvalKit's table of results")
+    return row["index"], row["prediction"]
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether the first line of a file is a whole JSON object with an `image_id`."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        first = stream.readline()
+    try:
+        value = json.loads(first)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and "image_id" in value
 
 
 METRIC = Metric(
@@ -304,7 +344,7 @@ METRIC = Metric(
         ),
     ),
     files=(
-        "COCO's or NoCaps' annotations, Karpathy's split file, Flickr30k's token file or {image: [caption]}; and "
+        "COCO's or NoCaps' annotations, Karpathy's split, Flickr30k's token file, a TSV or {image: [caption]}; and "
         "results [{image_id, caption}] or {image: caption}"
     ),
     gold=read_references,

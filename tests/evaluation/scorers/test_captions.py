@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import random
@@ -223,8 +224,24 @@ def test_coco_nocaps_karpathy_and_flickr_files_give_one_score(tmp_path: Path) ->
     token.write_text("".join(f"{n}#{i}\t{c}\n" for n, group in captions.items() for i, c in enumerate(group)))
     for gold in (karpathy, plain, token, write_json(tmp_path / "list.json", notes)):
         assert score("captions", gold, results)["score"] == pytest.approx(found["score"])
-    lines = write_lines(tmp_path / "results.jsonl", RESULTS)
-    assert score("captions", coco, lines)["score"] == found["score"]
+    for name in ("results.jsonl", "lines.json"):
+        assert score("captions", coco, write_lines(tmp_path / name, RESULTS))["score"] == found["score"]
+
+
+def test_the_tables_of_vlmevalkit(tmp_path: Path) -> None:
+    rows = [(1, ["a dog", 'It\'s "it"'], "a dog."), (2, ["a cat"], "a cat")]
+    path = tmp_path / "model_COCO_VAL.tsv"
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, delimiter="\t").writerows([("index", "answer", "prediction"), *rows])
+    gold = write_json(tmp_path / "gold.json", {number: answers for number, answers, _ in rows})
+    given = write_json(tmp_path / "given.json", {number: text for number, _, text in rows})
+    found = score("captions", path, path, "--variant", "vlmevalkit")
+    assert found["score"] == score("captions", gold, given, "--variant", "vlmevalkit")["score"] > 0
+    path.write_text("index\tanswer\n1\ta dog\n")
+    with pytest.raises(DataError, match=r"tsv:2: answer: not a list of texts"):
+        score("captions", path, path)
+    with pytest.raises(DataError, match=r"tsv:2 lacks the column 'index' or 'prediction'"):
+        score("captions", gold, path)
 
 
 @pytest.mark.parametrize(
