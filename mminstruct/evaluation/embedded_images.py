@@ -61,9 +61,9 @@ class Shared:
         self._embedded = embedded
         self._known: dict[str, Path] = {}
 
-    def keep(self, index: str, cell: str, place: str) -> Path:
+    def keep(self, index: str, cell: Any, place: str) -> Path:
         """As `Embedded.keep`. Raises `DataError` also where the row that a cell names does not come before it."""
-        if cell.isdecimal() and len(cell) <= _LONGEST_INDEX:
+        if isinstance(cell, str) and cell.isdecimal() and len(cell) <= _LONGEST_INDEX:
             if cell not in self._known:
                 raise DataError(f"{place}: its image is that of row {cell}, which comes later or not at all; mend it")
             self._known[index] = self._known[cell]

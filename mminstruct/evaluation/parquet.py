@@ -1,6 +1,6 @@
 """Official tables in Parquet: one file, or a folder with the files of a split.
 
-    validation-00000-of-00001.parquet ── rows ──▶ (place, {column: value}), images as {"bytes", "path"}
+validation-00000-of-00001.parquet ── rows ──▶ (place, {column: value}), images as {"bytes", "path"}
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def files(path: Path, split: str = "") -> list[Path]:
 
 def is_one(path: Path) -> bool:
     """Whether a path is a Parquet file, or a folder that holds some."""
-    return path.suffix == SUFFIX or (path.is_dir() and bool([*path.glob(f"*{SUFFIX}"), *path.glob(f"data/*{SUFFIX}")]))
+    return path.suffix == SUFFIX or any(path.glob(f"*{SUFFIX}")) or any(path.glob(f"data/*{SUFFIX}"))
 
 
 def any_rows(path: Path, split: str = "") -> Iterator[tuple[str, Any]]:
-    """(place, row) of Parquet, JSON lines or a JSON array, told apart by the path's ending."""
-    if is_one(path):
+    """(place, row) of a folder's Parquet files, of a Parquet file, JSON lines or a JSON array."""
+    if path.is_dir() or path.suffix == SUFFIX:
         return rows(path, split)
     return json_lines_or_list(path)

@@ -56,7 +56,7 @@ class _Row(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """VLMEvalKit's TSV, or rows {question, options, answer} of the set `lmms-lab/ai2d`: Parquet, JSON lines or an array.
+    """VLMEvalKit's TSV, or rows {question, options, answer} of the set `lmms-lab/ai2d` in Parquet or JSON.
 
     `answer` is the option's number from 0. A row without index and question_id is called by its place, from 0.
     """

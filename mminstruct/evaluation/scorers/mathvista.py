@@ -174,7 +174,9 @@ def read_gold(path: Path) -> list[Item]:
 def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
     """(place, question, row) of each question; a row of Parquet holds the image."""
     if parquet.is_one(path):
-        yield from ((place, _item(str(row.get("pid")), place, row), row) for place, row in parquet.rows(path, "testmini"))
+        yield from (
+            (place, _item(str(row.get("pid")), place, row), row) for place, row in parquet.rows(path, "testmini")
+        )
     else:
         yield from ((place, _item(pid, place, value), value) for pid, place, value in json_object(path))
 

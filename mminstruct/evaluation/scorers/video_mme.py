@@ -121,7 +121,7 @@ class _Answer(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """The file of results [{video_id, duration_category, ..., questions: [...]}], or questions one by one (also Parquet).
+    """The file of results [{video_id, duration_category, ..., questions: [...]}], or questions one by one.
 
     Videos with `missing: true` are left out, as with the official skip_missing.
     """
