@@ -34,7 +34,7 @@ where <answer> follows the following instructions:
 - If <answer> is a number, it should not contain any units.
 - If <answer> is a percentage, it should include a % sign.
 - If <answer> is an entity, it should include the full label from the graph.
-IMPORTANT: Remember, to end your answer with Final Answer: <answer>."""
+IMPORTANT: Remember, to end your answer with Final Answer: <answer>."""  # noqa: E501
 
 
 class Chartqa(Benchmark):

@@ -33,7 +33,7 @@ class Docvqa(Benchmark):
             prompt=AFTER_IMAGE + SHORT_ANSWER,
         ),
     )
-    licence = "none stated; the pages are of the UCSF Industry Documents Library"
+    licence = "MIT (so says the list of the MMFM challenge); the pages are of the UCSF Industry Documents Library"
     data = (
         "DocVQA of the Robust Reading Competition (docvqa.org): questions=val_v1.0_withQT.json and "
         "images=spdocvqa_images/ (or the folder that holds documents/)"

@@ -39,7 +39,7 @@ class Gqa(Benchmark):
             prompt=AFTER_IMAGE + SHORT_ANSWER,
         ),
     )
-    licence = "CC BY 4.0 (cs.stanford.edu, GQA); the images are Visual Genome's"
+    licence = "CC BY 4.0 (so says its copy Graphcore/gqa); the images are Visual Genome's"
     data = "GQA of cs.stanford.edu: questions=testdev_balanced_questions.json (or its folder) and images=images/"
 
     class Options(Config):

@@ -24,7 +24,7 @@ class Infovqa(Docvqa):
             prompt=AFTER_IMAGE + SHORT_ANSWER,
         ),
     )
-    licence = "none stated; the infographics belong to their makers"
+    licence = "MIT (so says the list of the MMFM challenge); the infographics belong to their makers"
     data = (
         "InfographicVQA of the Robust Reading Competition (docvqa.org): "
         "questions=infographicsVQA_val_v1.0_withQT.json and images=infographicsvqa_images/"

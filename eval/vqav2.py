@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, LLAVA_TOKENS, SHORT_ANSWER
@@ -27,7 +28,7 @@ class Vqav2(Benchmark):
     name = "vqav2"
     summary = "VQA v2: open questions about photographs, judged by ten people's answers."
     primary_scorer = "vqa.evalai"
-    further_scorers = ("vqa.official-2021", "vqa.lmms-eval", "vqa.vlmevalkit")
+    further_scorers: ClassVar[tuple[str, ...]] = ("vqa.official-2021", "vqa.lmms-eval", "vqa.vlmevalkit")
     protocols = (
         Protocol(
             name="llava-1.5",

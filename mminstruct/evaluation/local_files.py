@@ -11,11 +11,20 @@ from pathlib import Path
 
 from mminstruct.errors import DataError
 
+TABLE = ".tsv"
+
 
 def found(path: Path, data: str) -> Path:
-    """The path of a file or folder that is there. Raises `DataError` that says what is needed (`Benchmark.data`)."""
+    """The path of a file or folder that is there.
+
+    Raises:
+        DataError: it is not, or it is a table with the images within, as VLMEvalKit makes them of the official files;
+            what is needed is said (`Benchmark.data`).
+    """
     if not path.exists():
         raise DataError(f"{path} does not exist; needed is: {data}")
+    if path.suffix == TABLE:
+        raise DataError(f"{path} is a table, which is scored (mminstruct score) but not asked; needed is: {data}")
     return path
 
 
