@@ -60,7 +60,7 @@ class Ai2d(Benchmark):
         """Raises `DataError` where the file or an image is missing or not as described."""
         embedded = Shared(Embedded(self.options.file, self.options.cache))
         pictures = None if self.options.images is None else Pictures(self.options.images, self.data)
-        for place, item, row in read_rows(found(self.options.file, self.data)):
+        for place, item, row in read_rows(found(self.options.file, self.data, tables=True)):
             cell = row.get("image", "")
             image = embedded.keep(item.id, cell, place) if pictures is None else pictures.named(str(cell))
             yield replace(item, images=(image,))

@@ -82,7 +82,7 @@ class MmBench(Benchmark):
         """Raises `DataError` where the file is missing, not as described, or has an image that is none."""
         images = Shared(Embedded(self.options.file, self.options.cache))
         asked = []
-        for place, row in rows(found(self.options.file, self.data)):
+        for place, row in rows(found(self.options.file, self.data, tables=True)):
             image = images.keep(row.get("index", ""), row.get("image", ""), place)
             asked.append(replace(item_of(place, row), images=(image,)))
         yield from all_rounds(asked) if self.options.circular else first_rounds(asked)

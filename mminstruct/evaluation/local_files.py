@@ -14,16 +14,19 @@ from mminstruct.errors import DataError
 TABLE = ".tsv"
 
 
-def found(path: Path, data: str) -> Path:
+def found(path: Path, data: str, tables: bool = False) -> Path:
     """The path of a file or folder that is there.
 
+    Args:
+        tables: whether the benchmark reads tables with the images within, as VLMEvalKit makes them.
+
     Raises:
-        DataError: it is not, or it is a table with the images within, as VLMEvalKit makes them of the official files;
-            what is needed is said (`Benchmark.data`).
+        DataError: it is not, or it is such a table and the benchmark reads none; what is needed is said
+            (`Benchmark.data`).
     """
     if not path.exists():
         raise DataError(f"{path} does not exist; needed is: {data}")
-    if path.suffix == TABLE:
+    if path.suffix == TABLE and not tables:
         raise DataError(f"{path} is a table, which is scored (mminstruct score) but not asked; needed is: {data}")
     return path
 
