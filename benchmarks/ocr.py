@@ -116,6 +116,7 @@ def read_back(built: Path) -> dict[str, list[TextLine]]:
 def main(
     receipts: Annotated[Path, typer.Argument(help="folder with img/ and box/")],
     count: Annotated[int, typer.Option(help="the first so many by name")] = 40,
+    engines: Annotated[str, typer.Option(help="which ones, with commas between")] = ",".join(ENGINES),
 ) -> None:
     pictures = sorted((receipts / "img").glob("*.jpg"))[:count]
     truths = {path.stem: truth(receipts / "box" / f"{path.stem}.csv") for path in pictures}
@@ -127,7 +128,7 @@ def main(
         folder.mkdir()
         for path in pictures:
             shutil.copy(path, folder)
-        for engine in ENGINES:
+        for engine in engines.split(","):
             for builder_name, options in BUILDERS.items():
                 builder = load_builder(builder_name, [f"source={folder}", f"engine={engine}", *options])
                 assert isinstance(builder, TextBuilder) and builder.engine is not None

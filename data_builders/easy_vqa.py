@@ -64,10 +64,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and its questions in the order that they are asked in."""
+    """A picture's file, of `parent`, and its questions in the order that they are asked in."""
 
     id: str
-    number: int
+    file: Path
+    parent: str
     asked: list[Question]
 
 
@@ -111,17 +112,17 @@ class EasyVqa(Builder[Picture]):
 
     def items(self) -> Iterator[Picture]:
         """Raises `DataError` where the package is missing or its data are not as described above."""
+        pictures = data_folder() / self.options.split / "images"
+        parent = f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"
         for number, asked in self._by_image():
-            yield Picture(f"{self.name}/{self.options.split}/{number}", number, asked)
+            yield Picture(f"{self.name}/{self.options.split}/{number}", pictures / f"{number}.png", parent, asked)
 
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
         conversations = list(self._conversations(item))
         if not conversations:
             job.drop("no question describes the picture")
             return
-        name = f"{self.options.split}/{item.number}.png"
-        media = job.copy(data_folder() / self.options.split / "images" / f"{item.number}.png", name)
-        parents = [f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"]
+        media = job.copy(item.file, f"{self.options.split}/{item.file.name}")
         for conversation, tasks, messages, preference in conversations:
             yield Conversation(
                 id=conversation,
@@ -130,7 +131,7 @@ class EasyVqa(Builder[Picture]):
                 media=[media],
                 task=tasks[0] if len(tasks) == 1 else None,
                 extra=None if len(tasks) == 1 else {"tasks": tasks},
-                provenance=job.provenance(parents),
+                provenance=job.provenance([item.parent]),
             )
 
     def count(self) -> int:

@@ -83,6 +83,7 @@ def prompt_file() -> PromptFile:
 class LlavaPrompt(Prompt[Facts, list[tuple[str, str]]]):
     """The reply is a list of (question, answer)."""
 
+    version = "2"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
     kind: ClassVar[Kind]
 
@@ -169,7 +170,7 @@ class Picture:
 
 class Llava(Builder[Picture]):
     name = "llava"
-    version = "1"
+    version = "2"
     summary = "LLaVA's conversation, detail and reasoning, written by a language model of captions and boxes."
     licence = "Apache-2.0"
     asks = True

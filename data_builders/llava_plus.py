@@ -30,7 +30,7 @@ from pydantic import Field, ValidationError
 from mminstruct import catalog
 from mminstruct.building import Builder, Job
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
-from mminstruct.building.replies import json_reply
+from mminstruct.building.replies import json_reply, strict_schema
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, image, message
@@ -155,6 +155,9 @@ class ArgumentsPrompt(StepPrompt):
     def reply(self, shot: Shot) -> str:
         return json.dumps(shot.arguments, ensure_ascii=False)
 
+    def schema(self, facts: Asked) -> dict[str, Any]:
+        return strict_schema(facts.tool.arguments)
+
     def parse(self, reply: str, facts: Asked) -> Config:
         return json_reply(reply, facts.tool.arguments)
 
@@ -212,7 +215,7 @@ class Picture:
 
 class LlavaPlus(Builder[Picture]):
     name = "llava-plus"
-    version = "1"
+    version = "2"
     summary = "Conversations with a call of a tool, its real output, and the answer that follows from it."
     licence = "Apache-2.0"
     asks = True

@@ -81,6 +81,7 @@ class LlavarPrompt(Prompt[Facts, list[tuple[str, str]]]):
     """The reply is a list of (question, answer)."""
 
     name = "llavar/questions"
+    version = "2"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=768)
 
     @functools.cached_property
@@ -115,7 +116,7 @@ PROMPT = LlavarPrompt()
 
 class Llavar(TextBuilder):
     name = "llavar"
-    version = "1"
+    version = "2"
     summary = "LLaVAR's second stage: a language model's questions about text, of a caption and two engines' readings."
     asks = True
 

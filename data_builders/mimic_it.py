@@ -24,7 +24,8 @@ from pydantic import Field
 from mminstruct import formats
 from mminstruct.building import Builder, Job
 from mminstruct.building.clip import Clip
-from mminstruct.building.retrieval import nearest, picture_features, text_features, words
+from mminstruct.building.retrieval import nearest, picture_features
+from mminstruct.building.words import text_features, words
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, ImagePart, Media, Part, TextPart, image, message, text
 from mminstruct.data_builders.worlds.pictures import Source, keep, placed
@@ -62,7 +63,7 @@ class Group:
 
 class MimicIt(Builder[Group]):
     name = "mimic-it"
-    version = "1"
+    version = "2"
     summary = "MIMIC-IT's packing: instructions of a data set behind related ones as in-context examples."
     licence = "that of the data set"
 

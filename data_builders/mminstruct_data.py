@@ -1,14 +1,15 @@
-"""MMInstruct's four types of question, written by a model of a caption by a model (SCIS 2024, arXiv 2407.15838).
+"""MMInstruct's types of question, written by a model of a caption by a model (SCIS 2024, arXiv 2407.15838).
 
 The data set MMInstruct (973K instructions) has this project's name by chance; this builds data in its way.
 
     picture, lines of text ──▶ caption ──┐
-    prior knowledge, 3 seed questions ───┴▶ judgement | choice | long | short, in tags ──rules──▶ records
+    prior knowledge, 3 seed questions ───┴▶ judgement | choice | long | short | rounds, in tags ──rules──▶ records
 
 Pictures are those of worlds (shapes, bar charts), or of a file in MMInstruct's own form: a source list of
 `{"image_path", "text": [lines], "bing_tag"}`, or its captions, which add `gpt4v_caption_interface`. Seed questions
-stand in `tasks/mminstruct/DOMAIN.yaml`. Every question is a conversation of its own, with its caption in `extra`, and
-in `scores` how close it is to a seed and which share of the answer's words the caption supports.
+stand in `tasks/mminstruct/DOMAIN.yaml`, those in Chinese in `DOMAIN.zh.yaml`. Every question is a conversation of its
+own, but for `rounds`, whose questions are the turns of one; with its caption in `extra`, and in `scores` how close it
+is to a seed and which share of the answer's words the caption supports.
 
 Without a model the prompts' templates fill seed questions with the world's facts, so all of their answers are true.
 """
@@ -23,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -31,223 +32,35 @@ from pydantic import Field, ValidationError, field_validator
 
 from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
-from mminstruct.building.options import lettered, named_option, with_letters
-from mminstruct.building.prompt import Prompt, Told, dialogue
-from mminstruct.building.replies import require_different, tagged
-from mminstruct.building.request import Parameters
-from mminstruct.building.words import Rarity, content_words, numbers, rarity, similarity, support, text_vectors, words
-from mminstruct.config import Config, load_yaml, validate
-from mminstruct.conversation import Conversation, Message, Record, image, message, text
-from mminstruct.data_builders.worlds import bar_charts, scene_facts, text_facts
-from mminstruct.data_builders.worlds.fills import Fill, Known, draw
+from mminstruct.building.options import with_letters
+from mminstruct.building.words import Rarity, content_words, numbers, rarity, similarity, support, text_vectors
+from mminstruct.config import Config
+from mminstruct.conversation import Conversation, Media, Message, Provenance, Record, image, message, text
+from mminstruct.data_builders.worlds import bar_charts, chinese_facts, scene_facts, text_facts
+from mminstruct.data_builders.worlds.fills import Known
 from mminstruct.data_builders.worlds.scenes import scene
-from mminstruct.errors import DataError, ReplyError, did_you_mean
+from mminstruct.data_builders.worlds.typed_questions import (
+    CAPTION,
+    LETTERS,
+    SPEECH,
+    TYPES,
+    Asked,
+    Domain,
+    Language,
+    Question,
+    Seen,
+    Type,
+    load_domain,
+    prompt_file,
+)
+from mminstruct.errors import DataError, did_you_mean
 from mminstruct.formats.items import read_items
 
-Type = Literal["judgement", "choice", "long", "short"]
-Kind = Literal["caption", "judgement", "choice", "long", "short"]
+Kind = Literal["caption", "judgement", "choice", "long", "short", "rounds"]
 
-PROMPTS = Path(__file__).parent / "prompts" / "mminstruct.yaml"
 SEEDS = Path(__file__).parent / "tasks" / "mminstruct"
-LETTERS = "ABCD"
 SHOWN = 3  # seed questions in a prompt
-UNKNOWN = "Empty"  # prior knowledge where there is none
-
-_TOLD = frozenset({"description", "descriptions", "caption", "captions"})
-
-
-class TypeFile(Told):
-    endings: list[str] = Field(min_length=10)  # ways to say which form the answer is to have
-
-
-class CaptionFile(Told):
-    question: str
-    text: str
-
-
-class PromptFile(Config):
-    caption: CaptionFile
-    question: str
-    types: dict[Type, TypeFile]
-    requests: list[str]
-
-
-class Domain(Config):
-    """Seed questions by type, each with the fact that answers it, or null where only a model can."""
-
-    summary: str
-    seeds: dict[Type, dict[str, str | None]]
-
-
-@functools.cache
-def prompt_file() -> PromptFile:
-    return validate(PromptFile, load_yaml(PROMPTS), where=str(PROMPTS))
-
-
-@functools.cache
-def load_domain(file: Path) -> Domain:
-    return validate(Domain, load_yaml(file), where=str(file))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What questions are made of.
-
-    Attributes:
-        seeds: those that the model is shown.
-        spare: all of the domain, with their facts.
-        known: what templates answer of.
-    """
-
-    domain: str
-    caption: str
-    knowledge: str
-    seeds: Sequence[str]
-    spare: dict[str, str | None]
-    known: Known
-
-
-@dataclass(frozen=True)
-class Question:
-    """`answer` is one of the options where there are some."""
-
-    text: str
-    answer: str
-    options: Sequence[str] = ()
-
-
-class CaptionPrompt(Prompt[tuple[str, Known], str]):
-    """Facts are the domain's summary and what is known; the reply is a passage."""
-
-    name = "mminstruct/caption"
-    parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
-    least = 20  # words; fewer are a refusal, or cut off
-
-    def messages(self, facts: tuple[str, Known]) -> list[Message]:
-        domain, known = facts
-        file = prompt_file().caption
-        lines = f"\n{file.text.format(text=chr(10).join(known.text))}" if known.text else ""
-        return dialogue(file, image(), text(file.question.format(domain=domain) + lines))
-
-    def parse(self, reply: str, facts: tuple[str, Known]) -> str:
-        told = " ".join(reply.split())
-        count = len(words(told))
-        if count < self.least:
-            raise ReplyError(f"the description has {count} words, too few to ask questions about; write 120 or more")
-        return told
-
-    def template(self, facts: tuple[str, Known], rng: random.Random) -> str:
-        if not facts[1].caption:
-            raise DataError("nothing is known of the picture, so no template describes it; ask a model (--backend)")
-        return facts[1].caption
-
-
-class QuestionPrompt(Prompt[Asked, list[Question]]):
-    """One of the four types; `tags` of each question, and how many there are."""
-
-    parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
-    type: ClassVar[Type]
-    tags: ClassVar[str] = "QA"
-    count: ClassVar[int] = 3
-
-    def messages(self, facts: Asked) -> list[Message]:
-        asked = prompt_file().question.format(
-            domain=facts.domain,
-            caption=facts.caption,
-            knowledge=facts.knowledge or UNKNOWN,
-            seeds="\n".join(f"- {seed}" for seed in facts.seeds),
-        )
-        return dialogue(prompt_file().types[self.type], asked)
-
-    def parse(self, reply: str, facts: Asked) -> list[Question]:
-        found = tagged(reply, self.tags)
-        if len(found) != self.count:
-            raise ReplyError(f"there are {len(found)} questions; write {self.count}")
-        require_different([one["Q"] for one in found])
-        return [self.question(number, one) for number, one in enumerate(found, start=1)]
-
-    def question(self, number: int, found: dict[str, str]) -> Question:
-        """The question of one number's texts. Raises `ReplyError`."""
-        return Question(found["Q"], found["A"])
-
-    def template(self, facts: Asked, rng: random.Random) -> str:
-        return "\n".join(
-            "".join(f"<{tag}{number}>{value}</{tag}{number}>" for tag, value in self.written(asked, fill, rng).items())
-            for number, (asked, fill) in enumerate(self.drawn(facts, rng), start=1)
-        )
-
-    def drawn(self, facts: Asked, rng: random.Random) -> list[tuple[str, Fill]]:
-        return draw(facts.spare, facts.seeds, facts.known, [None] * self.count, rng)
-
-    def written(self, asked: str, fill: Fill, rng: random.Random) -> dict[str, str]:
-        return {"Q": asked, "A": fill.answer}
-
-
-class JudgementPrompt(QuestionPrompt):
-    name = "mminstruct/judgement"
-    type = "judgement"
-    count = 4
-
-    def parse(self, reply: str, facts: Asked) -> list[Question]:
-        found = super().parse(reply, facts)
-        yes = sum(one.answer == "Yes" for one in found)
-        if 2 * yes != self.count:
-            raise ReplyError(f"{yes} answers are Yes and {self.count - yes} No; there must be two of each")
-        return found
-
-    def question(self, number: int, found: dict[str, str]) -> Question:
-        answer = found["A"].rstrip(".!").capitalize()
-        if answer not in ("Yes", "No"):
-            raise ReplyError(f"<A{number}> is {found['A']!r}, neither Yes nor No")
-        return Question(found["Q"], answer)
-
-    def drawn(self, facts: Asked, rng: random.Random) -> list[tuple[str, Fill]]:
-        wanted: list[str | None] = ["Yes", "Yes", "No", "No"]
-        rng.shuffle(wanted)
-        return draw(facts.spare, facts.seeds, facts.known, wanted, rng)
-
-
-class ChoicePrompt(QuestionPrompt):
-    name = "mminstruct/choice"
-    type = "choice"
-    tags = "QCA"
-
-    def question(self, number: int, found: dict[str, str]) -> Question:
-        options = lettered(found["C"], len(LETTERS), f"<C{number}>")
-        return Question(found["Q"], named_option(found["A"], options, f"<A{number}>"), options)
-
-    def written(self, asked: str, fill: Fill, rng: random.Random) -> dict[str, str]:
-        options = [fill.answer, *rng.sample(list(fill.wrong), 3)]
-        rng.shuffle(options)
-        return {"Q": asked, "C": with_letters(options), "A": LETTERS[options.index(fill.answer)]}
-
-
-class LongPrompt(QuestionPrompt):
-    name = "mminstruct/long"
-    type = "long"
-    least = 8
-
-    def question(self, number: int, found: dict[str, str]) -> Question:
-        if len(found["A"].split()) < self.least:
-            raise ReplyError(f"<A{number}> has fewer than {self.least} words; answer in whole sentences")
-        return Question(found["Q"], found["A"])
-
-
-class ShortPrompt(QuestionPrompt):
-    name = "mminstruct/short"
-    type = "short"
-    most = 10
-
-    def question(self, number: int, found: dict[str, str]) -> Question:
-        if len(found["A"].split()) > self.most:
-            raise ReplyError(f"<A{number}> has more than {self.most} words; answer with a word or a phrase")
-        return Question(found["Q"], found["A"])
-
-
-CAPTION = CaptionPrompt()
-TYPES: dict[Type, QuestionPrompt] = {
-    prompt.type: prompt for prompt in (JudgementPrompt(), ChoicePrompt(), LongPrompt(), ShortPrompt())
-}
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def closeness(question: str, seeds: Sequence[str]) -> float:
@@ -265,33 +78,41 @@ def _seed_vectors(seeds: tuple[str, ...]) -> tuple[Rarity, np.ndarray]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A world's picture."""
+    """A world's picture; what is known of it, by language."""
 
     picture: Image.Image
-    known: Known
+    known: dict[Language, Known]
 
 
-def _shapes(seed: int, number: int) -> Drawn:
+def _shapes(seed: int, number: int, languages: Sequence[Language]) -> Drawn:
     found = scene(seed, number)
-    return Drawn(found.draw(), scene_facts.known(found, random.Random(f"mminstruct/{found.id}")))
+    told = {"en": scene_facts.known, "zh": chinese_facts.of_scene}
+    return Drawn(found.draw(), {one: told[one](found, random.Random(f"mminstruct/{found.id}")) for one in languages})
 
 
-def _charts(seed: int, number: int) -> Drawn:
+def _charts(seed: int, number: int, languages: Sequence[Language]) -> Drawn:
     found = bar_charts.chart(seed, number)
-    return Drawn(found.draw(), bar_charts.known(found, random.Random(f"mminstruct/{found.id}")))
+    told = {"en": bar_charts.known, "zh": chinese_facts.of_chart}
+    return Drawn(found.draw(), {one: told[one](found, random.Random(f"mminstruct/{found.id}")) for one in languages})
 
 
-WORLDS: dict[str, Callable[[int, int], Drawn]] = {"charts": _charts, "shapes": _shapes}
+WORLDS: dict[str, Callable[[int, int, Sequence[Language]], Drawn]] = {"charts": _charts, "shapes": _shapes}
+_LINES = {"en": text_facts.known, "zh": chinese_facts.of_lines}
 
 
 class Row(Record):
-    """A line of a source file; keys of MMInstruct's own files that say how it was made are passed over."""
+    """A line of a source file; keys of MMInstruct's own files that say how it was made are passed over.
+
+    Attributes:
+        domain: whose seed questions are asked, where it is not the option's.
+    """
 
     image_path: str = Field(min_length=1)
     text: list[str] = Field(default_factory=list)
     bing_tag: str = ""
     gpt4v_caption_interface: str = ""
     gpt4v_prompt: Any = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -307,8 +128,8 @@ class Picture:
 
 class MMInstruct(Builder[Picture]):
     name = "mminstruct-data"
-    version = "1"
-    summary = "MMInstruct's captions and its judgement, multiple-choice, long and short questions, by seed questions."
+    version = "2"
+    summary = "MMInstruct's captions, questions of four types and conversations of several rounds, by seed questions."
     licence = "Apache-2.0"
     asks = True
 
@@ -317,17 +138,19 @@ class MMInstruct(Builder[Picture]):
 
         Args:
             kinds: of conversations.
-            quotas: how many pictures of each world; with a source, at most so many of its domain.
+            languages: of captions, questions and answers; with both, every picture is asked about in both.
+            quotas: how many pictures of each world; with a source, at most so many of each domain that it names.
             seed: of the worlds.
             source: MMInstruct's source list or captions, JSON or JSON lines, instead of worlds.
             media_root: the folder of its pictures; left out, the file's own.
-            domain: whose seed questions the source's pictures are asked.
-            seeds: a folder of DOMAIN.yaml of one's own.
+            domain: whose seed questions the source's pictures are asked, where their rows name none.
+            seeds: a folder of DOMAIN.yaml (and DOMAIN.zh.yaml) of one's own.
             min_support: questions are left out whose answer has a smaller share of its words in the caption.
             min_closeness: questions are left out that are further from all seed questions of the domain.
         """
 
-        kinds: list[Kind] = Field(default=["caption", "judgement", "choice", "long", "short"], min_length=1)
+        kinds: list[Kind] = Field(default=["caption", "judgement", "choice", "long", "short", "rounds"], min_length=1)
+        languages: list[Language] = Field(default=["en"], min_length=1)
         quotas: dict[str, int] = Field(default={"shapes": 60, "charts": 40})
         seed: int = 0
         source: Path | None = None
@@ -349,17 +172,19 @@ class MMInstruct(Builder[Picture]):
     def items(self) -> Iterator[Picture]:
         """Worlds take turns, each as often as its quota has it."""
         if self.options.source is not None:
-            quota = self.options.quotas.get(self.options.domain)
-            self._domain(self.options.domain)
+            self._require(self.options.domain)
+            seen: Counter[str] = Counter()
             for number, (where, row) in enumerate(read_items(self.options.source)):
-                if number == quota:
-                    return
-                yield Picture(f"{self.options.source.stem}/{number}", self.options.domain, number, row, where)
+                own = row.get("domain") if isinstance(row, dict) else None
+                domain = own if isinstance(own, str) and own else self.options.domain
+                seen[domain] += 1
+                if seen[domain] <= self.options.quotas.get(domain, seen[domain]):
+                    yield Picture(f"{self.options.source.stem}/{number}", domain, number, row, where)
             return
         for name in self.options.quotas:
             if name not in WORLDS:
                 raise DataError(f"no world draws pictures of the domain {name!r}.{did_you_mean(name, WORLDS)}")
-            self._domain(name)
+            self._require(name)
         turns = [
             [((number + 0.5) / quota, name, number) for number in range(quota)]
             for name, quota in sorted(self.options.quotas.items())
@@ -370,88 +195,177 @@ class MMInstruct(Builder[Picture]):
     def count(self) -> int | None:
         return sum(self.options.quotas.values()) if self.options.source is None else None
 
-    def _domain(self, name: str) -> Domain:
+    def _require(self, name: str) -> None:
+        for language in self.options.languages:
+            self._domain(name, language)
+
+    def _domain(self, name: str, language: Language) -> Domain:
         folder = self.options.seeds or SEEDS
-        if not (folder / f"{name}.yaml").is_file():
-            names = [file.stem for file in folder.glob("*.yaml")]
-            raise DataError(f"{folder} has no seed questions of the domain {name!r}.{did_you_mean(name, names)}")
-        return load_domain(folder / f"{name}.yaml")
+        ending = ".yaml" if language == "en" else f".{language}.yaml"
+        if not (folder / f"{name}{ending}").is_file():
+            names = {file.name.removesuffix(ending) for file in folder.glob(f"*{ending}")}
+            known = did_you_mean(name, [one for one in names if "." not in one])
+            raise DataError(f"{folder} has no seed questions {name}{ending} of the domain {name!r}.{known}")
+        return load_domain(folder / f"{name}{ending}")
 
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
-        domain = self._domain(item.domain)
+        languages = list(dict.fromkeys(self.options.languages))
+        domains = {language: self._domain(item.domain, language) for language in languages}
+        captions: dict[Language, str] = {}
         if self.options.source is None:
-            drawn = WORLDS[item.domain](self.options.seed, item.number)
-            known, caption = drawn.known, ""
+            drawn = WORLDS[item.domain](self.options.seed, item.number, languages)
+            known = drawn.known
             media = job.save(drawn.picture, item.id)
         else:
             row = _row(item)
             file = (self.options.media_root or self.options.source.parent) / row.image_path
             media = job.copy(file, f"{item.id}{file.suffix}")
-            caption = row.gpt4v_caption_interface.strip()
-            chance = random.Random(f"mminstruct/{item.id}")
-            known = text_facts.known([line for line in row.text if line.strip()], row.bing_tag, caption, chance)
-        answers: list[Answer[Any]] = []
-        if not caption:
-            described = job.ask(CAPTION, (domain.summary, known), [media])
-            caption = described.value
-            answers.append(described)
-        facts_of: dict[Type, Asked] = {}
-        for kind in self.options.kinds:
-            if kind != "caption":
-                spare = domain.seeds.get(kind, {})
-                shown = job.random.sample(list(spare), min(SHOWN, len(spare)))
-                facts_of[kind] = Asked(domain.summary, caption, known.knowledge, shown, spare, known)
-        replies = job.ask_all((TYPES[kind], facts) for kind, facts in facts_of.items())
+            known, captions = _known(row, item.id, languages)
+        seen = {one: Seen(domains[one].summary, known[one], one) for one in languages if one not in captions}
+        described = dict(zip(seen, job.ask_all(((CAPTION, facts) for facts in seen.values()), [media]), strict=True))
+        captions |= {language: answer.value for language, answer in described.items()}
+        facts_of: dict[tuple[Language, Type], Asked] = {}
+        for language in languages:
+            for kind in self.options.kinds:
+                if kind != "caption":
+                    spare = domains[language].of(kind)
+                    shown = job.random.sample(list(spare), min(SHOWN, len(spare)))
+                    about, facts = domains[language].summary, known[language]
+                    facts_of[language, kind] = Asked(
+                        about, captions[language], facts.knowledge, shown, spare, facts, language
+                    )
+        replies = job.ask_all((TYPES[kind], facts) for (_, kind), facts in facts_of.items())
         answer_of = dict(zip(facts_of, replies, strict=True))
-        for kind in self.options.kinds:
-            made: list[tuple[str, Question, dict[str, float], list[Answer[Any]]]] = []
-            if kind == "caption":
-                made = [(job.random.choice(prompt_file().requests), Question("", caption), {}, answers)]
-            else:
-                facts, answer = facts_of[kind], answer_of[kind]
-                endings = prompt_file().types[kind].endings
-                for question, scores in self._kept(answer.value, kind, facts, job):
-                    placed = _placed(question, job.random)
-                    lines = [placed.text, *([with_letters(placed.options)] if placed.options else [])]
-                    lines.append(job.random.choice(endings))
-                    made.append(("\n".join(lines), placed, scores, [*answers, answer]))
-            for number, (asked, question, scores, calls) in enumerate(made):
-                said = LETTERS[question.options.index(question.answer)] if question.options else question.answer
-                yield Conversation(
-                    id=f"mminstruct/{item.id}/{kind}/{number}",
-                    messages=[message("user", image(), f"\n{asked}"), message("assistant", said)],
-                    media=[media],
-                    options=list(question.options) or None,
-                    answers=None if kind in ("caption", "long") else [said],
-                    task=f"mminstruct+{kind}",
-                    scores=scores or None,
-                    extra={"domain": item.domain} | ({} if kind == "caption" else {"caption": caption}),
-                    provenance=job.provenance([item.id], *calls),
-                )
+        for language in languages:
+            looked = [described[language]] if language in described else []
+            for kind in self.options.kinds:
+                if kind == "caption":
+                    asked = job.random.choice(prompt_file(language).requests)
+                    told: list[Told] = [([(asked, Question("", captions[language]))], {})]
+                    calls: list[Answer[Any]] = [*looked]
+                else:
+                    answer = answer_of[language, kind]
+                    told = self._told(answer.value, kind, facts_of[language, kind], job)
+                    calls = [*looked, answer]
+                for number, (turns, scores) in enumerate(told):
+                    where = item.id if language == "en" else f"{item.id}/{language}"
+                    yield _conversation(
+                        f"mminstruct/{where}/{kind}/{number}",
+                        turns,
+                        media,
+                        kind,
+                        scores,
+                        {"domain": item.domain, "language": language}
+                        | ({} if kind == "caption" else {"caption": captions[language]}),
+                        language,
+                        job.provenance([item.id], *calls),
+                    )
+
+    def _told(self, asked: list[Question], kind: Type, facts: Asked, job: Job) -> list[Told]:
+        """Conversations of the questions that no rule leaves out: their turns and their scores."""
+        endings = prompt_file(facts.language).types[kind].endings
+        kept = self._kept(asked, kind, facts, job)
+        if kind == "rounds":
+            if not kept:
+                return []
+            turns = [(question.text, question) for question, _ in kept]
+            turns[0] = (f"{turns[0][0]}\n{job.random.choice(endings)}", turns[0][1])
+            least = min(scores["support"] for _, scores in kept)
+            return [(turns, {"closeness": kept[0][1]["closeness"], "support": least})]
+        told: list[Told] = []
+        for question, scores in kept:
+            placed = _placed(question, job.random)
+            lines = [placed.text, *([with_letters(placed.options)] if placed.options else [])]
+            lines.append(job.random.choice(endings))
+            told.append(([("\n".join(lines), placed)], scores))
+        return told
 
     def _kept(
         self, asked: list[Question], kind: Type, facts: Asked, job: Job
     ) -> list[tuple[Question, dict[str, float]]]:
-        """The questions that no rule leaves out, with their scores."""
+        """The questions that no rule leaves out, with their scores.
+
+        Of the rounds of a conversation those before the first that a rule leaves out, since later ones build on it;
+        only the first must be close to a seed.
+        """
         told = " ".join([facts.caption, facts.knowledge, *facts.known.text])
         evidence, figures = content_words(told), numbers(told)
-        kept = []
+        kept: list[tuple[Question, dict[str, float]]] = []
         for question in asked:
             claim = question.text if question.answer == "Yes" else "" if question.answer == "No" else question.answer
             scores = {"closeness": round(closeness(question.text, list(facts.spare)), 3)}
             if claim:  # what a No denies need not be in the caption
                 scores["support"] = round(support(claim, evidence), 3)
-            if _TOLD & {*words(question.text), *words(question.answer)}:
-                job.drop("speaks of the description")
+            rule = None
+            if facts.speech.told.search(f"{question.text} {question.answer}"):
+                rule = "speaks of the description"
             elif kind != "judgement" and numbers(claim) - figures:  # a Yes may compare with any number
-                job.drop("a number is not in the caption")
+                rule = "a number is not in the caption"
             elif scores.get("support", 1.0) < self.options.min_support:
-                job.drop("too few words are in the caption")
-            elif scores["closeness"] < self.options.min_closeness:
-                job.drop("too far from the seed questions")
-            else:
+                rule = "too few words are in the caption"
+            elif scores["closeness"] < self.options.min_closeness and not (kind == "rounds" and kept):
+                rule = "too far from the seed questions"
+            if rule is None:
                 kept.append((question, scores))
+                continue
+            job.drop(rule)
+            if kind == "rounds":
+                break
+        if kind == "rounds" and len(kept) < 2:
+            job.drop("fewer than two rounds are left")
+            return []
         return _as_many_yes_as_no(kept, job) if kind == "judgement" else kept
+
+
+Told = tuple[list[tuple[str, Question]], dict[str, float]]
+
+
+def _conversation(
+    id: str,
+    turns: Sequence[tuple[str, Question]],
+    media: Media,
+    kind: Kind,
+    scores: dict[str, float],
+    extra: dict[str, Any],
+    language: Language,
+    provenance: Provenance,
+) -> Conversation:
+    """One of one picture, which stands in front of the first question."""
+    messages: list[Message] = []
+    for asked, question in turns:
+        said = question.answer
+        if question.options:
+            said = LETTERS[question.options.index(said)]
+        elif kind == "judgement":
+            said = SPEECH[language].yes if said == "Yes" else SPEECH[language].no
+        messages += [
+            message("user", asked) if messages else message("user", image(), text(f"\n{asked}")),
+            message("assistant", said),
+        ]
+    return Conversation(
+        id=id,
+        messages=messages,
+        media=[media],
+        options=list(turns[0][1].options) or None,
+        answers=[messages[-1].text] if kind in ("judgement", "choice", "short") else None,
+        task=f"mminstruct+{kind}",
+        scores=scores or None,
+        extra=extra,
+        provenance=provenance,
+    )
+
+
+def _known(row: Row, name: str, languages: Sequence[Language]) -> tuple[dict[Language, Known], dict[Language, str]]:
+    """What a row says of its picture, and the caption that it has, in the language that this is written in."""
+    lines = [line for line in row.text if line.strip()]
+    caption = row.gpt4v_caption_interface.strip()
+    written: Language = "zh" if _CHINESE.search(caption) else "en"
+    captions = {written: caption} if caption and written in languages else {}
+    known = {
+        one: _LINES[one](lines, row.bing_tag, captions.get(one, ""), random.Random(f"mminstruct/{name}"))
+        for one in languages
+    }
+    return known, captions
 
 
 def _as_many_yes_as_no(

@@ -18,14 +18,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.prompt import Prompt, Told, dialogue
-from mminstruct.building.replies import json_reply, require_different
+from mminstruct.building.replies import json_reply, require_different, strict_schema
 from mminstruct.building.request import Parameters
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, Preference, VideoPart, message, text
@@ -38,6 +38,7 @@ from mminstruct.errors import ReplyError
 PROMPTS = Path(__file__).parent / "prompts" / "videosavi.yaml"
 
 Type = Literal["spatial", "temporal"]
+R = TypeVar("R")
 UNSURE = "That cannot be told from what is seen."
 
 
@@ -114,6 +115,9 @@ class QuestionsPrompt(Prompt[Looked, list[str]]):
         system: str = getattr(prompt_file().questions, facts.type)
         return _asked(system.format(count=facts.count), facts, "")
 
+    def schema(self, facts: Looked) -> dict[str, Any]:
+        return _so_many(Questions, "questions", facts.count)
+
     def parse(self, reply: str, facts: Looked) -> list[str]:
         found = [question.strip() for question in json_reply(reply, Questions).questions if question.strip()]
         if not found:
@@ -147,6 +151,7 @@ class AnswerPrompt(Prompt[Looked, str]):
 class CritiquePrompt(Prompt[Looked, Critique]):
     name = "videosavi/critique"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.2, max_tokens=512)
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Critique)
 
     def messages(self, facts: Looked) -> list[Message]:
         return _asked(prompt_file().critique, facts, f"Question: {facts.question}\nAnswer: {facts.answer}")
@@ -185,6 +190,9 @@ class CandidatesPrompt(Prompt[Looked, list[str]]):
         system = prompt_file().candidates.format(count=facts.count)
         return _asked(system, facts, f"Question: {facts.question}")
 
+    def schema(self, facts: Looked) -> dict[str, Any]:
+        return _so_many(Answers, "answers", facts.count)
+
     def parse(self, reply: str, facts: Looked) -> list[str]:
         found = [_text(answer) for answer in json_reply(reply, Answers).answers]
         if len({normal(answer) for answer in found}) < len(found):
@@ -207,6 +215,7 @@ class ScorePrompt(Prompt[Looked, int]):
 
     name = "videosavi/score"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.0, max_tokens=64)
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Score)
 
     def messages(self, facts: Looked) -> list[Message]:
         return _asked(prompt_file().score, facts, f"Question: {facts.question}\nAnswer: {facts.answer}")
@@ -226,6 +235,7 @@ class CheckPrompt(Prompt[Looked, int]):
 
     name = "videosavi/check"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.0, max_tokens=64)
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Better)
 
     def messages(self, facts: Looked) -> list[Message]:
         said = f"Question: {facts.question}\nAnswer 1: {facts.answer}\nAnswer 2: {facts.second}"
@@ -248,6 +258,30 @@ class Pair:
     scores: dict[str, float] | None
 
 
+@dataclass
+class _Line:
+    """One question on its way: what was replied so far, and its pair, where there is one and no rule drops it."""
+
+    about: Looked
+    answers: list[Answer[Any]]
+    pair: Pair | None = None
+
+
+@dataclass(frozen=True)
+class _Talk:
+    """Asks one stage of all questions of a clip at once, so a batch takes as many rounds as there are stages."""
+
+    job: Job
+    frames: list[Media]
+
+    def ask(self, prompt: Prompt[Looked, R], facts: list[tuple[_Line, Looked]]) -> list[R]:
+        """The replies, each noted with its question too."""
+        found = self.job.ask_all(((prompt, about) for _, about in facts), self.frames)
+        for (line, _), answer in zip(facts, found, strict=True):
+            line.answers.append(answer)
+        return [answer.value for answer in found]
+
+
 @dataclass(frozen=True)
 class Item:
     """A clip: of the world, or a file."""
@@ -258,7 +292,7 @@ class Item:
 
 class VideoSavi(Builder[Item]):
     name = "videosavi"
-    version = "1"
+    version = "2"
     summary = (
         "VideoSAVi: preference pairs of a vision model's own answers on clips, by critique or by scored candidates."
     )
@@ -317,77 +351,104 @@ class VideoSavi(Builder[Item]):
             known = clip_facts.known(item.source, random.Random(item.id))
         else:
             known = clip_known(watched.pictures, watched.times)
-        frames, looked = watched.frames, Looked(watched.times, tuple(known))
-        number = 0
-        for kind in self.options.types:
-            asking = replace(looked, type=kind, count=self.options.questions)
-            questions = job.ask(QuestionsPrompt(), asking, frames)
-            for question in questions.value:
-                answers: list[Answer[Any]] = [questions]
-                about = replace(asking, question=question)
-                made = (self._revised if self.options.variant == "critique" else self._scored)(
-                    about, frames, job, answers
-                )
-                number += 1
-                if made is None or not self._holds(made, about, frames, job, answers):
-                    continue
-                yield Conversation(
-                    id=f"videosavi/{item.id}/{number}",
-                    messages=[message("user", VideoPart(index=0), f"\n{question}")],
-                    preference=Preference(
-                        chosen=[message("assistant", made.chosen)], rejected=[message("assistant", made.rejected)]
-                    ),
-                    media=[watched.clip],
-                    task=f"videosavi+{kind}",
-                    scores=made.scores,
-                    extra={"question_type": kind, "iteration": self.options.iteration, **made.notes},
-                    provenance=job.provenance([item.id], *answers),
-                )
+        talk = _Talk(job, watched.frames)
+        looked = Looked(watched.times, tuple(known), count=self.options.questions)
+        asking = [replace(looked, type=kind) for kind in self.options.types]
+        asked = job.ask_all(((QuestionsPrompt(), one) for one in asking), watched.frames)
+        lines = [
+            _Line(replace(one, question=question), [questions])
+            for one, questions in zip(asking, asked, strict=True)
+            for question in questions.value
+        ]
+        (self._revise if self.options.variant == "critique" else self._score)(lines, talk)
+        self._filter(lines, talk)
+        for number, line in enumerate(lines, start=1):
+            if line.pair is None:
+                continue
+            yield Conversation(
+                id=f"videosavi/{item.id}/{number}",
+                messages=[message("user", VideoPart(index=0), f"\n{line.about.question}")],
+                preference=Preference(
+                    chosen=[message("assistant", line.pair.chosen)], rejected=[message("assistant", line.pair.rejected)]
+                ),
+                media=[watched.clip],
+                task=f"videosavi+{line.about.type}",
+                scores=line.pair.scores,
+                extra={"question_type": line.about.type, "iteration": self.options.iteration, **line.pair.notes},
+                provenance=job.provenance([item.id], *line.answers),
+            )
 
-    def _revised(self, about: Looked, frames: list[Media], job: Job, answers: list[Answer[Any]]) -> Pair | None:
-        first = job.ask(AnswerPrompt(), about, frames)
-        critique = job.ask(CritiquePrompt(), replace(about, answer=first.value), frames)
-        answers += [first, critique]
-        evidence = [one.strip() for one in critique.value.evidence if one.strip()]
-        if not evidence or not critique.value.critique.strip():
-            job.drop("the critique names no evidence")
-            return None
-        told = " ".join([critique.value.critique.strip(), *evidence])
-        revision = job.ask(RevisionPrompt(), replace(about, answer=first.value, critique=told), frames)
-        answers.append(revision)
-        notes = {"critique": critique.value.critique.strip(), "evidence": evidence}
-        return Pair(revision.value, first.value, notes, None)
+    def _revise(self, lines: list[_Line], talk: _Talk) -> None:
+        """Rejected: the first answer. Chosen: the one after a critique with evidence."""
+        firsts = talk.ask(AnswerPrompt(), [(line, line.about) for line in lines])
+        talked = [(line, replace(line.about, answer=first)) for line, first in zip(lines, firsts, strict=True)]
+        critiques = talk.ask(CritiquePrompt(), talked)
+        told: list[tuple[_Line, Looked]] = []
+        notes: list[dict[str, Any]] = []
+        for (line, about), critique in zip(talked, critiques, strict=True):
+            said = critique.critique.strip()
+            evidence = [one.strip() for one in critique.evidence if one.strip()]
+            if not evidence or not said:
+                talk.job.drop("the critique names no evidence")
+                continue
+            told.append((line, replace(about, critique=" ".join([said, *evidence]))))
+            notes.append({"critique": said, "evidence": evidence})
+        revisions = talk.ask(RevisionPrompt(), told)
+        for (line, about), revision, note in zip(told, revisions, notes, strict=True):
+            line.pair = Pair(revision, about.answer, note, None)
 
-    def _scored(self, about: Looked, frames: list[Media], job: Job, answers: list[Answer[Any]]) -> Pair | None:
-        candidates = job.ask(CandidatesPrompt(), replace(about, count=self.options.candidates), frames)
-        scores = job.ask_all(((ScorePrompt(), replace(about, answer=one)) for one in candidates.value), frames)
-        answers += [candidates, *scores]
-        ranked = sorted(range(len(scores)), key=lambda number: (scores[number].value, -number))
-        worst, best = scores[ranked[0]].value, scores[ranked[-1]].value
-        if best - worst < self.options.margin:
-            job.drop("the scores are too near to each other")
-            return None
-        chosen, rejected = candidates.value[ranked[-1]], candidates.value[ranked[0]]
-        return Pair(chosen, rejected, {}, {"chosen": float(best), "rejected": float(worst)})
+    def _score(self, lines: list[_Line], talk: _Talk) -> None:
+        """The best and the worst of several answers, by a score each."""
+        wanted = [(line, replace(line.about, count=self.options.candidates)) for line in lines]
+        candidates = talk.ask(CandidatesPrompt(), wanted)
+        judged = [
+            (line, replace(line.about, answer=one))
+            for line, answers in zip(lines, candidates, strict=True)
+            for one in answers
+        ]
+        scores = iter(talk.ask(ScorePrompt(), judged))
+        for line, answers in zip(lines, candidates, strict=True):
+            own = [next(scores) for _ in answers]
+            ranked = sorted(range(len(own)), key=lambda number, own=own: (own[number], -number))  # type: ignore[misc]
+            worst, best = own[ranked[0]], own[ranked[-1]]
+            if best - worst < self.options.margin:
+                talk.job.drop("the scores are too near to each other")
+                continue
+            noted = {"chosen": float(best), "rejected": float(worst)}
+            line.pair = Pair(answers[ranked[-1]], answers[ranked[0]], {}, noted)
 
-    def _holds(self, pair: Pair, about: Looked, frames: list[Media], job: Job, answers: list[Answer[Any]]) -> bool:
-        """Whether no filter drops the pair."""
+    def _filter(self, lines: list[_Line], talk: _Talk) -> None:
+        """Take away the pairs that a rule drops."""
+        for line in lines:
+            rule = None if line.pair is None else self._too_alike(line.pair)
+            if rule is not None:
+                talk.job.drop(rule)
+                line.pair = None
+        if not self.options.consistency:
+            return
+        both = [
+            (line, replace(line.about, answer=first, second=second))
+            for line in lines
+            if line.pair is not None
+            for first, second in (
+                (line.pair.chosen, line.pair.rejected),
+                (line.pair.rejected, line.pair.chosen),
+            )
+        ]
+        found = talk.ask(CheckPrompt(), both)
+        for (line, _), forward, backward in zip(both[::2], found[::2], found[1::2], strict=True):
+            if (forward, backward) != (1, 2):
+                talk.job.drop("the model does not stand by the chosen answer")
+                line.pair = None
+
+    def _too_alike(self, pair: Pair) -> str | None:
+        """The rule that drops a pair without asking."""
         if normal(pair.chosen) == normal(pair.rejected):
-            job.drop("the chosen answer is the rejected one")
-            return False
+            return "the chosen answer is the rejected one"
         lengths = sorted(len(answer.split()) for answer in (pair.chosen, pair.rejected))
         if lengths[1] > self.options.length_ratio * lengths[0]:
-            job.drop("one answer is much longer than the other")
-            return False
-        if self.options.consistency:
-            orders = ((pair.chosen, pair.rejected), (pair.rejected, pair.chosen))
-            asked = ((CheckPrompt(), replace(about, answer=first, second=second)) for first, second in orders)
-            forward, backward = job.ask_all(asked, frames)
-            answers += [forward, backward]
-            if (forward.value, backward.value) != (1, 2):
-                job.drop("the model does not stand by the chosen answer")
-                return False
-        return True
+            return "one answer is much longer than the other"
+        return None
 
 
 def normal(answer: str) -> str:
@@ -397,6 +458,13 @@ def normal(answer: str) -> str:
 
 def _asked(system: str, facts: Looked, said: str) -> list[Message]:
     return dialogue(Told(system=system), *shown(facts.times), *([text(said)] if said else []))
+
+
+def _so_many(model: type[BaseModel], key: str, count: int) -> dict[str, Any]:
+    """The schema of a list of `count` texts."""
+    found = strict_schema(model)
+    found["properties"][key] |= {"minItems": count, "maxItems": count}
+    return found
 
 
 def _text(reply: str) -> str:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import functools
 import random
+import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +26,16 @@ from pydantic import BaseModel, Field, ValidationError
 from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.prompt import Prompt, Told, dialogue
-from mminstruct.building.replies import json_reply
+from mminstruct.building.replies import json_reply, strict_schema
 from mminstruct.building.request import Parameters
-from mminstruct.building.retrieval import Bm25, cut, words
+from mminstruct.building.retrieval import Bm25, cut
+from mminstruct.building.words import words
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Record, image, message, text
 from mminstruct.data_builders.worlds.exhibits import exhibit
 from mminstruct.data_builders.worlds.pictures import Source, keep
 from mminstruct.errors import ConfigError, DataError, ReplyError
-from mminstruct.files import read_jsonl
+from mminstruct.files import JsonLines
 
 Kind = Literal["V", "I", "II", "VI", "VII"]
 Language = Literal["English", "Chinese", "Korean"]
@@ -107,7 +110,7 @@ def _told(language: Language) -> Told:
 class PassagePrompt(Prompt[Asked, Reply]):
     name = "vlr-if/passage"
     parameters: ClassVar[Parameters] = Parameters(temperature=0.7, max_tokens=1024)
-    reply_schema: ClassVar[dict[str, Any] | None] = Reply.model_json_schema()
+    reply_schema: ClassVar[dict[str, Any] | None] = strict_schema(Reply)
 
     def messages(self, facts: Asked) -> list[Message]:
         told = "\n".join(facts.facts.captions)
@@ -155,7 +158,7 @@ class Picture:
 
 class VlrIf(Builder[Picture]):
     name = "vlr-if"
-    version = "1"
+    version = "2"
     summary = "VLR-IF: questions about pictures that one of the passages answers, or none."
     licence = "Apache-2.0"
     asks = True
@@ -187,45 +190,56 @@ class VlrIf(Builder[Picture]):
     options: Options
 
     def items(self) -> Iterator[Picture]:
-        pictures = list(self._of_museum() if self.options.facts is None else self._of_file(self.options.facts))
-        looks = [sorted(words(one.facts.captions[0])) for one in pictures]
-        search = Bm25([one.facts.captions[0] for one in pictures])
-        for one in pictures:
-            found = search.search(one.facts.captions[0], 24, [one.number])
+        rows = None if self.options.facts is None else JsonLines(self.options.facts)
+        looks = array("q")
+
+        def described() -> Iterator[str]:
+            given = ((0, None) for _ in range(self.options.count)) if rows is None else rows
+            for number, (line, value) in enumerate(given):
+                caption = self._picture(number, line, value).facts.captions[0]
+                looks.append(zlib.crc32(" ".join(sorted(words(caption))).encode()))
+                yield caption
+
+        search = Bm25(described())
+        for number in range(len(looks)):
+            one = self._picture(number, *((0, None) if rows is None else rows[number]))
+            found = search.search(one.facts.captions[0], 24, [number])
             # A picture that is described in the same words could be meant as well.
-            near = [pictures[other] for other in found if looks[other] != looks[one.number]]
-            yield Picture(one.id, one.number, one.facts, one.source, tuple(near[:8]))
+            near = [other for other in found if looks[other] != looks[number]][:8]
+            neighbours = [self._picture(other, *((0, None) if rows is None else rows[other])) for other in near]
+            yield Picture(one.id, one.number, one.facts, one.source, tuple(neighbours))
 
     def count(self) -> int | None:
         return self.options.count if self.options.facts is None else None
 
-    def _of_museum(self) -> Iterator[Picture]:
-        for number in range(self.options.count):
-            shown = exhibit(self.options.seed, number)
-            chance = random.Random(f"vlr-if/{self.options.seed}/{number}")
-            known = [
-                Known(
-                    question=shown.question(kind, "this picture", chance),
-                    answer=f"This is {shown.name}. {shown.statement(kind, shown.facts[kind], 'it', chance)}",
-                )
-                for kind in shown.told
-            ]
-            name = f"exhibits/{self.options.seed}/{number}"
-            facts = Facts(id=name, image=name, captions=shown.scene.captions(), passage=shown.passage, known=known)
-            yield Picture(name, number, facts, shown.scene)
+    def _picture(self, number: int, line: int, value: Any) -> Picture:
+        """The picture of a number: of the file's row that is given, or of the museum. It is made when it is needed."""
+        path = self.options.facts
+        if path is None:
+            return self._exhibit(number)
+        if isinstance(value, dict):
+            value = {key: value[key] for key in ("id", "image", "captions") if key in value}
+        try:
+            facts = Facts.model_validate(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise DataError(f"{path}:{line}: {f'{key}: ' if key else ''}{first['msg']}; mend the line") from None
+        return Picture(facts.id, number, facts, (self.options.media_root or path.parent) / facts.image)
 
-    def _of_file(self, path: Path) -> Iterator[Picture]:
-        root = self.options.media_root or path.parent
-        for number, (line, value) in enumerate(read_jsonl(path)):
-            if isinstance(value, dict):
-                value = {key: value[key] for key in ("id", "image", "captions") if key in value}
-            try:
-                facts = Facts.model_validate(value)
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                key = ".".join(str(part) for part in first["loc"])
-                raise DataError(f"{path}:{line}: {f'{key}: ' if key else ''}{first['msg']}; mend the line") from None
-            yield Picture(facts.id, number, facts, root / facts.image)
+    def _exhibit(self, number: int) -> Picture:
+        shown = exhibit(self.options.seed, number)
+        chance = random.Random(f"vlr-if/{self.options.seed}/{number}")
+        known = [
+            Known(
+                question=shown.question(kind, "this picture", chance),
+                answer=f"This is {shown.name}. {shown.statement(kind, shown.facts[kind], 'it', chance)}",
+            )
+            for kind in shown.told
+        ]
+        name = f"exhibits/{self.options.seed}/{number}"
+        facts = Facts(id=name, image=name, captions=shown.scene.captions(), passage=shown.passage, known=known)
+        return Picture(name, number, facts, shown.scene)
 
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
         own = self._ask(item, job)

@@ -94,6 +94,12 @@ class ReplyError(MminstructError):
     code = "reply"
 
 
+class RefusedError(ReplyError):
+    """A model that declined to answer, in its server's words. Told what is wrong it would decline again."""
+
+    code = "refused"
+
+
 class BudgetError(MminstructError):
     """Work that would cost more than was allowed."""
 

@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import tempfile
+import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -28,20 +30,33 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
-    """The name of an empty file to write to, which appears at `path` only when the block ends without an error.
-
-    Without `durable` it may be lost or empty after a power cut, until someone calls `fsync`.
-    """
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The name of an empty file to write to, which appears at `path` only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        if durable:
-            fsync(temporary)
+        fsync(temporary)
         temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file that appears whole, with as few calls of the system as that takes; sure to last only after `sync`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
+    try:
+        stream = temporary.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = temporary.open("wb")
+    try:
+        with stream:
+            stream.write(data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -85,6 +100,42 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         if isinstance(value, DataError):
             raise value
         yield number, value
+
+
+class JsonLines:
+    """A file of JSON lines that are read when they are asked for: 16 bytes of memory a line, whatever it holds.
+
+    Iterating reads from the start and notes where lines begin, so it comes before the first `[number]`.
+
+    Raises:
+        DataError: as `read_jsonl`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._starts = array("q")
+        self._lines = array("q")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        starts, lines, at = array("q"), array("q"), 0
+        if self.path.is_file():
+            with self.path.open("rb") as stream:
+                for number, line in enumerate(stream, start=1):
+                    if line.strip():
+                        starts.append(at)
+                        lines.append(number)
+                    at += len(line)
+        self._starts, self._lines = starts, lines
+        yield from read_jsonl(self.path)
+
+    def __getitem__(self, number: int) -> tuple[int, Any]:
+        """(line number, value)."""
+        with self.path.open("rb") as stream:
+            stream.seek(self._starts[number])
+            return self._lines[number], json.loads(stream.readline())
 
 
 def each_jsonl(path: Path) -> Iterator[tuple[int, Any]]:

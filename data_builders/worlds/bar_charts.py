@@ -115,7 +115,7 @@ def _total(found: Chart) -> int:
     return sum(value for _, value in found.bars)
 
 
-def _near(value: int, chance: random.Random, count: int = 3) -> list[str]:
+def near(value: int, chance: random.Random, count: int = 3) -> list[str]:
     """Other numbers, near enough to be mistaken."""
     around = [other for step in (1, 2, 3, 5, 10) for other in (value - step, value + step) if other > 0]
     return [str(other) for other in chance.sample(around, count)]
@@ -126,7 +126,7 @@ def _judged(found: Chart, chance: random.Random) -> dict[str, list[Fill]]:
     for (one, first), (other, second) in itertools.permutations(found.bars, 2):
         taller.append(judged({"one": one, "other": other}, first > second))
     for name, value in found.bars:
-        (wrong,) = _near(value, chance, 1)
+        (wrong,) = near(value, chance, 1)
         value_is += [judged({"bar": name, "value": str(number)}, number == value) for number in (value, int(wrong))]
         below, beyond = value - chance.randint(1, 2), value + chance.randint(1, 9)
         more_than += [
@@ -153,7 +153,7 @@ def _named(found: Chart, chance: random.Random) -> dict[str, list[Fill]]:
     gap = ranked[0][1] - ranked[-1][1]
     titles = [title for title, _, _ in SUBJECTS if title != found.title]
     return {
-        "value": [Fill({"bar": name}, str(value), _near(value, chance)) for name, value in found.bars],
+        "value": [Fill({"bar": name}, str(value), near(value, chance)) for name, value in found.bars],
         "tallest": [bar(ranked[0][0], {})],
         "second": [bar(ranked[1][0], {})],
         "shortest": [bar(ranked[-1][0], {})],
@@ -163,8 +163,8 @@ def _named(found: Chart, chance: random.Random) -> dict[str, list[Fill]]:
         "bar-count": [Fill({}, NUMBERS[count], [NUMBERS[other] for other in range(3, 7) if other != count])],
         "bar-color": [Fill({}, found.color, sorted(set(COLORS) - {found.color}))],
         "chart-title": [Fill({}, found.title, titles)],
-        "gap": [Fill({}, str(gap), _near(gap, chance))],
-        "sum": [Fill({"unit": found.unit}, str(_total(found)), _near(_total(found), chance))],
+        "gap": [Fill({}, str(gap), near(gap, chance))],
+        "sum": [Fill({"unit": found.unit}, str(_total(found)), near(_total(found), chance))],
     }
 
 

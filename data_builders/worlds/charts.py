@@ -43,8 +43,8 @@ _PALETTE = [
     *(230, 236, 244),
     *(part for color in COLORS.values() for part in color),
 ]
-_SMOOTH = [round(level * (_GREYS - 1) / 255) for level in range(256)]  # of a grey level, its place in the palette
-_SHADED = [_SHADE if level < 128 else _BLACK for level in range(256)]
+_SMOOTH = bytes(round(level * (_GREYS - 1) / 255) for level in range(256))  # of a grey level, its place in the palette
+_SHADED = bytes(_SHADE if level < 128 else _BLACK for level in range(256))
 _FILL = {color: _FIRST_COLOR + index for index, color in enumerate(COLORS)}
 
 
@@ -259,7 +259,7 @@ def _tile(text: str, size: int, bold: bool, shade: bool) -> Image.Image:
     ImageDraw.Draw(grey).text((1, round(0.93 * size)), text, font=font(size, bold=bold), fill=255, anchor="ls")
     ink = grey.getbbox() or (0, 0, 1, 1)
     grey = grey.crop((max(0, ink[0] - 1), 0, ink[2] + 1, grey.height))
-    return Image.frombytes("P", grey.size, grey.point(_SHADED if shade else _SMOOTH).tobytes())
+    return Image.frombytes("P", grey.size, grey.tobytes().translate(_SHADED if shade else _SMOOTH))
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ queries.jsonl + retrieved.jsonl, or + corpora ───────────�
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from mminstruct.data_builders.worlds.exhibits import FACTS, Exhibit, exhibit, ot
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.data_builders.worlds.scenes import Scene
 from mminstruct.errors import DataError
-from mminstruct.files import read_jsonl
+from mminstruct.files import JsonLines, read_jsonl
 from mminstruct.media import open_image
 
 Task = Literal["image_cap", "mmqa", "fact_verify", "image_rerank"]
@@ -286,59 +286,87 @@ class _Row:
 
 
 class _Retrieved:
-    """What a file says was retrieved."""
+    """What a file says was retrieved, read again when it is asked for."""
 
     def __init__(self, path: Path, media_root: Path | None) -> None:
-        self.path = path
-        self.found: dict[str, tuple[Picture | str, ...]] = {}
-        for line, value in read_jsonl(path):
-            row = _Row(value, f"{path}:{line}", media_root or path.parent)
-            cands = row.value.get("cands")
-            if not isinstance(cands, list):
-                raise DataError(f"{row.where}: 'cands' must be a list; mend or drop the line")
-            self.found[row.text("id")] = tuple(
-                cand
-                if isinstance(cand, str)
-                else _Row(cand, row.where, row.root).picture("image_path", "image_caption")
-                for cand in cands
-            )
+        self.path, self.root = path, media_root or path.parent
+        self.rows = JsonLines(path)
+        self.places: dict[str, int] = {}
+        for number, (line, value) in enumerate(self.rows):
+            row = _Row(value, f"{path}:{line}", self.root)
+            self._candidates(row)
+            self.places[row.text("id")] = number
+
+    def _candidates(self, row: _Row) -> tuple[Picture | str, ...]:
+        cands = row.value.get("cands")
+        if not isinstance(cands, list):
+            raise DataError(f"{row.where}: 'cands' must be a list; mend or drop the line")
+        return tuple(
+            cand if isinstance(cand, str) else _Row(cand, row.where, row.root).picture("image_path", "image_caption")
+            for cand in cands
+        )
 
     def near(
         self, row: _Row, name: str, text: str | None, picture: Picture | None, k: int, only_pictures: bool = False
     ) -> tuple[Picture | str, ...]:
-        if name not in self.found:
+        if name not in self.places:
             raise DataError(f"{row.where}: {self.path} has no line of the id {name!r}; search again, or drop the query")
-        return self.found[name]
+        line, value = self.rows[self.places[name]]
+        return self._candidates(_Row(value, f"{self.path}:{line}", self.root))
 
 
 class _Searched:
-    """What BM25 finds in captions and texts, or colours among pictures."""
+    """What BM25 finds in captions and texts, or colours among pictures; of both, what is found is read again."""
 
     def __init__(self, texts: Path | None, pictures: Path | None, media_root: Path | None) -> None:
-        self.texts = (
-            [] if texts is None else [_Row(v, f"{texts}:{n}", texts.parent).text("text") for n, v in read_jsonl(texts)]
-        )
-        self.pictures: list[Picture] = []
-        if pictures is not None:
-            for line, value in read_jsonl(pictures):
-                row = _Row(value, f"{pictures}:{line}", media_root or pictures.parent)
-                self.pictures.append(row.picture("image_path", "caption"))
-        self.search = Bm25([*(one.caption for one in self.pictures), *self.texts])
+        self.texts = None if texts is None else JsonLines(texts)
+        self.pictures = None if pictures is None else JsonLines(pictures)
+        self.root = media_root or (Path() if pictures is None else pictures.parent)
+        self.sources: list[str] = []  # of the pictures
+        self.search = Bm25(self._told())
         self.features: np.ndarray | None = None
+
+    def _told(self) -> Iterator[str]:
+        """Captions of all pictures, then all texts."""
+        for line, value in () if self.pictures is None else self.pictures:
+            picture = self._picture(line, value)
+            self.sources.append(str(picture.source))
+            yield picture.caption
+        for line, value in () if self.texts is None else self.texts:
+            yield self._text(line, value)
+
+    def _picture(self, line: int, value: Any) -> Picture:
+        assert self.pictures is not None
+        return _Row(value, f"{self.pictures.path}:{line}", self.root).picture("image_path", "caption")
+
+    def _text(self, line: int, value: Any) -> str:
+        assert self.texts is not None
+        return _Row(value, f"{self.texts.path}:{line}", self.root).text("text")
+
+    def _at(self, number: int) -> Picture | str:
+        if self.pictures is not None and number < len(self.sources):
+            return self._picture(*self.pictures[number])
+        assert self.texts is not None
+        return self._text(*self.texts[number - len(self.sources)])
 
     def near(
         self, row: _Row, name: str, text: str | None, picture: Picture | None, k: int, only_pictures: bool = False
     ) -> tuple[Picture | str, ...]:
+        count = len(self.sources)
         if picture is not None:
-            if not self.pictures:
+            if self.pictures is None or not count:
                 return ()
             if self.features is None:
-                self.features = np.stack([_features(one) for one in self.pictures])
-            same = [number for number, one in enumerate(self.pictures) if one.source == picture.source]
-            return tuple(self.pictures[one] for one in nearest(_features(picture), self.features, k, same))
-        corpus: Sequence[Picture | str] = [*self.pictures, *self.texts]
-        left_out = range(len(self.pictures), len(corpus)) if only_pictures else ()
-        return tuple(corpus[one] for one in self.search.search(text or "", k, left_out))
+                first = _features(self._picture(*self.pictures[0]))
+                self.features = np.empty((count, len(first)), first.dtype)
+                for number, (line, value) in enumerate(self.pictures):
+                    self.features[number] = _features(self._picture(line, value))
+            own = str(picture.source)
+            same = [number for number, source in enumerate(self.sources) if source == own]
+            return tuple(self._at(one) for one in nearest(_features(picture), self.features, k, same))
+        others = 0 if self.texts is None else len(self.texts)
+        left_out = range(count, count + others) if only_pictures else ()
+        return tuple(self._at(one) for one in self.search.search(text or "", k, left_out))
 
 
 def _features(picture: Picture) -> np.ndarray:

@@ -11,9 +11,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from mminstruct.data_builders.worlds.lettering import Align, Block, Color, Face, Family
+from mminstruct.data_builders.worlds.lettering import Align, Block, Color, Face, Family, printed
 from mminstruct.data_builders.worlds.poster_texts import LANGUAGES, Texts
 from mminstruct.evidence.ocr import TextLine
 
@@ -51,14 +51,7 @@ class Poster:
 
     def draw(self, lettered: bool = True) -> Image.Image:
         ground, _, second = STYLES[self.style]
-        picture = Image.new("RGB", self.size, ground)
-        pen = ImageDraw.Draw(picture)
-        for bar in self.bars:
-            pen.rectangle(bar, fill=second)
-        if lettered:
-            for block in self.blocks:
-                block.draw(picture)
-        return picture
+        return printed(self.size, ground, self.blocks if lettered else (), [(bar, second) for bar in self.bars])
 
     def lines(self) -> list[TextLine]:
         return [line for block in self.blocks for line in block.lines()]
@@ -78,10 +71,10 @@ def poster(seed: int, number: int, languages: Sequence[str] = tuple(LANGUAGES)) 
     facts = _facts(texts, chance)
     base = chance.uniform(0.8, 1.1) * min(width, height) / 22
     stacked = _blocks(texts, facts, style, width, base, chance)
-    while sum(block.size[1] for block in stacked) + sum(_gaps(stacked)) > height - 2 * _margin(height):
+    while sum(block.height for block in stacked) + sum(_gaps(stacked)) > height - 2 * _margin(height):
         base *= 0.94
         if base < LEAST_SIZE:  # the longest text goes before letters become too small to read
-            stacked.remove(max((one for one in stacked[1:] if not one.angle), key=lambda one: one.size[1]))
+            stacked.remove(max((one for one in stacked[1:] if not one.angle), key=lambda one: one.height))
             continue
         stacked = [_smaller(block, width) for block in stacked]
     return Poster(
@@ -118,7 +111,7 @@ def _blocks(
 
     def block(text: str, size: float, color: Color, own: Family, **style_of: bool) -> Block:
         face = Face(own, max(LEAST_SIZE, round(size)), **style_of)
-        while max(map(face.font.getlength, text.split())) > room:
+        while max(map(face.advance, text.split())) > room:
             face = replace(face, size=face.size - 1)
         return Block(tuple(face.wrapped(text, room)), face, color, align=align)
 
@@ -155,7 +148,7 @@ def _gaps(blocks: Sequence[Block]) -> list[int]:
 
 def _placed(stacked: list[Block], width: int, height: int) -> tuple[Block, ...]:
     """One below the other; room that is left is shared by the gaps."""
-    left_over = height - 2 * _margin(height) - sum(block.size[1] for block in stacked) - sum(_gaps(stacked))
+    left_over = height - 2 * _margin(height) - sum(block.height for block in stacked) - sum(_gaps(stacked))
     extra = left_over // (len(stacked) + 1)
     top = _margin(height) + extra
     found = []
@@ -163,7 +156,7 @@ def _placed(stacked: list[Block], width: int, height: int) -> tuple[Block, ...]:
         share = {"left": 0.0, "centre": 0.5, "right": 1.0}[block.align]
         left = _margin(width) + round(share * (width - 2 * _margin(width) - block.size[0]))
         found.append(replace(block, left=left, top=top))
-        top += block.size[1] + gap + extra
+        top += block.height + gap + extra
     return tuple(found)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from mminstruct.data_builders.worlds.lettering import Align, Block, Color, Face, Family
+from mminstruct.data_builders.worlds.lettering import Align, Block, Color, Face, Family, printed
 from mminstruct.evidence.ocr import TextLine
 
 SHOPS = (
@@ -78,14 +78,8 @@ class Page:
     items: tuple[Item, ...] = ()
 
     def draw(self, lettered: bool = True) -> Image.Image:
-        picture = Image.new("RGB", self.size, self.paper)
-        pen = ImageDraw.Draw(picture)
-        for rule in self.rules:
-            pen.rectangle(rule, fill=self.ink)
-        if lettered:
-            for block in self.blocks:
-                block.draw(picture)
-        return picture
+        blocks = self.blocks if lettered else ()
+        return printed(self.size, self.paper, blocks, [(rule, self.ink) for rule in self.rules])
 
     def lines(self) -> list[TextLine]:
         return [line for block in self.blocks for line in block.lines()]

@@ -112,9 +112,9 @@ def scene(seed: int, number: int) -> Scene:
         shape, color = names[len(placed)]
         side = sides[len(placed)]
         left, top = chance.randint(4, SIZE - side - 4), chance.randint(4, SIZE - side - 4)
-        thing = Thing(shape, color, (left, top, left + side, top + side))
-        if _in_a_third(thing) and all(_apart(thing, other) for other in placed):
-            placed.append(thing)
+        box = (left, top, left + side, top + side)
+        if _in_a_third(box) and all(_apart(box, other.box) for other in placed):
+            placed.append(Thing(shape, color, box))
         tries += 1
         if tries % 200 == 0:  # what stands there may leave no room for the rest
             placed.clear()
@@ -122,17 +122,18 @@ def scene(seed: int, number: int) -> Scene:
     return Scene(f"scenes/{seed}/{number}", ground, tuple(sorted(placed, key=lambda thing: thing.centre)))
 
 
-def _in_a_third(thing: Thing) -> bool:
+def _in_a_third(box: tuple[int, int, int, int]) -> bool:
     """Whether it is plain in which third of the width and of the height the middle is."""
-    return all(abs(middle - line) >= 3 for middle in thing.centre for line in (SIZE / 3, 2 * SIZE / 3))
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    first, second = SIZE / 3, 2 * SIZE / 3
+    return abs(x - first) >= 3 and abs(x - second) >= 3 and abs(y - first) >= 3 and abs(y - second) >= 3
 
 
-def _apart(one: Thing, other: Thing) -> bool:
-    """Whether there is air between two things, and left and right, above and below are plain to see."""
+def _apart(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    """Whether there is air between two boxes, and left and right, above and below are plain to see."""
     air = 6
-    a, b = one.box, other.box
     separate = a[2] + air < b[0] or b[2] + air < a[0] or a[3] + air < b[1] or b[3] + air < a[1]
-    return separate and all(abs(x - y) >= air for x, y in zip(one.centre, other.centre, strict=True))
+    return separate and abs(a[0] + a[2] - b[0] - b[2]) >= 2 * air and abs(a[1] + a[3] - b[1] - b[3]) >= 2 * air
 
 
 def a(name: str) -> str:

@@ -13,7 +13,7 @@ from mminstruct.data_builders.worlds.fills import Fill, Known, judged
 from mminstruct.data_builders.worlds.scenes import NUMBERS, listed
 
 # Lines that signs, labels and posters have; false where they are not in the picture.
-_OTHERS = (
+OTHERS = (
     "Open daily from nine",
     "Please ring the bell",
     "Fresh bread and rolls",
@@ -38,7 +38,7 @@ def known(text: Sequence[str], knowledge: str, caption: str, chance: random.Rand
     if not lines:
         return Known(caption=told, knowledge=knowledge)
     seen = {line.casefold() for line in lines}
-    others = [other for other in _OTHERS if other.casefold() not in seen]
+    others = [other for other in OTHERS if other.casefold() not in seen]
     chance.shuffle(others)
     fills = {
         "line-there": [

@@ -132,6 +132,7 @@ class TextBuilder(Builder[TextPicture]):
         return self.options.pictures if self.options.source is None else None
 
     def open(self, item: TextPicture) -> Image.Image:
+        """Mode RGB of a file, P of a world."""
         return open_image(item.source) if isinstance(item.source, Path) else item.source.draw()
 
     def save(self, item: TextPicture, picture: Image.Image, job: Job) -> Media:
@@ -142,9 +143,8 @@ class TextBuilder(Builder[TextPicture]):
 
     def read(self, item: TextPicture, picture: Image.Image, job: Job) -> Seen:
         """What can be read in it; `job` counts the lines that are left out."""
-        edge = self.options.short_edge
-        first = self._known(item) if self.engine is None else read_at(self.engine, picture, edge)
-        second = None if self.second is None else read_at(self.second, picture, edge)
+        first = self._known(item) if self.engine is None else self._read_by(self.engine, picture)
+        second = None if self.second is None else self._read_by(self.second, picture)
         agreed = None if second is None else agreement(first, second)
         lines = self._readable(first, picture, job)
         return Seen(lines, None if second is None else self._readable(second, picture, job), agreed)
@@ -166,6 +166,10 @@ class TextBuilder(Builder[TextPicture]):
         if self.second is not None and seen.agreement is not None:
             found |= {"second": _called(self.second), "agreement": seen.agreement.record()}
         return {"ocr": found}
+
+    def _read_by(self, engine: OcrEngine, picture: Image.Image) -> list[TextLine]:
+        colored = picture if picture.mode == "RGB" else picture.convert("RGB")
+        return read_at(engine, colored, self.options.short_edge)
 
     def _known(self, item: TextPicture) -> list[TextLine]:
         if isinstance(item.source, Path):

@@ -4,6 +4,8 @@
                                  └no─▶ client, again on 429, 5xx and silence ──▶ log ─┘   │ broken: told what is wrong,
                                                                                           └ asked again, 3 times a round
 
+A refusal ends its round at once.
+
 Each question that follows a broken reply holds that reply, so it has a key of its own, and a resumed build walks the
 same way through the log.
 """
@@ -27,9 +29,10 @@ from mminstruct.building.clients.base import Call, LanguageModelClient
 from mminstruct.building.limits import Budget, Rate
 from mminstruct.building.prompt import Prompt
 from mminstruct.building.request import Completion, Parameters, Request
+from mminstruct.building.usage import Usage
 from mminstruct.config import Config
 from mminstruct.conversation import Media, Message, text
-from mminstruct.errors import ReplyError, ServerError
+from mminstruct.errors import ConfigError, RefusedError, ReplyError, ServerError
 
 F = TypeVar("F")
 R = TypeVar("R")
@@ -38,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 _REPAIR = (
     "Your reply cannot be used: {problem}. Reply to the same request again, exactly in the form that was asked for."
 )
+_QUOTED = 200  # characters of a refusal
+_SHOWN = 400  # characters of a reply that was cut off, in what is said behind it
 CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
 
 
@@ -63,8 +68,9 @@ class Asker:
 
     Args:
         folder: where the media of requests lie.
-        another_round: whether a question whose replies in the log are all broken is asked in one round more. Rounds
-            that the log has are always walked through, so what such a round gave is found again.
+        another_round: whether a question whose replies in the log are all broken or refusals is asked in one round
+            more. Rounds that the log has are always walked through, so what such a round gave is found again.
+        usage: counts all replies that questions got, out of the log too.
     """
 
     def __init__(
@@ -76,15 +82,19 @@ class Asker:
         budget: Budget,
         rate: Rate,
         another_round: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         self.client = client
         self.budget = budget
+        self.usage = usage or Usage(budget.price)
         self._log = log
         self._folder = folder
         self._config = config
+        self._parameters = config.parameters.model_dump(exclude_none=True)
         self._rate = rate
         self._another_round = another_round
         self._stopped = threading.Event()
+        self._answered = False  # whether the client ever did, in this run
         self._random = random.Random()  # only of waiting times
         self._lock = threading.Lock()
         self._on_the_way: dict[str, Future[Completion]] = {}
@@ -97,36 +107,40 @@ class Asker:
         """The reply's content; the key of every reply on the way is added to `call_ids`.
 
         Raises:
-            ReplyError: no reply could be read, or the model refused.
+            ReplyError: no reply could be read; a `RefusedError` where the last was a refusal.
             ServerError: no reply at all.
+            ConfigError: nor to any other question of this run.
             BudgetError: asking would cost too much.
         """
-        parameters = prompt.parameters.model_copy(update=self._config.parameters.model_dump(exclude_none=True))
+        parameters = prompt.parameters.model_copy(update=self._parameters)
         first = Request(
             messages=prompt.messages(facts),
             media=list(media),
             parameters=parameters,
-            reply_schema=prompt.reply_schema,
+            reply_schema=prompt.schema(facts),
             prompt=f"{prompt.name}@{prompt.version}",
         )
         rounds_left = int(self._another_round)
         for sample in itertools.count():
-            request = first.model_copy(update={"sample": sample})
+            request = first if sample == 0 else first.model_copy(update={"sample": sample})
             for _ in range(self._config.parse_attempts):
                 reply = self._reply(request, prompt, facts, call_ids)
                 if reply.finish == "content_filter":
-                    raise ReplyError(f"the model refused to answer {prompt.name}")
+                    said = f": {reply.text[:_QUOTED]}" if reply.text.strip() else ""
+                    failure: ReplyError = RefusedError(f"the model refused to answer {prompt.name}{said}")
+                    break
                 try:
                     return _read(reply, prompt, facts)
                 except ReplyError as error:
                     problem = str(error).rstrip(".")
+                    failure = ReplyError(f"no reply to {prompt.name} could be used; of the last: {problem}")
                 request = request.model_copy(update={"messages": [*request.messages, *_repair(reply, problem)]})
             following = self._key(first.model_copy(update={"sample": sample + 1}))
             if self._log.get(following) is None:
                 if rounds_left == 0:
                     break
                 rounds_left -= 1
-        raise ReplyError(f"no reply to {prompt.name} could be used; of the last: {problem}")
+        raise failure
 
     def _key(self, request: Request) -> str:
         return request.key(self.client.backend, self.client.model)
@@ -135,6 +149,11 @@ class Asker:
         """From the log, or of the client; of two threads with one question only one asks."""
         key = self._key(request)
         call_ids.append(key)
+        reply = self._one_reply(key, request, prompt, facts)
+        self.usage.add(key, reply)
+        return reply
+
+    def _one_reply(self, key: str, request: Request, prompt: Prompt[F, R], facts: F) -> Completion:
         with self._lock:
             ahead = self._on_the_way.get(key)
             if ahead is None:
@@ -168,13 +187,23 @@ class Asker:
             try:
                 reply = self.client.complete(call)
             except ServerError as error:
-                if not error.again or attempt + 1 == self._config.server_attempts:
+                if not error.again:
                     raise
+                if attempt + 1 == self._config.server_attempts:
+                    if self._answered:
+                        raise
+                    # A server that is not there, or cannot do what is asked (pictures, to a model of text): each item
+                    # would wait as long for nothing.
+                    raise ConfigError(
+                        f"no question was answered, this one not in {attempt + 1} attempts: {error}; check that the "
+                        f"server runs, and takes what {call.prompt.name} sends"
+                    ) from None
                 longest = min(self._config.longest_wait, self._config.first_wait * 2**attempt)
                 wait = self._random.uniform(0, longest) if error.after is None else error.after
                 _LOG.info("%s; asking again in %.1f s", error, wait)
                 self._wait(wait)
                 continue
+            self._answered = True
             self.budget.add(reply)
             self._rate.after(expected, reply)
             return reply
@@ -187,11 +216,27 @@ class Asker:
 
 def _repair(reply: Completion, problem: str) -> list[Message]:
     """What is said behind a reply that cannot be used."""
-    said = [Message(role="assistant", content=[text(reply.text)])]
+    shown = reply.text
+    if reply.finish == "length" and len(shown) > _SHOWN:
+        # Most of such replies say one thing over and over: all of it would teach the model to go on with that, and may
+        # leave no room for another reply.
+        shown = f"{shown[:_SHOWN]} [...]"
+    said = [Message(role="assistant", content=[text(shown)])]
     return [*said, Message(role="user", content=[text(_REPAIR.format(problem=problem))])]
 
 
 def _read(reply: Completion, prompt: Prompt[F, R], facts: F) -> R:
-    if reply.finish == "length":
+    if reply.finish == "length" and not _whole_json(reply, prompt, facts):
         raise ReplyError("the reply was cut off at its greatest length; be shorter")
     return prompt.parse(reply.text, facts)
+
+
+def _whole_json(reply: Completion, prompt: Prompt[F, R], facts: F) -> bool:
+    """Whether JSON is complete though the reply reached its greatest length: small models that a server keeps to a
+    schema write spaces behind the last brace until they are stopped."""
+    if prompt.schema(facts) is None:
+        return False
+    try:
+        return isinstance(json.loads(reply.text), dict)
+    except json.JSONDecodeError:
+        return False

@@ -3,24 +3,24 @@
     Figures, manifest, dead letters, log of replies ──▶ YAML front matter and Markdown
 
 No time, host, folder or price of the day stands in it, so a build that was killed and went on has the same card as an
-undisturbed one. Usage is that of the replies that records and dead letters name: what a server counted is part of a
-reply, and other builds that share the log do not count. Money is only computed where prices are given.
+undisturbed one. Usage is that of all replies that the build's items got, whether what was made of them was kept,
+dropped or failed; other builds that share the log do not count. Money is only computed where prices are given.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
 from mminstruct.building.figures import Figures
 from mminstruct.building.limits import Price
-from mminstruct.building.logged import LoggedCalls
+from mminstruct.building.usage import Counts
 from mminstruct.conversation import Conversation, Message, TextPart
 
 README = "README.md"
@@ -42,7 +42,7 @@ def card(
     *,
     builder: dict[str, Any] | None = None,
     failures: Counter[str] | None = None,
-    calls: Path | None = None,
+    usage: Counts | None = None,
     price: Price | None = None,
     title: str = "Data set",
     shards: bool = True,
@@ -52,8 +52,8 @@ def card(
     Args:
         builder: what the manifest says of how it was built.
         failures: how many items could not be used, by reason.
-        calls: the log of replies, where there is one.
-        price: of the model, to say what its replies cost.
+        usage: of the replies, where there is a log of them.
+        price: by which their cost was counted; None: none is said.
         title: of a data set that no builder made.
         shards: whether it lies in shards, whose files the hub is to be told of.
     """
@@ -63,37 +63,11 @@ def card(
         f"# {said.get('name', title)}",
         _what(figures, said),
         _built(figures, said, failures or Counter()),
-        _usage(figures, calls, price),
+        _usage(usage or {}, price),
         _histograms(figures),
         _examples(figures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-class Failed(Protocol):
-    """An item that could not be used, and the replies that it had (`unfinished.DeadLetter`)."""
-
-    @property
-    def reason(self) -> str: ...
-
-    @property
-    def call_ids(self) -> list[str]: ...
-
-
-def built_card(
-    figures: Figures,
-    builder: dict[str, Any] | None,
-    letters: Sequence[Failed],
-    calls: Path | None,
-    price: Price | None = None,
-    title: str = "Data set",
-    shards: bool = True,
-) -> str:
-    """The card of a data set with the items that failed in its build; see `card`."""
-    for letter in letters:
-        figures.called(letter.call_ids)
-    failures = Counter(letter.reason for letter in letters)
-    return card(figures, builder=builder, failures=failures, calls=calls, price=price, title=title, shards=shards)
 
 
 def _front(figures: Figures, said: dict[str, Any], title: str, shards: bool) -> str:
@@ -153,24 +127,20 @@ def _built(figures: Figures, said: dict[str, Any], failures: Counter[str]) -> st
     return "\n\n".join(part for part in parts if part)
 
 
-def _usage(figures: Figures, calls: Path | None, price: Price | None) -> str:
-    keys = figures.calls()
-    if calls is None or not keys:
+def _usage(usage: Counts, price: Price | None) -> str:
+    if not usage:
         return ""
-    counted: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-    cost = 0.0
-    for call in LoggedCalls(calls).find(keys):
-        read, written = call.reply.tokens
-        one = counted[call.prompt, call.backend, call.model]
-        one.update(replies=1, read=read, written=written, other=int(call.reply.finish != "stop"))
-        cost += 0.0 if price is None else price.of(call.reply.usage)
     rows = [
-        (prompt, f"{model} ({backend})", *(f"{one[key]:,}" for key in ("replies", "read", "written", "other")))
-        for (prompt, backend, model), one in sorted(counted.items())
+        (prompt, f"{model} ({backend})", *(f"{n:,}" for n in (one.replies, one.read, one.cached, one.written, one.cut)))
+        for (prompt, backend, model), one in usage.items()
     ]
-    head = ("prompt and version", "model", "replies", "tokens read", "tokens written", "not ended by itself")
-    told = "Of the replies that records and failed items name, as the server counted; templates count nothing."
-    money = [f"At the given prices these replies cost ${cost:,.2f}."] if price is not None else []
+    head = ("prompt and version", "model", "replies", "tokens read", "of them cached", "written", "not ended by itself")
+    told = (
+        "Of all replies that the items got, whether what was made of them was kept or left out, as the server counted; "
+        "templates count nothing."
+    )
+    cost = sum(one.cost for one in usage.values())
+    money = [f"By {price.said} these replies cost ${cost:,.2f}."] if price is not None else []
     return "\n\n".join(["## What was asked", _table(head, rows), told, *money])
 
 

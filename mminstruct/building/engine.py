@@ -27,7 +27,9 @@ from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import BatchClient, LanguageModelClient, TemplateClient
 from mminstruct.building.job import Job
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
+from mminstruct.building.logged import LoggedCalls
 from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, Made, PartWriter, UnfinishedBuild, reopen
+from mminstruct.building.usage import Usage
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, MminstructError, RunError
@@ -63,14 +65,20 @@ class BuildConfig(Config):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run has done so far, resumed parts included in the first three; the others are this run's."""
+    """What a build has done so far, in earlier runs too.
+
+    Attributes:
+        replies, tokens, cost: of all replies that its questions got, kept or left out, out of the log or not.
+        requests: those that were sent in this run, which its budget counts.
+    """
 
     items: int
     conversations: int
     failed: int
-    requests: int
+    replies: int
     tokens: int
     cost: float
+    requests: int
 
 
 @dataclass
@@ -140,7 +148,10 @@ def run(
             asker = None
             if builder.asks:
                 log = stack.enter_context(CallLog(config.calls or build.folder / CALLS))
-                asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry)
+                usage = Usage(price)
+                for call in LoggedCalls(log.path).find(build.figures.calls()):
+                    usage.add(call.key, call.reply)
+                asker = Asker(client, log, build.folder, config.asking, budget, Rate(config.rate), config.retry, usage)
             first, step = share or (0, 1)
             one = _Run(builder, build, config, asker, slice(first, limit, step), advance)
             if isinstance(client, BatchClient):
@@ -253,7 +264,9 @@ class _Run:
             raise
         except MminstructError as error:
             return _Outcome(item.id, Made(), error, job.call_ids)
-        return _Outcome(item.id, Made(conversations, job.dropped, job.files))
+        named = {key for one in conversations if one.provenance is not None for key in one.provenance.call_ids}
+        asked = [key for key in dict.fromkeys(job.call_ids) if key not in named]
+        return _Outcome(item.id, Made(conversations, job.dropped, job.files, asked=asked), call_ids=job.call_ids)
 
     def _take(self, outcome: _Outcome) -> None:
         failure = outcome.failure or self._unfit(outcome.made.conversations)
@@ -295,12 +308,13 @@ class _Run:
         return None
 
     def _progress(self) -> Progress:
-        spent = None if self.asker is None else self.asker.budget
+        usage = Usage() if self.asker is None else self.asker.usage
         return Progress(
-            self.items,
-            self.conversations,
-            self.errors,
-            0 if spent is None else spent.requests,
-            0 if spent is None else spent.read + spent.written,
-            0.0 if spent is None else spent.cost,
+            items=self.items,
+            conversations=self.conversations,
+            failed=self.errors,
+            replies=usage.replies,
+            tokens=usage.read + usage.written,
+            cost=usage.cost,
+            requests=0 if self.asker is None else self.asker.budget.requests,
         )

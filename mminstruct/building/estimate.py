@@ -18,6 +18,7 @@ from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import TemplateClient
 from mminstruct.building.job import Job
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
+from mminstruct.building.request import Completion
 from mminstruct.errors import ConfigError, DataError
 
 
@@ -29,7 +30,7 @@ class Estimate:
         sample: the first so many of them were counted.
         requests, read, written: questions, and tokens of them and of the replies.
         pictures: sent with the questions.
-        cost: in dollars, None without prices.
+        cost: in dollars, None without prices; `priced` says which.
         minutes: at least, by the server's rate; None without one.
     """
 
@@ -40,13 +41,21 @@ class Estimate:
     written: int
     pictures: int
     cost: float | None
+    priced: str | None
     minutes: float | None
 
 
 def estimate(
-    builder: Builder, price: Price | None = None, rate: RateConfig | None = None, sample: int = 50
+    builder: Builder,
+    price: Price | None = None,
+    rate: RateConfig | None = None,
+    sample: int = 50,
+    batch: bool = False,
 ) -> Estimate:
     """
+    Args:
+        batch: whether the questions are asked in batches, which have other prices.
+
     Raises:
         ConfigError: the builder asks no model.
         DataError: it has no items.
@@ -72,6 +81,7 @@ def estimate(
     written = sum(len(reply.text) for _, _, reply in calls) / CHARACTERS_A_TOKEN
     share = items / counted
     requests, read, written = (round(number * share) for number in (len(calls), read, written))
+    usage = {"prompt_tokens": read, "completion_tokens": written}
     waits = [requests / rate.requests] if rate.requests else []
     waits += [(read + written) / rate.tokens] if rate.tokens else []
     return Estimate(
@@ -81,6 +91,7 @@ def estimate(
         read=int(read),
         written=int(written),
         pictures=round(sum(len(request.media) for _, request, _ in calls) * share),
-        cost=None if price is None else price.of({"prompt_tokens": read, "completion_tokens": written}),
+        cost=None if price is None else price.of(Completion(text="", usage=usage, batch=batch)),
+        priced=None if price is None else price.said + (", in batches" if batch else ""),
         minutes=max(waits, default=None),
     )

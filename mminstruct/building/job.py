@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from PIL import Image
@@ -17,8 +16,8 @@ from mminstruct.building.builder import Builder
 from mminstruct.building.prompt import Prompt
 from mminstruct.conversation import Media, Provenance
 from mminstruct.errors import DataError, WaitingError
-from mminstruct.files import atomic_path, bytes_sha256, sha256
-from mminstruct.media import FrameSampling, Video, encode_clip, open_image, open_video
+from mminstruct.files import bytes_sha256, sha256, write_bytes
+from mminstruct.media import FrameSampling, Video, encode_clip, encode_png, open_video, read_image
 
 F = TypeVar("F")
 R = TypeVar("R")
@@ -78,17 +77,16 @@ class Job:
 
     def save(self, picture: Image.Image, name: str) -> Media:
         """Write a picture as PNG to `images/NAME.png`."""
-        stream = io.BytesIO()
-        picture.save(stream, "PNG", compress_level=1)
-        return self._write(stream.getvalue(), f"images/{name}.png", picture.size)
+        return self._write(encode_png(picture), f"images/{name}.png", picture.size)
 
     def copy(self, source: Path, name: str, opened: Image.Image | None = None) -> Media:
         """Take over a picture's file as it is, to `images/NAME`; `opened` is the picture, where it is open already.
 
         Raises `MediaError` where it cannot be opened.
         """
-        size = (open_image(source) if opened is None else opened).size  # a broken one is found here, not in training
-        return self._write(source.read_bytes(), f"images/{name}", size)
+        # A broken one is found here, not in training.
+        data, picture = read_image(source) if opened is None else (source.read_bytes(), opened)
+        return self._write(data, f"images/{name}", picture.size)
 
     def save_clip(self, frames: Sequence[Image.Image], name: str, rate: int) -> Media:
         """Write frames, `rate` a second, as `videos/NAME.mp4`. See `encode_clip` for errors."""
@@ -103,7 +101,7 @@ class Job:
         return self._write(source.read_bytes(), f"videos/{name}", video.size, "video"), video
 
     def _write(self, data: bytes, name: str, size: tuple[int, int], kind: Literal["image", "video"] = "image") -> Media:
-        if ".." in PurePosixPath(name).parts:  # of a file of the user's, that may name anything
+        if ".." in name.split("/"):  # of a file of the user's, that may name anything
             raise DataError(f"{name} would lie outside of the data set; give ids and names without '..'")
         path = self._folder / name
         digest = bytes_sha256(data)
@@ -114,8 +112,7 @@ class Job:
                     f"two {what} want the name {name}; the builder {self._builder.name} must tell them apart"
                 )
         else:
-            with atomic_path(path, durable=False) as temporary:
-                temporary.write_bytes(data)
+            write_bytes(path, data)
         self.files.append(path)
         return Media(kind=kind, path=name, sha256=digest, width=size[0], height=size[1])
 

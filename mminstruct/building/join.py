@@ -95,7 +95,8 @@ def _items(share: Path) -> Iterator[Made]:
         conversations = iter(()) if part.shard is None else native.read_shard(share, part.shard)
         for place, count in enumerate(part.made):
             dropped = Counter(part.dropped.get(place, {}))
-            yield Made(list(itertools.islice(conversations, count)), dropped, failed=part.failed.get(place))
+            own = list(itertools.islice(conversations, count))
+            yield Made(own, dropped, failed=part.failed.get(place), asked=part.asked.get(place, []))
         list(conversations)  # to its end, where it is checked
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from mminstruct.building.request import Completion
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.errors import BudgetError, ConfigError, did_you_mean
+
+_DAY = r"^(\d{4}-\d{2}-\d{2})?$"
 
 
 class Price(Config):
@@ -20,42 +21,47 @@ class Price(Config):
     Attributes:
         cached: for those read that the server had read before; None: as `read`.
         batch: the share of all prices that batches cost.
+        date, source: when these figures were read, and where; empty: not known.
     """
 
     read: float = Field(ge=0)
     written: float = Field(ge=0)
     cached: float | None = Field(default=None, ge=0)
     batch: float = Field(default=1.0, ge=0)
+    date: str = Field(default="", pattern=_DAY)
+    source: str = ""
 
-    def in_batches(self) -> Price:
-        """What the same costs in batches."""
-        cached = None if self.cached is None else self.cached * self.batch
-        return Price(read=self.read * self.batch, written=self.written * self.batch, cached=cached)
+    def of(self, reply: Completion) -> float:
+        """What a reply costs, in dollars."""
+        read, written = reply.tokens
+        again = self.read if self.cached is None else self.cached
+        full = (read - reply.cached) * self.read + reply.cached * again + written * self.written
+        return full * (self.batch if reply.batch else 1) / 1e6
 
-    def of(self, usage: dict[str, Any]) -> float:
-        """What a reply of this usage (OpenAI's names) costs, in dollars."""
-        cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-        read = int(usage.get("prompt_tokens") or 0) - cached
-        written = int(usage.get("completion_tokens") or 0)
-        return (
-            read * self.read + cached * (self.read if self.cached is None else self.cached) + written * self.written
-        ) / 1e6
+    @property
+    def said(self) -> str:
+        """Whose prices these are: `the prices of 2026-01-31 (the provider's page)`."""
+        return f"the prices of {self.date} ({self.source})" if self.date else "the given prices"
 
 
 class Prices(Config):
-    """A file of prices, which says when and where they were read."""
+    """A file of prices, which says when and where they were read: for all, or beside a model's own."""
 
-    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
-    source: str
+    date: str = Field(default="", pattern=_DAY)
+    source: str = ""
     models: dict[str, Price]
 
 
 def read_price(path: Path, model: str) -> Price:
-    """The price of a model. Raises `ConfigError` where the file has none for it."""
+    """The price of a model, with its date and source. Raises `ConfigError` where the file has none for it."""
     prices = validate(Prices, load_yaml(path), where=str(path))
     if model not in prices.models:
         raise ConfigError(f"{path} has no price of {model!r}.{did_you_mean(model, prices.models)}")
-    return prices.models[model]
+    price = prices.models[model]
+    price = price.model_copy(update={"date": price.date or prices.date, "source": price.source or prices.source})
+    if not (price.date and price.source):
+        raise ConfigError(f"{path} does not say when and where the price of {model!r} was read; add date and source")
+    return price
 
 
 class BudgetConfig(Config):
@@ -114,7 +120,7 @@ class Budget:
             self.read += read
             self.written += written
             if self.price is not None:
-                self.cost += self.price.of(reply.usage)
+                self.cost += self.price.of(reply)
 
 
 class Bucket:

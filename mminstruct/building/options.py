@@ -11,9 +11,13 @@ from string import ascii_uppercase
 
 from mminstruct.errors import ReplyError
 
+_WIDE = re.compile(r"(?<![A-Za-z])([A-Z])[、．：）]\s*")  # Chinese punctuation behind a letter
 _OPTION = r"\(?([A-Z])[.):]\s+"
 _NAMED = re.compile(r"\(?([A-Z])\)?[.):]?(?:\s+(.+))?", re.DOTALL)
-_OTHERS = re.compile(r"(?i:\b(all|none|both|any|neither) of (the|these|those)\b)|\b[A-Z] and [A-Z]\b")
+_OTHERS = re.compile(
+    r"(?i:\b(all|none|both|any|neither) of (the|these|those)\b)|\b[A-Z] and [A-Z]\b"
+    r"|以上(都|皆|均)|(都|皆|均)不是|[A-Z]和[A-Z]"
+)
 
 
 def lettered(text: str, count: int, where: str) -> list[str]:
@@ -26,6 +30,7 @@ def lettered(text: str, count: int, where: str) -> list[str]:
         ReplyError: there are more or fewer, with other letters, two are equal, or one is about others ("all of these"),
             which is wrong as soon as options change places.
     """
+    text = _WIDE.sub(r"\1. ", text)
     start = r"^\s*" if "\n" in text.strip() else r"(?:^|\s)"
     pattern = re.compile(rf"{start}{_OPTION}(.*?)\s*(?={start}{_OPTION}|\Z)", re.DOTALL | re.MULTILINE)
     found = [(match[1], " ".join(match[2].split())) for match in pattern.finditer(text.strip())]
@@ -47,7 +52,7 @@ def named_option(answer: str, options: Sequence[str], where: str) -> str:
     same = next((option for option in options if option.casefold() == answer.casefold()), None)
     if same is not None:
         return same
-    match = _NAMED.fullmatch(answer)
+    match = _NAMED.fullmatch(_WIDE.sub(r"\1. ", answer).strip())
     if match is None or match[1] not in ascii_uppercase[: len(options)]:
         raise ReplyError(f"the answer {answer!r} of {where} is not among the options")
     option = options[ascii_uppercase.index(match[1])]

@@ -30,7 +30,7 @@ class Prompt(ABC, Generic[F, R]):
         name: `BUILDER/KIND`.
         version: changes whenever the same reply would be read in another way.
         parameters: how replies are drawn, unless a build says otherwise.
-        reply_schema: the JSON schema of replies that are JSON.
+        reply_schema: the JSON schema of replies that are JSON (`replies.strict_schema`).
     """
 
     name: ClassVar[str]
@@ -41,6 +41,10 @@ class Prompt(ABC, Generic[F, R]):
     @abstractmethod
     def messages(self, facts: F) -> list[Message]:
         """System, examples and the question. Image parts point into the media that are given with the facts."""
+
+    def schema(self, facts: F) -> dict[str, Any] | None:
+        """The JSON schema of the reply to these facts; `reply_schema`, where it is the same for all."""
+        return self.reply_schema
 
     @abstractmethod
     def parse(self, reply: str, facts: F) -> R:

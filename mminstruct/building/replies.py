@@ -1,6 +1,6 @@
 """Forms that prompts ask replies to have, and what is wrong with those that have another, in words for the model.
 
-json_reply   JSON, bare or within a fence               ──▶ a checked pydantic model
+json_reply   JSON, bare or within a fence               ──▶ a checked pydantic model, whose schema servers get
 pairs        Question: ... === Answer: ... === blocks   ──▶ [(question, answer)]
 tagged       <Q1>...</Q1><A1>...</A1><Q2>...            ──▶ [{"Q": ..., "A": ...}]
 """
@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,7 @@ from mminstruct.errors import ReplyError
 
 M = TypeVar("M", bound=BaseModel)
 
+_NOT_STRICT = frozenset({"title", "description", "default", "minLength", "maxLength"})
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
 _PAIR = re.compile(r"Question:\s*(.+?)\s*===\s*Answer:\s*(.+?)\s*(?====|\Z)", re.DOTALL)
 
@@ -37,19 +38,55 @@ def json_reply(reply: str, model: type[M]) -> M:
         raise ReplyError(f"the reply does not fit: {f'{key}: ' if key else ''}{problem}") from None
 
 
+def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema that a server is to keep a reply to, within what OpenAI's strict mode takes.
+
+    Every key is required and no other allowed; lengths of texts are left to `json_reply`, and a tuple of one kind of
+    values is a list of so many.
+    """
+    return _strict(model.model_json_schema())  # type: ignore[no-any-return]
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: value for key, value in node.items() if key not in _NOT_STRICT}
+    places = kept.get("prefixItems", [])
+    if places and all(place == places[0] for place in places):
+        del kept["prefixItems"]
+        kept["items"] = places[0]
+    for key, value in kept.items():
+        if key in ("properties", "$defs"):  # names of the model's own, which may be those of keywords
+            kept[key] = {name: _strict(one) for name, one in value.items()}
+        elif key != "enum":
+            kept[key] = _strict(value)
+    if "properties" in kept:
+        kept |= {"additionalProperties": False, "required": list(kept["properties"])}
+    return kept
+
+
 def pair(question: str, answer: str) -> str:
     """One block as `pairs` reads it."""
     return f"Question:\n{question}\n===\nAnswer:\n{answer}\n===\n"
 
 
 def pairs(reply: str) -> list[tuple[str, str]]:
-    """(question, answer) of each block (LLaVA's form). Raises `ReplyError` where there is none, or one is not whole."""
+    """(question, answer) of each block (LLaVA's form).
+
+    Raises:
+        ReplyError: there is none, one is not whole, a question stands twice, or text stands behind a block.
+    """
     found = [(match[1], match[2]) for match in _PAIR.finditer(reply)]
     if not found:
         raise ReplyError("there is no block of Question:, ===, Answer:")
     if len(found) != reply.count("Question:") or len(found) != reply.count("Answer:"):
         raise ReplyError("a question is without its answer, or two stand in one block")
     require_different([question for question, _ in found])
+    # Models take an answer back behind its block. What stands before the first one is a greeting at most.
+    if "".join(_PAIR.split(reply[reply.index("Question:") :])[::3]).strip("= \n\t\r"):
+        raise ReplyError("text stands behind an answer's ===; write the blocks and nothing else")
     return found
 
 

@@ -61,14 +61,21 @@ class Completion(Record):
     """What a model replied.
 
     Attributes:
-        text: empty where it refused.
-        finish: why it ended, in OpenAI's words: `stop`, `length` or `content_filter`.
+        text: where it refused, what it said to that, or nothing.
+        finish: why it ended, in OpenAI's words: `stop`, `length`, or `content_filter` where it refused.
         usage: what the server counted, as it says it; prices change, so money is computed of this only when asked for.
+        batch: whether it came in a batch, which has other prices.
     """
 
     text: str
     finish: str = "stop"
     usage: dict[str, Any] = Field(default_factory=dict)
+    batch: bool = False
+
+    @property
+    def cached(self) -> int:
+        """Of the tokens read, those that the server had read before."""
+        return int((self.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
 
     @property
     def tokens(self) -> tuple[int, int]:

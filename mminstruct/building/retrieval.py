@@ -1,7 +1,7 @@
-"""Finding what is near: texts by the words they share (BM25), pictures and instructions by features without a model.
+"""Finding what is near: texts by the words they share (BM25), pictures by features without a model.
 
     texts ──▶ Bm25 ──search(query, k)──▶ numbers of the k best, best first
-    picture ──colours, and where they are──▶ [112]        text ──hashed words and pairs of words──▶ [512]
+    picture ──colours, and where they are──▶ [112]        (texts: `words.text_features`)
     features [N, D] ──nearest(row, k)──▶ numbers of the k most alike
 
 All of it is deterministic: equal scores go by number, and nothing depends on Python's own hashes.
@@ -9,25 +9,17 @@ All of it is deterministic: equal scores go by number, and nothing depends on Py
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
-import zlib
+from array import array
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from PIL import Image
 
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+")
+from mminstruct.building.words import words
 
 Array = np.ndarray
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in small letters; of Chinese, Japanese and Korean each character."""
-    return _WORD.findall(text.casefold())
 
 
 class Bm25:
@@ -37,30 +29,32 @@ class Bm25:
     being how often it has the word, and `idf = ln(1 + (N - n + 0.5) / (n + 0.5))` of a word that n of N texts have.
     """
 
-    def __init__(self, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
-        counted = [Counter(words(text)) for text in texts]
-        lengths = np.array([counts.total() for counts in counted], np.float64)
-        norm = k1 * (1 - b + b * lengths / max(float(lengths.mean()) if texts else 0.0, 1e-9))
-        found: dict[str, tuple[list[int], list[int]]] = {}
-        for number, counts in enumerate(counted):
+    def __init__(self, texts: Iterable[str], k1: float = 1.2, b: float = 0.75) -> None:
+        """Six bytes of memory for each different word of a text; the texts themselves are not kept."""
+        lengths = array("l")
+        self._found: dict[str, tuple[array[int], array[int]]] = {}
+        for number, text in enumerate(texts):
+            counts = Counter(words(text))
+            lengths.append(counts.total())
             for word, count in counts.items():
-                numbers, frequencies = found.setdefault(word, ([], []))
-                numbers.append(number)
-                frequencies.append(count)
-        self._count = len(texts)
-        self._weights: dict[str, tuple[Array, Array]] = {}
-        for word, (numbers, frequencies) in found.items():
-            rows, often = np.array(numbers), np.array(frequencies, np.float64)
-            idf = math.log(1 + (len(texts) - len(rows) + 0.5) / (len(rows) + 0.5))
-            self._weights[word] = rows, idf * often * (k1 + 1) / (often + norm[rows])
+                places = self._found.get(word)
+                if places is None:
+                    places = self._found[word] = array("i"), array("H")
+                places[0].append(number)
+                places[1].append(min(count, 65_535))
+        self._count = len(lengths)
+        self._k1 = k1
+        long = np.array(lengths, np.float64)
+        self._norm = k1 * (1 - b + b * long / max(float(long.mean()) if self._count else 0.0, 1e-9))
 
     def scores(self, query: str) -> Array:
         """Each text's score, [N]."""
         scores = np.zeros(self._count)
         for word, count in Counter(words(query)).items():
-            if word in self._weights:
-                rows, weights = self._weights[word]
-                scores[rows] += count * weights
+            if word in self._found:
+                rows, often = (np.asarray(values) for values in self._found[word])
+                idf = math.log(1 + (self._count - len(rows) + 0.5) / (len(rows) + 0.5))
+                scores[rows] += count * idf * often * (self._k1 + 1) / (often + self._norm[rows])
         return scores
 
     def search(self, query: str, k: int, leave_out: Collection[int] = ()) -> list[int]:
@@ -100,16 +94,6 @@ def picture_features(picture: Image.Image) -> Array:
     bins = (small // 64) @ np.array([16, 4, 1])
     shares = np.bincount(bins.ravel(), minlength=64) / bins.size
     return _unit(np.concatenate([_unit(grid), np.sqrt(shares)])).astype(np.float32)
-
-
-def text_features(text: str, size: int = 512) -> Array:
-    """Which words and pairs of words a text has, hashed to `size` places, [size], of length 1 (0 without words)."""
-    found = words(text)
-    terms = Counter([*found, *(f"{one} {other}" for one, other in itertools.pairwise(found))])
-    features = np.zeros(size)
-    for term, count in terms.items():
-        features[zlib.crc32(term.encode()) % size] += math.sqrt(count)
-    return _unit(features).astype(np.float32)
 
 
 def _unit(values: Array) -> Array:

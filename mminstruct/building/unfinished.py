@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from mminstruct.building.card import README, built_card
+from mminstruct.building.card import README, card
 from mminstruct.building.figures import Figures
+from mminstruct.building.usage import counted, summed
 from mminstruct.conversation import Conversation, Record
 from mminstruct.errors import DataError, RunError
 from mminstruct.files import TEMPORARY, publish, read_jsonl, require_new, sync, write_text
@@ -55,6 +56,7 @@ class Part(Record):
         media: how many media entries they have, by kind.
         dropped: how often which rule left something out, by the item's place in `made`.
         failed: the items that could not be used, by place likewise.
+        asked: keys of the replies that an item got and none of its conversations names, by place likewise.
     """
 
     made: list[int]
@@ -62,6 +64,14 @@ class Part(Record):
     media: dict[str, int] = Field(default_factory=dict)
     dropped: dict[int, dict[str, int]] = Field(default_factory=dict)
     failed: dict[int, DeadLetter] = Field(default_factory=dict)
+    asked: dict[int, list[str]] = Field(default_factory=dict)
+
+    def unnamed(self) -> Iterator[str]:
+        """The keys of all replies that no conversation names."""
+        for letter in self.failed.values():
+            yield from letter.call_ids
+        for keys in self.asked.values():
+            yield from keys
 
 
 @dataclass
@@ -72,12 +82,14 @@ class Made:
         dropped: how often which rule left something out.
         files: that were written for it.
         failed: why it cannot be used; then there is nothing else.
+        asked: keys of replies that none of the conversations names.
     """
 
     conversations: list[Conversation] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     files: list[Path] = field(default_factory=list)
     failed: DeadLetter | None = None
+    asked: list[str] = field(default_factory=list)
 
 
 class UnfinishedBuild:
@@ -86,7 +98,7 @@ class UnfinishedBuild:
         folder: where files of the build go.
         parts: those that are done.
         ids: of all conversations in them.
-        figures: of all conversations in them, for the card.
+        figures: of all conversations in them, for the card, and the keys of all replies.
 
     Args:
         out: the folder that it will be.
@@ -131,6 +143,8 @@ class UnfinishedBuild:
             for conversation in native.read_shard(self.folder, shard):
                 self.ids.add(conversation.id)
                 self.figures.add(conversation)
+        for part in self.parts:
+            self.figures.called(part.unnamed())
 
     def _clean(self) -> None:
         known = {shard.file for shard in self._shards()}
@@ -166,7 +180,9 @@ class UnfinishedBuild:
             media=dict(sorted(kinds.items())),
             dropped={place: dict(sorted(item.dropped.items())) for place, item in enumerate(items) if item.dropped},
             failed={place: item.failed for place, item in enumerate(items) if item.failed is not None},
+            asked={place: item.asked for place, item in enumerate(items) if item.asked},
         )
+        self.figures.called(part.unnamed())
         with (self.folder / NOTES).open("a", encoding="utf-8") as stream:
             stream.write(part.model_dump_json() + "\n")
             stream.flush()
@@ -196,8 +212,12 @@ class UnfinishedBuild:
         if letters:
             note["failed"] = len(letters)
             write_text(self.folder / DEAD_LETTERS, "".join(one.model_dump_json() + "\n" for one in letters))
+        usage = {} if calls is None else counted(calls, self.figures.calls())
+        if usage:
+            note["usage"] = summed(usage.values())
         manifest = native.write_manifest(self.folder, self._shards(), kinds, self.out, note)
-        write_text(self.folder / README, built_card(self.figures, note, letters, calls))
+        failures = Counter(letter.reason for letter in letters)
+        write_text(self.folder / README, card(self.figures, builder=note, failures=failures, usage=usage))
         (self.folder / _LOCK).unlink()
         publish(self.folder, self.out)
         self._lock.release()

@@ -1,7 +1,10 @@
-"""Words of English texts: whether one says no more than another, and how near two are, without any model.
+"""Words of texts: whether one says no more than another, and how near two are, without any model.
 
     text ──words──▶ [str] ──content_words──▶ {stem}        support(answer, stems): share of its own among them
     texts ──text_vectors──▶ [n, 1024] of whole numbers ──similarity──▶ cosines [n, m]
+
+Stems and words without content are those of English and Chinese. Of Chinese, Japanese and Korean each character is a
+word; a Chinese numeral in front of a measure word is a number, since 三 is one in 三个 and none in 三角形.
 
 Vectors are hashed counts of words and of pairs of neighbours, weighed by how rare each is (TF-IDF), of length 1024 and
 rounded to whole numbers. Sums of whole numbers of this size are exact in any order, so what is made of them is the same
@@ -24,7 +27,11 @@ import numpy as np
 DIMENSIONS = 1024
 LENGTH = 1024  # of each vector, up to rounding
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)?")
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_LETTER = rf"[^\W\d_{_CJK}]"
+_WORD = re.compile(rf"\d+(?:[.,]\d+)*|[{_CJK}]|{_LETTER}+(?:['’]{_LETTER}+)?")
+_MEASURED = re.compile("([二两三四五六七八九十])(?=[个条种根行列位次件张段])")
+_CHINESE_DIGITS = dict(zip("二两三四五六七八九十", (2, 2, *range(3, 11)), strict=True))
 _NUMBERS = re.findall(
     r"\w+",
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -46,11 +53,14 @@ _STOP = frozenset(
         photo picture pictured placed seen stand stands visible
         """,
     )
+) | frozenset(
+    "的了是在有和与及或这那此其之被把从到为以于着过也都就而且但但是吗呢吧啊么什哪谁怎样个条种根行列位次件张段一"
 )
 
 
 def words(text: str) -> list[str]:
     """Words and numbers in lower case; numbers up to twenty as digits ("one" stays), without marks of thousands."""
+    text = _MEASURED.sub(lambda found: f" {_CHINESE_DIGITS[found[1]]} ", text)
     found = (match[0].casefold() for match in _WORD.finditer(text))
     return [_DIGITS.get(word, word.replace(",", "") if word[0].isdigit() else word) for word in found]
 
@@ -86,7 +96,7 @@ class Rarity:
     having: Mapping[int, int]
 
     def weight(self, place: int) -> float:
-        return 1 + math.log((1 + self.texts) / (1 + self.having.get(place, 0)))
+        return 1 + math.log((1 + self.texts) / (1 + self.having.get(place, 0))) if self.texts else 1.0
 
 
 def rarity(texts: Sequence[str]) -> Rarity:
@@ -113,6 +123,12 @@ def _grams(text: str) -> Counter[int]:
     found = [_stem(word) for word in words(text)]
     pairs = [f"{one} {other}" for one, other in itertools.pairwise(found)]
     return Counter(zlib.crc32(gram.encode()) % DIMENSIONS for gram in [*found, *pairs])
+
+
+def text_features(text: str) -> np.ndarray:
+    """The vector of one text whose words count alike, float32 [1024], of length 1 (0 without words)."""
+    features: np.ndarray = _unit(text_vectors([text], Rarity(0, {})))[0].astype(np.float32)
+    return features
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -72,6 +72,9 @@ def build(
     temperature: Annotated[float | None, typer.Option(min=0, rich_help_panel=_MODEL)] = None,
     top_p: Annotated[float | None, typer.Option(rich_help_panel=_MODEL)] = None,
     max_reply_tokens: Annotated[int | None, typer.Option(min=1, rich_help_panel=_MODEL)] = None,
+    reply_seed: Annotated[
+        int | None, typer.Option(help="For servers that can draw a reply again.", rich_help_panel=_MODEL)
+    ] = None,
     requests_per_minute: Annotated[float | None, typer.Option(rich_help_panel=_LIMITS)] = None,
     tokens_per_minute: Annotated[float | None, typer.Option(rich_help_panel=_LIMITS)] = None,
     max_requests: Annotated[int | None, typer.Option(help="Budget of this run.", rich_help_panel=_LIMITS)] = None,
@@ -116,7 +119,7 @@ def build(
 
     chosen = load_builder(builder, options or ())
     limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost, "minutes": max_minutes}
-    drawn = {"temperature": temperature, "top_p": top_p, "max_tokens": max_reply_tokens}
+    drawn = {"temperature": temperature, "top_p": top_p, "max_tokens": max_reply_tokens, "seed": reply_seed}
     config = BuildConfig(
         workers=workers,
         on_error=on_error,
@@ -130,10 +133,8 @@ def build(
         ),
     )
     price = None if prices is None else read_price(prices, model or "")
-    if price is not None and backend == "batch":
-        price = price.in_batches()
     if out is None:
-        _estimate(chosen, price, config, as_json)
+        _estimate(chosen, price, config, backend == "batch", as_json)
         return
     client_of = functools.partial(
         _client, chosen, backend, model, base_url, key_variable, timeout, poll, device, config
@@ -189,12 +190,12 @@ def _report(out: Path, manifest: Manifest, as_json: bool) -> None:
     typer.echo(f"{out}: {manifest.conversations:,} conversations, {manifest.images:,} images{left_out}")
 
 
-def _estimate(builder: Builder, price: Price | None, config: BuildConfig, as_json: bool) -> None:
+def _estimate(builder: Builder, price: Price | None, config: BuildConfig, batch: bool, as_json: bool) -> None:
     import dataclasses
 
     from mminstruct.building.estimate import estimate
 
-    found = estimate(builder, price, config.rate)
+    found = estimate(builder, price, config.rate, batch=batch)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), indent=2))
         return
@@ -204,7 +205,9 @@ def _estimate(builder: Builder, price: Price | None, config: BuildConfig, as_jso
         f"(by the first {found.sample}, pictures not counted)"
     )
     if found.cost is not None:
-        typer.echo(f"about ${found.cost:,.2f}, without pictures and what is asked twice")
+        each = found.cost / max(found.requests, 1)
+        typer.echo(f"about ${found.cost:,.2f}, ${each:.6f} a request, by {found.priced}")
+        typer.echo("without pictures, what is asked twice and what a server has cached")
     if found.minutes is not None:
         typer.echo(f"at least {found.minutes:,.0f} minutes at this rate")
 
@@ -317,8 +320,8 @@ def _progress(builder: Builder, limit: int | None) -> Iterator[Callable[[Progres
             spent = f"{done.conversations:,} conversations"
             if done.failed:
                 spent += f", {done.failed:,} failed"
-            if done.requests:
-                spent += f", {done.requests:,} requests, {done.tokens:,} tokens"
+            if done.requests or done.tokens:
+                spent += f", {done.requests:,} requests now, {done.replies:,} replies in all, {done.tokens:,} tokens"
             if done.cost:
                 spent += f", ${done.cost:.2f}"
             bar.update(task, completed=done.items, spent=spent)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mminstruct.building.retrieval import Array, nearest, picture_features, text_features
+from mminstruct.building.retrieval import Array, nearest, picture_features
+from mminstruct.building.words import text_features
 from mminstruct.errors import ConfigError, DataError
 from mminstruct.evaluation.item import Item
 from mminstruct.files import atomic_path, bytes_sha256, write_array
@@ -66,7 +67,7 @@ def _enough(allowed: list[Item], count: int) -> list[Item]:
 
 
 def of_questions(items: Sequence[Item]) -> Array:
-    """The words of the questions, [N, 512]."""
+    """The words of the questions, [N, 1024]."""
     return np.stack([text_features(item.question) for item in items])
 
 

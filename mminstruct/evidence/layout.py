@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,7 +89,7 @@ def _by_angle(lines: Sequence[TextLine]) -> list[tuple[float, list[_Placed]]]:
     found = []
     for first, group in groups:
         angle = first if abs(first) > 1 else 0.0  # what is all but upright stays as it is
-        placed = [_Placed(line, _box([_turned(corner, -angle) for corner in line.quad])) for line in group]
+        placed = [_Placed(line, _upright(line, angle)) for line in group]
         found.append((angle, placed))
     return found
 
@@ -138,10 +137,12 @@ def _paragraphs(
 
 
 def _columns(row: list[_Placed], column_gap: float | None) -> list[list[_Placed]]:
+    if column_gap is None:
+        return [row]
     parts = [[row[0]]]
     for before, one in itertools.pairwise(row):
-        height = statistics.mean([before.box[3] - before.box[1], one.box[3] - one.box[1]])
-        if column_gap is not None and one.box[0] - before.box[2] > column_gap * height:
+        height = (before.box[3] - before.box[1] + one.box[3] - one.box[1]) / 2
+        if one.box[0] - before.box[2] > column_gap * height:
             parts.append([])
         parts[-1].append(one)
     return parts
@@ -166,8 +167,11 @@ def _turned(point: Point, degrees: float) -> Point:
     return point[0] * cosine - point[1] * sine, point[0] * sine + point[1] * cosine
 
 
-def _box(corners: Sequence[Point]) -> Box:
-    xs, ys = zip(*corners, strict=True)
+def _upright(line: TextLine, angle: float) -> Box:
+    """The box of a line that is turned back by an angle."""
+    if angle == 0:
+        return line.box
+    xs, ys = zip(*(_turned(corner, -angle) for corner in line.quad), strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
 

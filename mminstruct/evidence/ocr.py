@@ -8,6 +8,7 @@ engines are `load_engine("tesseract")` and `load_engine("rapidocr")` of `mminstr
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -32,13 +33,13 @@ class TextLine:
     quad: Quad
     confidence: float = 1.0
 
-    @property
+    @functools.cached_property
     def box(self) -> Box:
         """The upright box around it: (left, top, right, bottom) in pixels."""
         xs, ys = zip(*self.quad, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
-    @property
+    @functools.cached_property
     def height(self) -> float:
         """Of the text itself, across its own direction, in pixels."""
         first, second, third, fourth = self.quad

@@ -27,6 +27,7 @@ Each = tuple[str, Callable[[], Conversation]]
 """An item: where it stands, and what makes its conversation or raises a `DataError`; so a broken one stops no other."""
 
 _CHUNK = 1 << 20
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -194,7 +195,7 @@ def dumps(item: Any, where: str) -> str:
         DataError: the item holds NaN or infinity, which JSON has not, or half a surrogate pair, which UTF-8 has not.
     """
     try:
-        line = json.dumps(item, ensure_ascii=False, allow_nan=False)
+        line = _ENCODER.encode(item)
         line.encode("utf-8")
     except UnicodeEncodeError:
         raise DataError(

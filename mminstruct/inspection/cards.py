@@ -5,14 +5,16 @@ Of a data set of `mminstruct build` it is the README.md that the build wrote, to
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from mminstruct import formats
-from mminstruct.building.card import built_card
+from mminstruct.building.card import card
 from mminstruct.building.figures import Figures
 from mminstruct.building.limits import Price
-from mminstruct.building.unfinished import CALLS, DEAD_LETTERS, DeadLetter
+from mminstruct.building.unfinished import CALLS, DEAD_LETTERS, NOTES, DeadLetter, read_parts
+from mminstruct.building.usage import counted
 from mminstruct.files import read_jsonl
 from mminstruct.formats import native
 
@@ -39,10 +41,21 @@ def card_of(
     figures = Figures()
     for conversation in formats.read(source, chosen, **(options or {})):
         figures.add(conversation)
-    builder, letters = None, list[DeadLetter]()
+    builder, failures = None, Counter[str]()
     if chosen == "native":
         builder = native.read_manifest(source).builder
         if (source / DEAD_LETTERS).is_file():
             letters = [DeadLetter.model_validate(value) for _, value in read_jsonl(source / DEAD_LETTERS)]
+            failures.update(letter.reason for letter in letters)
+        for part in read_parts(source)[1] if (source / NOTES).is_file() else []:
+            figures.called(part.unnamed())
     log = calls or (source / CALLS if (source / CALLS).is_file() else None)
-    return built_card(figures, builder, letters, log, price, title=source.stem, shards=chosen == "native")
+    return card(
+        figures,
+        builder=builder,
+        failures=failures,
+        usage=None if log is None else counted(log, figures.calls(), price),
+        price=price,
+        title=source.stem,
+        shards=chosen == "native",
+    )

@@ -1,7 +1,8 @@
 """Opening media files that may be broken or hostile: a path, a data URI or bytes in, pixels or a `MediaError` out."""
 
 from mminstruct.media.encode import encode_clip
-from mminstruct.media.image import ImageLimits, decode_base64, image_size, image_suffix, open_image
+from mminstruct.media.encode_png import encode_png
+from mminstruct.media.image import ImageLimits, decode_base64, image_size, image_suffix, open_image, read_image
 from mminstruct.media.sampling import FrameSampling
 from mminstruct.media.video import Changes, Video, VideoLimits, open_medium, open_video, video_changes
 
@@ -13,10 +14,12 @@ __all__ = [
     "VideoLimits",
     "decode_base64",
     "encode_clip",
+    "encode_png",
     "image_size",
     "image_suffix",
     "open_image",
     "open_medium",
     "open_video",
+    "read_image",
     "video_changes",
 ]

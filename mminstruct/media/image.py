@@ -14,6 +14,7 @@ import base64
 import binascii
 import contextlib
 import io
+import os
 import re
 import stat
 import struct
@@ -98,6 +99,12 @@ def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS)
     return _decode(where, data, limits)
 
 
+def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, Image.Image]:
+    """A file's bytes, read once, and the picture that `open_image` makes of them; raises `MediaError` as that does."""
+    data = _read_file(path, limits)
+    return data, _decode(str(path), data, limits)
+
+
 def image_suffix(data: bytes) -> str:
     """How the name of a file with these encoded bytes ends, by the first of them; "" where no format is accepted."""
     name = next((name for name, magic in _MAGIC.items() if magic.match(data)), None)
@@ -166,7 +173,10 @@ def _read_data_uri(uri: str, limits: ImageLimits) -> bytes:
 
 def _read_file(path: Path, limits: ImageLimits) -> bytes:
     with _opened(path, limits) as stream:
-        data = stream.read(limits.max_bytes + 1)
+        measured = os.fstat(stream.fileno()).st_size  # asking for max_bytes at once would make room for all of them
+        data = stream.read(measured + 1)
+        if len(data) > measured:
+            data += stream.read(limits.max_bytes + 1 - len(data))
     _check_size(str(path), len(data), limits)  # the file may have grown since it was measured
     return data
 

@@ -1,6 +1,7 @@
 """How large a row's parts are and how many tokens an image takes, counted on modules that hold no numbers.
 
-Rows share parts, so each encoder and language model is built once a process, on the meta device.
+Rows share parts, so each encoder and language model is built once a process, on the meta device; so is a whole model
+where that is counted.
 """
 
 from __future__ import annotations
@@ -39,12 +40,10 @@ class Size:
 def size(spec: ModelRow | NativeRow) -> Size:
     """Of a row, as large as it is written."""
     if isinstance(spec, NativeRow):
-        return Size(parameter_counts(skeleton(spec)), None)
+        return _native(spec.model_dump_json())
     tiled = spec.tiling is not None
     if tiled or spec.expert_extension is not None or not connectors.CONNECTORS[spec.connector.kind].in_prompt:
-        whole = skeleton(spec)  # what depends on several parts at once is counted on the whole model
-        assert isinstance(whole, VisionLanguageModel)
-        return Size(whole.parameter_counts(), whole.layout.most_tokens())
+        return _whole(spec.model_dump_json())  # what depends on several parts at once is counted on the whole model
     encoder, width, patches = _encoder(spec.vision_encoder.model_dump_json())
     language_model, hidden = _language_model(json.dumps(spec.language_model.architecture, sort_keys=True))
     with meta():
@@ -59,6 +58,18 @@ def size(spec: ModelRow | NativeRow) -> Size:
 
 def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+@functools.cache
+def _native(row: str) -> Size:
+    return Size(parameter_counts(skeleton(NativeRow.model_validate_json(row))), None)
+
+
+@functools.cache
+def _whole(row: str) -> Size:
+    model = skeleton(ModelRow.model_validate_json(row))
+    assert isinstance(model, VisionLanguageModel)
+    return Size(model.parameter_counts(), model.layout.most_tokens())
 
 
 @functools.cache

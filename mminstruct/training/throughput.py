@@ -8,6 +8,7 @@ frozen and has gradients flow through it twice, a frozen encoder once; what acti
 
 from __future__ import annotations
 
+import functools
 import resource
 import sys
 import time
@@ -78,8 +79,12 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     known; a CPU's as a product of matrices reaches it with this process's threads."""
     if device.type == "cuda":
         return _BF16_PEAKS.get(torch.cuda.get_device_name(device)) if dtype == torch.bfloat16 else None
-    if device.type != "cpu":
-        return None
+    return _reached(dtype, torch.get_num_threads()) if device.type == "cpu" else None
+
+
+@functools.cache
+def _reached(dtype: torch.dtype, threads: int) -> float:
+    """By this CPU, once a process."""
     size = 1024
     a = torch.ones(size, size, dtype=dtype)
     best = float("inf")

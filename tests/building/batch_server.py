@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
+
+from tests.building.loopback import Handler, Server, running
 
 Outcome = dict[str, Any]
 
 
-def good(content: str) -> Outcome:
+def good(content: str, finish: str = "stop") -> Outcome:
     """The rest of a line whose question was answered."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
     body = {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
     return {"response": {"status_code": 200, "request_id": "r", "body": body}, "error": None}
 
@@ -28,26 +28,20 @@ def refused(status: int) -> Outcome:
 EXPIRED: Outcome = {"response": None, "error": {"code": "batch_expired", "message": "too late"}}
 
 
-class BatchServer(ThreadingHTTPServer):
+class BatchServer(Server):
     """
     Args:
         outcome: of a question's body and of how often it was sent.
     """
 
-    daemon_threads = True
-
     def __init__(self, outcome: Callable[[dict[str, Any], int], Outcome]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.outcome = outcome
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.sent: Counter[str] = Counter()
         self.forget_answer = False  # drop the connection once when a batch is made, as if the asker were killed then
         self.headers: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def questions(self) -> list[list[dict[str, Any]]]:
         """The lines of each batch."""
@@ -70,22 +64,20 @@ class BatchServer(ThreadingHTTPServer):
         batch["status"] = "completed"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: BatchServer
-    protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+    def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
+        data = self.body()
         self.server.headers.append(self.headers["Authorization"])
         if self.path == "/v1/files":
             boundary = self.headers["Content-Type"].partition("boundary=")[2].encode()
             part = next(part for part in data.split(b"--" + boundary) if b"filename=" in part)
             name = f"file-{len(self.server.files)}"
             self.server.files[name] = part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
-            self._send({"id": name, "object": "file", "purpose": "batch", "bytes": 1, "created_at": 1, "filename": "f"})
+            self.give_json(
+                {"id": name, "object": "file", "purpose": "batch", "bytes": 1, "created_at": 1, "filename": "f"}
+            )
             return
         order = json.loads(data)
         batch = {"id": f"batch_{len(self.server.batches)}", "object": "batch", "status": "validating", "created_at": 1}
@@ -94,41 +86,24 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.forget_answer:
             self.close_connection = True
             return
-        self._send(batch)
+        self.give_json(batch)
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - as http.server calls it
         kind, *rest = self.path.removeprefix("/v1/").partition("?")[0].split("/")
         if kind == "files":
-            self._write(self.server.files[rest[0]], "application/binary")
+            self.give(self.server.files[rest[0]], Content_Type="application/binary")
         elif not rest:
-            self._send({"object": "list", "data": list(self.server.batches.values()), "has_more": False})
+            self.give_json({"object": "list", "data": list(self.server.batches.values()), "has_more": False})
         else:
             batch = self.server.batches[rest[0]]
             if batch["status"] == "in_progress":
                 self.server.work(batch)
             if batch["status"] == "validating":
                 batch["status"] = "in_progress"
-            self._send(batch)
-
-    def _send(self, value: dict[str, Any]) -> None:
-        self._write(json.dumps(value).encode(), "application/json")
-
-    def _write(self, data: bytes, kind: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+            self.give_json(batch)
 
 
-@contextlib.contextmanager
-def serving_batches(outcome: Callable[[dict[str, Any], int], Outcome]) -> Iterator[BatchServer]:
-    server = BatchServer(outcome)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serving_batches(
+    outcome: Callable[[dict[str, Any], int], Outcome],
+) -> AbstractContextManager[BatchServer]:
+    return running(BatchServer(outcome))

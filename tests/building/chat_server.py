@@ -14,24 +14,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
+from tests.building.loopback import Handler, Server, running
+
 Fault = Literal["400", "401", "404", "429", "500", "silence", "truncated", "garbage", "cut", "broken"]
+Refusal = Literal["refused", "filtered"]
 FAULTS: tuple[Fault, ...] = ("429", "500", "silence", "truncated", "garbage")
 
 
-class ChatServer(ThreadingHTTPServer):
+class ChatServer(Server):
     """
     Args:
         answer: the content of the reply to a request.
         fault: what goes wrong with a request, given how many came before.
     """
 
-    daemon_threads = True
-
     def __init__(self, answer: Callable[[dict[str, Any]], str], fault: Callable[[int], Fault | None]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.answer = answer
         self.fault = fault
         self.lock = threading.Lock()
@@ -39,13 +40,12 @@ class ChatServer(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.refusal: Callable[[dict[str, Any]], Refusal | None] = lambda body: None
+        self.usage: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 5}
         self.silence = 0.5
+        self.failure = b'{"error": {"message": "busy"}}'  # the body of answers with a status of failure
         self.most_at_once = 0
         self._now = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
@@ -62,15 +62,11 @@ class ChatServer(ThreadingHTTPServer):
         """A client that was killed is no news."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: ChatServer
-    protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
+        body = json.loads(self.body())
         with self.server.counted():
             with self.server.lock:
                 fault = self.server.fault(len(self.server.requests))
@@ -80,48 +76,36 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(body, fault)
 
     def _reply(self, body: dict[str, Any], fault: Fault | None) -> None:
-        content = "no answer at all" if fault == "broken" else self.server.answer(body)
-        usage = {"prompt_tokens": 10, "completion_tokens": 5}
-        finish = "length" if fault == "cut" else "stop"
-        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
-        data = json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+        said: dict[str, Any] = {"role": "assistant", "content": self.server.answer(body)}
+        if fault == "broken":
+            said["content"] = "no answer at all"
+        refusal = self.server.refusal(body)
+        if refusal is not None:
+            said |= {"content": None} | ({"refusal": "I will not look at this."} if refusal == "refused" else {})
+        finish = "length" if fault == "cut" else "content_filter" if refusal == "filtered" else "stop"
+        choice = {"index": 0, "message": said, "finish_reason": finish}
+        whole = {"id": "x", "object": "chat.completion", "choices": [choice], "usage": self.server.usage}
+        data = json.dumps(whole).encode()
         if fault is not None and fault.isdigit():
-            self._send(int(fault), b'{"error": {"message": "busy"}}', {"Retry-After": "0"} if fault == "429" else {})
+            self.give(self.server.failure, int(fault), **({"Retry_After": "0"} if fault == "429" else {}))
         elif fault == "silence":
             time.sleep(self.server.silence)
             self.close_connection = True
         elif fault == "garbage":
-            self._send(200, b'{"hello": [1, 2')
+            self.give(b'{"hello": [1, 2')
         elif fault == "truncated":
-            self._send(200, data[:-20], {"Content-Length": str(len(data))})
+            self.give(data[:-20], Content_Length=str(len(data)))
             self.close_connection = True
         else:
-            self._send(200, data)
+            self.give(data)
             with self.server.lock:
                 self.server.answered[self.headers["Idempotency-Key"]] += 1
 
-    def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        written = {"Content-Type": "application/json", "Content-Length": str(len(data))} | (headers or {})
-        for name, value in written.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
 
-
-@contextlib.contextmanager
 def serving(
     answer: Callable[[dict[str, Any]], str], fault: Callable[[int], Fault | None] = lambda number: None
-) -> Iterator[ChatServer]:
-    server = ChatServer(answer, fault)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+) -> AbstractContextManager[ChatServer]:
+    return running(ChatServer(answer, fault))
 
 
 def often(share: float, seed: int = 0) -> Callable[[int], Fault | None]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mminstruct import formats
-from mminstruct.building import BuildConfig, run
+from mminstruct.building import BuildConfig, Progress, run
 from mminstruct.building.clients import BatchClient, BatchConfig, OpenAICompatibleClient
+from mminstruct.building.limits import Price
 from mminstruct.errors import BudgetError, DataError, RunError
+from mminstruct.inspection.cards import card_of
 from tests.building.asking_builder import Greys
 from tests.building.batch_server import EXPIRED, BatchServer, Outcome, good, refused, serving_batches
 from tests.building.chat_server import digest, serving
@@ -157,6 +160,57 @@ def test_replies_to_something_else_are_refused(replies: str, problem: str, tmp_p
     (tmp_path / "set.unfinished/batches/0000.replies.jsonl").write_text(replies + "\n")
     with pytest.raises(DataError, match=problem):
         build(out, None, resume=True)
+
+
+def test_batches_cost_what_batches_cost(tmp_path: Path) -> None:
+    """In the budget, and in the card of a data set whose replies came partly in a batch, partly not."""
+    price = Price(read=1e5, cached=2e4, written=4e5, batch=0.25)
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}
+    each = (4 * 1e5 + 6 * 2e4 + 5 * 4e5) / 1e6
+
+    def cached(body: dict[str, Any], sent: int) -> Outcome:
+        found = well(body, sent)
+        found["response"]["body"]["usage"] = usage
+        return found
+
+    seen: list[Progress] = []
+    with serving_batches(cached) as server:
+        for cost, message in ((7.9 * each / 4, "dollars is spent"), (8.1 * each / 4, None)):
+            config = BuildConfig.model_validate({"budget": {"cost": cost}})
+            out = tmp_path / str(message)
+            with pytest.raises(BudgetError, match=message) if message else nullcontext():
+                build(out, server, config, price=price, advance=seen.append)
+        # Of two rounds of eight questions the second is only sent where the first, known to the server, left money.
+        assert [len(lines) for lines in server.questions()] == [8, 8]
+    assert seen[-1].cost == pytest.approx(16 * each / 4)
+    assert f"cost ${16 * each / 4:,.2f}." in card_of(out, price=price)
+    with serving(says) as chat:
+        chat.usage = usage
+        client = OpenAICompatibleClient("m", [chat.url])
+        config = BuildConfig(calls=out / "calls.sqlite")
+        run(Greys(Greys.Options(count=COUNT + 2)), tmp_path / "more", config, client=client)
+        client.close()
+    assert len(chat.requests) == 4
+    text = card_of(tmp_path / "more", calls=out / "calls.sqlite", price=price)
+    assert f"cost ${16 * each / 4 + 4 * each:,.2f}." in text
+
+
+def test_a_refusal_in_a_batch_is_sent_again_only_by_trying_again(by_chat: Path, tmp_path: Path) -> None:
+    def outcome(body: dict[str, Any], sent: int) -> Outcome:
+        refusing = "what is grey/1?" in json.dumps(body["messages"])
+        return good("", "content_filter") if refusing else well(body, sent)
+
+    with serving_batches(outcome) as server:
+        build(tmp_path / "set", server, BuildConfig(on_error="skip"))
+        assert set(server.sent.values()) == {1}
+        (letter,) = [json.loads(line) for line in (tmp_path / "set/dead-letters.jsonl").read_text().splitlines()]
+        assert (letter["item"], letter["reason"]) == ("grey/1", "refused")
+        server.outcome = well
+        sent = sum(server.sent.values())
+        build(tmp_path / "set", server, BuildConfig(retry=True))
+        assert sum(server.sent.values()) == sent + 2
+    ids = [conversation.id for conversation in formats.read(tmp_path / "set")]
+    assert ids == [conversation.id for conversation in formats.read(by_chat)]
 
 
 def test_a_budget_holds_before_a_batch_is_sent(tmp_path: Path) -> None:

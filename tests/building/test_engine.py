@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
+import re
 import shutil
 import threading
 import time
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mminstruct import formats
-from mminstruct.building import BuildConfig, Job, load_builder, run
+from mminstruct.building import BuildConfig, Job, Progress, load_builder, run
 from mminstruct.building.asking import AskingConfig
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import OpenAICompatibleClient, ReplayClient
@@ -23,9 +23,11 @@ from mminstruct.building.limits import BudgetConfig, Price, Rate, RateConfig
 from mminstruct.building.request import Completion
 from mminstruct.building.unfinished import unfinished
 from mminstruct.conversation import Conversation
-from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, ReplyError, RunError
+from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, RefusedError, ReplyError, RunError
+from mminstruct.inspection.cards import card_of
 from tests.building.asking_builder import Grey, Greys
-from tests.building.chat_server import ChatServer, digest, often, serving
+from tests.building.chat_server import ChatServer, Refusal, digest, often, serving
+from tests.forking import FORKED
 
 QUICK = AskingConfig(server_attempts=12, first_wait=0.001, longest_wait=0.01)
 
@@ -108,15 +110,13 @@ def test_a_build_killed_at_twenty_moments_ends_as_an_undisturbed_one(tmp_path: P
     with serving(answer) as calm:
         ask_server(calm, tmp_path / "calm", count=60)
     out = tmp_path / "out"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "openai.resources.chat"])
     chance = random.Random(3)
     with serving(answer, often(0.2)) as server:
         server.silence = 0.35
         kills = 0
         known: dict[str, int] = {}
         while not out.exists():
-            process = context.Process(target=_build, args=(server.url, out, kills))
+            process = FORKED.Process(target=_build, args=(server.url, out, kills))
             process.start()
             if kills < 20:
                 before = sum(server.answered.values())
@@ -242,6 +242,99 @@ def test_three_broken_replies_are_a_dead_letter_that_can_be_tried_again(tmp_path
         client.close()
 
 
+@pytest.mark.parametrize("kind", ["refused", "filtered"])
+def test_a_refusal_is_a_failure_that_only_trying_again_asks_again(kind: Refusal, tmp_path: Path) -> None:
+    """It is shown to no model as broken, and no run but that of --retry-failed sends its question once more."""
+    out, builder = tmp_path / "set", Greys(Greys.Options(count=4))
+    settings = BuildConfig(asking=QUICK, on_error="skip")
+    refusing = True
+    with serving(answer) as server:
+        server.refusal = lambda body: kind if refusing and "what more of grey/2?" in str(body["messages"]) else None
+        client = OpenAICompatibleClient("m", [server.url])
+        with pytest.raises(RefusedError, match="the model refused to answer greys/more"):
+            run(builder, out, settings.model_copy(update={"on_error": "raise"}), client=client)
+        assert len(server.requests) == 6
+        manifest = run(builder, out, settings, client=client, resume=True)
+        assert (manifest.conversations, len(server.requests)) == (3, 8)  # the refusal was paid for, and is kept
+        (letter,) = [json.loads(line) for line in (out / "dead-letters.jsonl").read_text().splitlines()]
+        said = ": I will not look at this." if kind == "refused" else ""
+        assert (letter["item"], letter["reason"]) == ("grey/2", "refused")
+        assert letter["problem"] == f"the model refused to answer greys/more{said}" and len(letter["call_ids"]) == 2
+        refused = json.loads(json.dumps(server.requests[5]))
+
+        retry = settings.model_copy(update={"retry": True})
+        assert run(builder, out, retry, client=client).conversations == 3 and len(server.requests) == 9
+        refusing = False
+        manifest = run(builder, out, retry, client=client)
+        assert manifest.conversations == 4 and len(server.requests) == 10
+        assert server.requests[8] == server.requests[9] == refused  # the same question, with nothing said about it
+        first = next(one for one in formats.read(out) if one.id == "grey/2")
+        assert first.messages[-1].text == answer(refused)
+        client.close()
+
+
+def test_card_manifest_and_progress_count_what_the_log_holds(tmp_path: Path) -> None:
+    """Replies of what was kept, dropped and failed, repaired and cut off, in four runs; each once."""
+
+    class Choosy(Greys):
+        def make(self, item: Grey, job: Job) -> Iterator[Conversation]:
+            found = list(super().make(item, job))
+            if item.value % 3 == 1:
+                job.drop("thirds")  # after both questions
+                return
+            yield from found
+
+    out, builder = tmp_path / "set", Choosy(Choosy.Options(count=20))
+    price = Price(read=3.0, cached=1.0, written=7.0)
+    seen: list[Progress] = []
+    mute = True
+
+    def sometimes(body: dict[str, Any]) -> str:
+        said = json.dumps(body["messages"][0])
+        return "no" if mute and ("is grey/5?" in said or "more of grey/9?" in said) else answer(body)
+
+    def go(server: ChatServer, *, resume: bool = False, **config: Any) -> None:
+        client = OpenAICompatibleClient("m", [server.url])
+        settings = BuildConfig(**{"asking": QUICK, "per_shard": 3, "on_error": "skip", "workers": 3, **config})
+        try:
+            run(builder, out, settings, client=client, price=price, resume=resume, advance=seen.append)
+        finally:
+            client.close()
+
+    def agree() -> None:
+        with CallLog(out / "calls.sqlite") as log:
+            replies = [reply for _, _, reply in log.calls()]
+        read, written = (sum(column) for column in zip(*(reply.tokens for reply in replies), strict=True))
+        cached = 4 * len(replies)
+        manifest = json.loads((out / "manifest.json").read_text())
+        counts = {"replies": len(replies), "read": read, "cached": cached, "written": written}
+        assert manifest["builder"]["usage"] == counts
+        cost = ((read - cached) * 3 + cached * 1 + written * 7) / 1e6
+        end = seen[-1]
+        assert (end.replies, end.tokens, end.items) == (len(replies), read + written, 20)
+        assert end.cost == pytest.approx(cost)
+        text = (out / "README.md").read_text()
+        rows = re.findall(r"^\| greys/\w+@1 \| m \(openai\)" + r" \| (\d+)" * 4 + r" \| 0 \|$", text, re.MULTILINE)
+        sums = [sum(map(int, column)) for column in zip(*rows, strict=True)]
+        assert sums == [len(replies), read, cached, written]
+        dear = Price(read=3e4, cached=1e4, written=7e4, date="2026-01-31", source="a")
+        assert f"By the prices of 2026-01-31 (a) these replies cost ${1e4 * cost:,.2f}." in card_of(out, price=dear)
+
+    with serving(sometimes) as server:
+        server.usage = {"prompt_tokens": 11, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+        with pytest.raises(BudgetError):
+            go(server, budget=BudgetConfig(requests=9))
+        before = len(server.requests)
+        go(server, resume=True)
+        assert seen[-1].requests == len(server.requests) - before
+        agree()
+        assert len(server.requests) == seen[-1].replies == 2 * 18 + (3 - 2) + (1 + 3 - 2)  # sevens are not asked
+        mute = False
+        go(server, retry=True)
+        agree()
+        assert seen[-1].replies == 2 * 18 + 3 + 3  # of the two that had failed all six broken ones count
+
+
 def test_items_that_cannot_be_used(tmp_path: Path) -> None:
     builder = Greys(Greys.Options(count=10, broken=(3, 4)))
     with pytest.raises(MediaError, match="grey/3 is broken"):
@@ -284,10 +377,17 @@ def test_an_item_that_stops_the_build_loses_no_reply_on_its_way(tmp_path: Path) 
 
 
 def test_a_budget_in_money(tmp_path: Path) -> None:
-    price = Price(read=2.0, written=10.0)
-    each = (10 * 2 + 5 * 10) / 1e6
-    assert price.of({"prompt_tokens": 10, "completion_tokens": 5}) == pytest.approx(each)
+    """Of which cached tokens cost what they cost; batches have a test of their own (test_batches)."""
+    price = Price(read=2.0, cached=0.5, written=10.0, batch=0.5)
+    each = (4 * 2 + 6 * 0.5 + 5 * 10) / 1e6
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}
+    assert price.of(Completion(text="", usage=usage)) == pytest.approx(each)
+    assert price.of(Completion(text="", usage=usage, batch=True)) == pytest.approx(each / 2)
+    full = Price(read=2.0, written=10.0)  # where nothing is said of cached tokens they cost what others do
+    assert full.of(Completion(text="", usage=usage)) == pytest.approx((10 * 2 + 5 * 10) / 1e6)
+    assert full.of(Completion(text="", usage={"prompt_tokens_details": None})) == 0
     with serving(answer) as server:
+        server.usage = usage
         client = OpenAICompatibleClient("m", [server.url])
         with pytest.raises(ConfigError, match="a limit in money needs the model's price"):
             run(Greys(), tmp_path / "a", BuildConfig(budget=BudgetConfig(cost=1)), client=client)

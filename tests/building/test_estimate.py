@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mminstruct import catalog
 from mminstruct.building import load_builder, run
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.estimate import estimate
-from mminstruct.building.limits import RateConfig
+from mminstruct.building.limits import RateConfig, read_price
+from mminstruct.config import load_yaml
+from mminstruct.errors import ConfigError
 from tests.command import call
 
 
@@ -48,7 +51,7 @@ def test_pictures_and_minutes() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
-    prices.write_text('date: "2026-01-31"\nsource: made up\nmodels:\n  m: {read: 1.0, written: 2.0}\n')
+    prices.write_text('date: "2026-01-31"\nsource: made up\nmodels:\n  m: {read: 1.0, written: 2.0, batch: 0.25}\n')
     options = ("build", "llava", "scenes=10", "--estimate", "--prices", prices)
     code, printed, _ = call(*options, "--model", "m", "--json")
     said = json.loads(printed)
@@ -56,7 +59,13 @@ def test_the_command(tmp_path: Path) -> None:
     assert said["cost"] == pytest.approx((said["read"] + 2 * said["written"]) / 1e6)
     code, printed, _ = call(*options, "--model", "m", "--requests-per-minute", 3)
     assert code == 0 and printed.startswith("llava: 10 items, about 30 requests with 0 pictures, ")
-    assert printed.splitlines()[1].startswith("about $0.0") and printed.endswith("at least 10 minutes at this rate\n")
+    lines = printed.splitlines()
+    assert lines[1] == f"about $0.02, ${said['cost'] / 30:.6f} a request, by the prices of 2026-01-31 (made up)"
+    assert lines[-1] == "at least 10 minutes at this rate"
+    full = said["cost"]
+    said = json.loads(call(*options, "--model", "m", "--backend", "batch", "--json")[1])
+    assert said["cost"] == pytest.approx(full * 0.25)
+    assert said["priced"] == "the prices of 2026-01-31 (made up), in batches"
     for wrong, cause in [
         ((*options, "--model", "mm"), "has no price of 'mm'. Did you mean 'm'?"),
         (("build", "easy-vqa", "--estimate"), "easy-vqa asks no model, so it costs nothing"),
@@ -64,3 +73,29 @@ def test_the_command(tmp_path: Path) -> None:
     ]:
         code, printed, error = call(*wrong)
         assert (code, printed) == (2, "") and cause in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("prices", "cause"),
+    [
+        ("models: {m: {read: 1, written: 2}}", "does not say when and where the price of 'm' was read; add date and"),
+        ('date: "2026-01-31"\nmodels: {m: {read: 1, written: 2}}', "does not say when and where"),
+        ('date: "2026"\nsource: a\nmodels: {m: {read: 1, written: 2}}', "date"),
+        ('date: "2026-01-31"\nsource: a\nmodels: {m: {read: 1}}', "models.m.written"),
+        ('date: "2026-01-31"\nsource: a\nmodels: {m: {read: -1, written: 2}}', "models.m.read"),
+    ],
+)
+def test_prices_without_a_date_are_refused(prices: str, cause: str, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text(prices)
+    with pytest.raises(ConfigError, match=cause):
+        read_price(tmp_path / "prices.yaml", "m")
+
+
+def test_the_prices_of_this_project_say_when_and_where_each_was_read() -> None:
+    """A model's own date and source go before those of the file."""
+    file = catalog.folder(catalog.BUILDER) / "tasks/prices/openai.yaml"
+    for name, row in load_yaml(file)["models"].items():
+        price = read_price(file, name)
+        assert 0 < price.read < price.written and (price.date, price.source) == (row["date"], row["source"])
+        assert price.cached is None or price.cached < price.read
+        assert price.batch in (0.5, 1.0)

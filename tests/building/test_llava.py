@@ -171,6 +171,12 @@ def test_the_prompt_is_system_examples_and_the_facts() -> None:
         ("conversation", "There is a cat.", "there is no block of Question:"),
         ("conversation", "Question:\nA?\n===\nAnswer:\nB\n===\nQuestion:\nC?", "a question is without its answer"),
         ("conversation", "Question: A?\n===\nAnswer: B\n===\nQuestion: a?\n===\nAnswer: C", "'a\\?' stands twice"),
+        ("conversation", "Question: A?\n===\nAnswer: B\n===\nThe answer is not correct.", "behind an answer's ==="),
+        (
+            "conversation",
+            "Question: A?\n===\nAnswer: B\n======\nSame as before.\nQuestion: C?\n===\nAnswer: D",
+            "behind",
+        ),
         ("reasoning", "Question: A?\n===\nAnswer: B\n===\nQuestion: C?\n===\nAnswer: D", "there are 2 questions"),
         ("detail", "A cat.", "shorter than eight words"),
     ],

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from mminstruct import formats
 from mminstruct.building import load_builder, run
 from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders import llavar
-from mminstruct.data_builders.worlds.lettering import Block, Face
+from mminstruct.data_builders.worlds.lettering import Block, Face, printed
 from mminstruct.data_builders.worlds.poster_texts import LANGUAGES
 from mminstruct.data_builders.worlds.posters import poster
 from mminstruct.data_builders.worlds.receipts import Page, form, receipt
@@ -304,9 +303,8 @@ def scans(folder: Path) -> Path:
         "a.png": ("Fresh apple juice", "Price 4.50 euros"),
         "b.png": ("Closed on Monday", "and on Sunday"),
     }.items():
-        picture = Image.new("RGB", (400, 300), "white")
-        Block(rows, Face("sans", 28), (0, 0, 0), 40, 60, pitch=1.8).draw(picture)
-        picture.save(folder / name)
+        block = Block(rows, Face("sans", 28), (0, 0, 0), 40, 60, pitch=1.8)
+        printed((400, 300), (255, 255, 255), [block]).save(folder / name)
     (folder.parent / "captions.jsonl").write_text(
         '{"image": "a.png", "caption": "A label."}\n{"image": "b.png", "caption": "A sign."}\n'
     )

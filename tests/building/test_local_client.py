@@ -24,7 +24,7 @@ from mminstruct.building import BuildConfig, run
 from mminstruct.building.clients import Call, LocalClient
 from mminstruct.building.request import Parameters, Request
 from mminstruct.conversation import Media, image, message
-from mminstruct.errors import ConfigError
+from mminstruct.errors import ConfigError, ServerError
 from mminstruct.files import sha256
 from tests.building.asking_builder import Greys, Shade
 from tests.command import call
@@ -136,6 +136,19 @@ def test_replies_depend_on_the_picture(seer: Path, tmp_path: Path) -> None:
     assert replies[0] == replies[1]
     assert replies[0].text != replies[2].text
     assert replies[0].usage["prompt_tokens"] == len("<system>You see.<user>What?<assistant>") + 4
+
+
+def test_a_question_longer_than_the_context_is_refused_and_replies_end_with_it(writer: Path) -> None:
+    """The random model takes 2,048 tokens, one a letter here."""
+    client = LocalClient(writer)
+    frame = len("<system>You see.<user><assistant>")
+    reply = client.complete(question("a" * (2048 - frame - 3), Parameters(max_tokens=7)))
+    assert reply.usage == {"prompt_tokens": 2045, "completion_tokens": 3} and reply.finish == "length"
+    with pytest.raises(
+        ServerError, match=r"a question of greys/shade@1 has 2048 tokens, and writer takes 2048"
+    ) as told:
+        client.complete(question("a" * (2048 - frame), Parameters(max_tokens=7)))
+    assert not told.value.again
 
 
 def test_a_build_by_a_model_that_cannot_do_it_ends_in_dead_letters(seer: Path, tmp_path: Path) -> None:

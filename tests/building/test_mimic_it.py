@@ -11,7 +11,8 @@ from PIL import Image
 
 from mminstruct import formats
 from mminstruct.building import BuildConfig, load_builder, run
-from mminstruct.building.retrieval import picture_features, text_features, words
+from mminstruct.building.retrieval import picture_features
+from mminstruct.building.words import text_features, words
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, image, message
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene

@@ -14,7 +14,8 @@ from PIL import Image
 
 from mminstruct import formats
 from mminstruct.building import BuildConfig, load_builder, run
-from mminstruct.building.retrieval import picture_features, words
+from mminstruct.building.retrieval import picture_features
+from mminstruct.building.words import words
 from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders.worlds.exhibits import FACTS, Exhibit, exhibit
 from mminstruct.data_builders.worlds.questions import questions

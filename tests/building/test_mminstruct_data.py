@@ -19,7 +19,7 @@ from mminstruct.building.clients import OpenAICompatibleClient
 from mminstruct.building.options import lettered
 from mminstruct.conversation import Conversation
 from mminstruct.data_builders import mminstruct_data as mminstruct
-from mminstruct.data_builders.worlds import bar_charts, text_facts
+from mminstruct.data_builders.worlds import bar_charts, chinese_facts, text_facts
 from mminstruct.data_builders.worlds.fills import Known, places
 from mminstruct.data_builders.worlds.scenes import NUMBERS, Scene, Thing, scene
 from mminstruct.errors import ConfigError, DataError, MediaError, ReplyError
@@ -358,11 +358,11 @@ def test_endings_are_ten_of_each_type_and_are_used(found: list[Conversation]) ->
 
 
 def test_seed_questions_name_facts_with_their_places() -> None:
-    known: dict[str, list[Known]] = {
-        "shapes": [mminstruct._shapes(0, number).known for number in range(40)],
-        "charts": [mminstruct._charts(0, number).known for number in range(40)],
-        "pictures": [text_facts.known(["EXIT", "Gate 3"], "", "", random.Random(0))],
-    }
+    drawn = {name: [mminstruct.WORLDS[name](0, n, ["en", "zh"]).known for n in range(40)] for name in mminstruct.WORLDS}
+    lines = (["EXIT", "Gate 3"], "", "", random.Random(0))
+    known: dict[str, list[Known]] = {name: [one["en"] for one in found] for name, found in drawn.items()}
+    known |= {f"{name}.zh": [one["zh"] for one in found] for name, found in drawn.items()}
+    known |= {"pictures": [text_facts.known(*lines)], "pictures.zh": [chinese_facts.of_lines(*lines)]}
     for domain, all_known in known.items():
         facts: dict[str, set[str]] = {}
         for one in all_known:
@@ -497,7 +497,7 @@ def test_a_model_looks_and_writes_and_rules_leave_out(
 
     with serving(first_breaks) as server:
         client = OpenAICompatibleClient("m", [server.url])
-        overrides = [f"source={source}", "min_closeness=0.05"]
+        overrides = [f"source={source}", "min_closeness=0.05", "kinds=[caption, judgement, choice, long, short]"]
         run(load_builder("mminstruct-data", overrides), tmp_path / "set", client=client)
         client.close()
     asked_of = [request["messages"] for request in server.requests]
@@ -549,7 +549,7 @@ def test_templates_read_lines_of_text(source: Path, tmp_path: Path) -> None:
     settings = BuildConfig(on_error="skip")
     run(load_builder("mminstruct-data", [f"source={source}"]), tmp_path / "set", settings)
     records = list(formats.read(tmp_path / "set"))
-    assert {one.id.split("/")[2] for one in records} == {"0"} and len(records) == 14
+    assert {one.id.split("/")[2] for one in records} == {"0"} and len(records) == 15
     for one in records:
         if one.task == "mminstruct+judgement":
             (line,) = re.findall("'(.+)'", one.messages[0].text)
@@ -581,7 +581,7 @@ def test_broken_sources(source: Path, tmp_path: Path) -> None:
         assert cause in problem
     with pytest.raises(MediaError, match=r"gone\.png"):
         run(load_builder("mminstruct-data", [f"source={path}"]), tmp_path / "b")
-    with pytest.raises(DataError, match=r"no seed questions of the domain 'pictres'\. Did you mean 'pictures'"):
+    with pytest.raises(DataError, match=r"pictres.yaml of the domain 'pictres'\. Did you mean 'pictures'"):
         run(load_builder("mminstruct-data", [f"source={path}", "domain=pictres"]), tmp_path / "c")
     with pytest.raises(DataError, match=r"no world draws pictures of the domain 'shape'\. Did you mean 'shapes'"):
         run(load_builder("mminstruct-data", ["quotas={shape: 3}"]), tmp_path / "d")

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from mminstruct.building.clip import Clip
-from mminstruct.building.retrieval import Bm25, cut, nearest, picture_features, text_features, words
+from mminstruct.building.retrieval import Bm25, cut, nearest, picture_features
+from mminstruct.building.words import content_words, numbers, support, text_features, words
 from mminstruct.errors import CheckpointError
 
 
@@ -33,7 +34,7 @@ def slow_bm25(texts: list[list[str]], query: list[str], k1: float = 1.2, b: floa
 
 def test_bm25_is_what_the_formula_says() -> None:
     chance = random.Random(0)
-    vocabulary = [f"w{number}" for number in range(40)]
+    vocabulary = [f"{one}q{other}" for one in "abcdefgh" for other in "klmno"]
     texts = [chance.choices(vocabulary, k=chance.randint(1, 30)) for _ in range(60)]
     index = Bm25([" ".join(text) for text in texts])
     for _ in range(50):
@@ -54,8 +55,11 @@ def test_equal_texts_come_in_their_order_and_strangers_not_at_all() -> None:
 
 
 def test_words_of_any_writing() -> None:
-    assert words("Don't stop, 3x_y!") == ["don", "t", "stop", "3x_y"]
+    assert words("Don't stop, 3x_y!") == ["don't", "stop", "3", "x", "y"]
     assert words("日本 Tokyo塔 한국") == ["日", "本", "tokyo", "塔", "한", "국"]
+    assert words("有两个三角形") == ["有", "2", "个", "三", "角", "形"] and numbers("十条线, 3 个圆") == {"10", "3"}
+    evidence = content_words("图中有两个红色的三角形。")
+    assert support("三角形是红色的", evidence) == 1.0 and support("三角形是蓝色的", evidence) == 0.8
     assert cut(" a  b\nc d ", 3) == "a b c"
 
 
@@ -83,10 +87,10 @@ def test_features_tell_what_is_alike() -> None:
     assert three[48:] == pytest.approx(shares / math.sqrt(2), abs=1e-6)
     import zlib
 
-    expected = np.zeros(512)
+    expected = np.zeros(1024)
     for term in ("a", "b", "a b"):
-        expected[zlib.crc32(term.encode()) % 512] += 1
-    assert text_features("A b") == pytest.approx(expected / np.linalg.norm(expected))
+        expected[zlib.crc32(term.encode()) % 1024] += 1
+    assert text_features("A b") == pytest.approx(expected / np.linalg.norm(expected), abs=1e-3)
     assert not text_features("").any()
     same, near, far = (text_features(text) for text in ("how many red", "how many blue", "where is it"))
     assert same @ near > 0.3 > same @ far

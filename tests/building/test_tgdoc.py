@@ -64,7 +64,10 @@ def test_a_detected_box_is_as_wide_as_the_ink_of_its_text(built: list[Conversati
     """By pixels, of upright text."""
     asked = 0
     for drawn, conversation in of_kind(built, "detection"):
-        ink = np.asarray(ImageChops.difference(drawn.draw(), drawn.draw(lettered=False))).max(axis=-1) > 40
+        ink = (
+            np.asarray(ImageChops.difference(*(drawn.draw(each).convert("RGB") for each in (True, False)))).max(axis=-1)
+            > 40
+        )
         for question, box in turns(conversation):
             if by_text(drawn, re.findall(r'"(.+)"', question)[0]).angle == 0:
                 left, top, right, bottom = map(round, pixels(box, drawn))

@@ -14,7 +14,7 @@ from mminstruct import formats
 from mminstruct.building import BuildConfig, Job, load_builder, run
 from mminstruct.building.asking import Asker, AskingConfig
 from mminstruct.building.call_log import CallLog
-from mminstruct.building.clients import OpenAICompatibleClient
+from mminstruct.building.clients import BatchClient, BatchConfig, OpenAICompatibleClient, ReplayClient
 from mminstruct.building.limits import Budget, BudgetConfig, Rate, RateConfig
 from mminstruct.conversation import Conversation, VideoPart
 from mminstruct.data_builders import videosavi
@@ -22,10 +22,12 @@ from mminstruct.data_builders.worlds.clip_facts import sentences
 from mminstruct.data_builders.worlds.clips import clip
 from mminstruct.errors import DataError, MediaError, ReplyError
 from mminstruct.media import encode_clip
-from tests.building.chat_server import serving
+from tests.building.batch_server import good, serving_batches
+from tests.building.chat_server import digest, serving
 from tests.building.clip_pixels import Pixels
+from tests.building.test_builders import bytes_of
 
-CLIPS = 8
+CLIPS = 10
 
 
 @pytest.fixture(scope="module", params=["critique", "candidates"])
@@ -101,7 +103,10 @@ class Viewer:
         self.pictures.append(sum(part["type"] == "image_url" for part in content))
         last = content[-1].get("text", "")
         steps = {"Write 1 questions": "questions", "Check the answer": "critique", "answer anew": "revision"}
+        steps |= {"Write 3 answers": "candidates"}
         step = next((name for words, name in steps.items() if words in system), "answer")
+        if "how well the answer agrees" in system:
+            return json.dumps({"score": 9 if self.replies["better"] in last else 2})
         if "two answers" in system:
             first = re.findall(r"Answer 1: (.*)", last)[0]
             return json.dumps({"better": 1 if first == self.replies["better"] else 2})
@@ -155,6 +160,36 @@ def test_filters_drop_and_count(
     assert parts(one) == ("What is there?", "A blue disc.", "A red disc.")
     assert one.media[0].path == "videos/deep/a.mp4" and one.media[0].timestamps == [0.3, 1.0, 1.6]
     assert (tmp_path / "set/videos/deep/a.mp4").read_bytes() == (own / "deep/a.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(("variant", "rounds"), [("critique", [4, 4, 4, 4, 8]), ("candidates", [4, 4, 12, 8])])
+def test_batches_take_a_round_a_stage_and_build_the_same(
+    variant: str, rounds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many questions there are: two clips have one of each type, whose steps do not wait for each other's."""
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    replies = Viewer(candidates={"answers": ["A blue disc.", "A red disc.", "A cat."]})
+
+    def viewer(body: dict[str, Any]) -> str:
+        said = replies(body)  # each type has a question of its own
+        return said.replace("What is there?", f"What is there, by {digest(body)}?")
+
+    options = ["clips=2", "frames=2", "questions=1", f"variant={variant}", "candidates=3"]
+    with serving(viewer) as server:
+        client = OpenAICompatibleClient("m", [server.url])
+        run(load_builder("videosavi", options), tmp_path / "chat", client=client)
+        client.close()
+    with serving_batches(lambda body, sent: good(viewer(body))) as server:
+        batches = BatchClient("m", server.url, config=BatchConfig(poll=0.0))
+        run(load_builder("videosavi", options), tmp_path / "batch", client=batches)
+        batches.close()
+    assert [len(questions) for questions in server.questions()] == rounds
+    assert bytes_of(tmp_path / "batch") == bytes_of(tmp_path / "chat")
+    assert len(list(formats.read(tmp_path / "chat"))) == 4
+    with CallLog(tmp_path / "chat/calls.sqlite") as log:
+        config = BuildConfig(calls=tmp_path / "chat/calls.sqlite", workers=2)
+        run(load_builder("videosavi", options), tmp_path / "replay", config, client=ReplayClient(log))
+    assert bytes_of(tmp_path / "replay") == bytes_of(tmp_path / "chat")
 
 
 def test_replies_of_another_form_are_refused() -> None:

@@ -44,7 +44,7 @@ def tesseract() -> Tesseract:
 @needs_tesseract
 def test_tesseract_reads_posters(tesseract: Tesseract) -> None:
     """English; it is not told how text is turned, so what is aslant does not count."""
-    found = tesseract.read(ENGLISH.draw())
+    found = tesseract.read(ENGLISH.draw().convert("RGB"))
     assert error_rate(found, ENGLISH, upright=True) < 0.03
     assert all(0 <= line.confidence <= 1 and line.text.strip() == line.text for line in found)
     assert tesseract.version.endswith(" eng") and tesseract.name == "tesseract"
@@ -54,14 +54,14 @@ def test_tesseract_reads_posters(tesseract: Tesseract) -> None:
 @needs_tesseract
 def test_a_shrunk_picture_gives_places_of_the_large_one(tesseract: Tesseract) -> None:
     assert (shrinking((1000, 512), 256), shrinking((1000, 512), 600), shrinking((10, 10), None)) == (0.5, 1, 1)
-    large = ENGLISH.draw().resize((1024, 1024), Image.Resampling.LANCZOS)
+    large = ENGLISH.draw().convert("RGB").resize((1024, 1024), Image.Resampling.LANCZOS)
     found = [line.scaled(0.5) for line in read_at(tesseract, large, 512)]
     assert error_rate(found, ENGLISH, upright=True) < 0.03
 
 
 @needs_tesseract
 def test_tesseract_in_several_threads(tesseract: Tesseract) -> None:
-    pictures = [ENGLISH.draw(), Image.new("RGB", (300, 200), "white")]
+    pictures = [ENGLISH.draw().convert("RGB"), Image.new("RGB", (300, 200), "white")]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(tesseract.read, pictures * 2))
     assert found[:2] == found[2:] and found[0] and found[1] == []
@@ -74,7 +74,7 @@ def test_what_tesseract_cannot_do_is_said(tesseract: Tesseract, monkeypatch: pyt
     with pytest.raises(MediaError, match=r"more than 0\.001 s at a picture of 512 x 512 pixels"):
         hasty = Tesseract()
         monkeypatch.setattr(hasty, "_time_limit", 0.001)
-        hasty.read(ENGLISH.draw())
+        hasty.read(ENGLISH.draw().convert("RGB"))
     broken = Tesseract()
     monkeypatch.setattr(broken, "_command", [broken._command[0], "stdin", "stdout", "-l", "nothing", "tsv"])
     with pytest.raises(MediaError, match="tesseract failed at a picture of 9 x 9 pixels"):
@@ -117,7 +117,7 @@ def read() -> Iterator[tuple[list[TextLine], list[TextLine]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", _refused)
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(one, [ENGLISH.draw(), GERMAN.draw()])
+            first, second = pool.map(one, [ENGLISH.draw().convert("RGB"), GERMAN.draw().convert("RGB")])
     yield first, second
 
 
@@ -140,10 +140,10 @@ def test_rapidocr_reads_posters_in_two_threads_and_without_a_network(
 def test_two_engines_agree_on_what_both_can_read(
     read: tuple[list[TextLine], list[TextLine]], tesseract: Tesseract
 ) -> None:
-    both = agreement(read[0], tesseract.read(ENGLISH.draw()))
+    both = agreement(read[0], tesseract.read(ENGLISH.draw().convert("RGB")))
     assert both.matched >= sum(len(block.rows) for block in ENGLISH.blocks if not block.angle)
     assert both.error_rate < 0.05 and both.disagreement < 0.3
-    other = agreement(read[1], tesseract.read(ENGLISH.draw()))
+    other = agreement(read[1], tesseract.read(ENGLISH.draw().convert("RGB")))
     assert other.disagreement > 0.8  # of another poster
 
 

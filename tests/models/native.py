@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import torch
 
 import mminstruct
@@ -38,7 +41,14 @@ TEXT_ONLY = talk(["is it red?"], ["it is blue"])
 
 
 def lively(row: str):
-    """The row's miniature with weights so large that what it says depends on what it sees."""
+    """The row's miniature with weights so large that what it says depends on what it sees; each time a model anew."""
+    model, processor = _lively(row)
+    torch.manual_seed(0)
+    return copy.deepcopy(model), processor
+
+
+@functools.cache
+def _lively(row: str):
     torch.manual_seed(0)
     model, processor = mminstruct.create(row, tiny=True)
     with torch.no_grad():

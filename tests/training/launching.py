@@ -1,18 +1,23 @@
 """Processes beside the test's own: the scripts of `train/` as they are launched, and forked pairs.
 
 A new process imports for ten seconds and more before it trains. A forked one comes from a server that has everything
-imported, and is told by its environment what `torchrun` would tell it.
+imported, and is told by its environment what `torchrun` would tell it. What a launcher starts is a stand-in, which
+imports nothing, says what it was told, and ends as a forked process does that runs the script with just that:
+
+    launcher ─▶ stand-in ─ arguments, environment ─▶ forked process: train/finetune.py ─ exit code ─▶ stand-in
 """
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
+import json
 import multiprocessing.connection
 import os
+import runpy
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,24 +27,43 @@ import torch
 from mminstruct.config import dump_yaml
 from mminstruct.training.config import Recipe
 from tests.command import call
+from tests.forking import FORKED
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINETUNE = REPOSITORY / "train/finetune.py"
-
-# One server for all tests of a pytest process, started by the first that needs it.
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["mminstruct.training.run", "mminstruct.cli.train", __name__, "deepspeed", "timm"])
+STAND_IN = Path(__file__).with_name("stand_in.py")
 
 
-def launch(arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder; its whole output is the message where it fails."""
-    result = subprocess.run(
-        arguments, cwd=folder, capture_output=True, text=True, timeout=900, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **environment},
+def launch(arguments: list[str], folder: Path, processes: int, **environment: str) -> None:
+    """Run a launcher's command in a new folder: for the `STAND_IN` in it, `train/finetune.py` in forked processes."""
+    folder.mkdir()
+    launcher = subprocess.Popen(
+        arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
+    # What launchers write between the lines of their children is little, so nobody need read it before the end.
+    told = [folder / f"told{rank}.json" for rank in range(processes)]
+    while launcher.poll() is None and not all(path.exists() for path in told):
+        time.sleep(0.01)
+    started = [fork(_script, *json.loads(path.read_text())) for path in told if path.exists()]
+    for rank, process in enumerate(started):
+        process.join(300)
+        process.kill()
+        (folder / f"ended{rank}").write_text(str(process.exitcode))
+    output, _ = launcher.communicate(timeout=60)
+    assert (launcher.returncode, len(started)) == (0, processes), output[-3000:]
+
+
+def _script(folder: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """`train/finetune.py` where, with what, and as whom the launcher started its stand-in."""
+    os.chdir(folder)
+    os.environ |= environment
+    sys.argv = [str(FINETUNE), *arguments]
+    log = os.open(f"rank{environment['RANK']}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    runpy.run_path(str(FINETUNE), run_name="__main__")
 
 
 def write(recipe: Recipe, path: Path) -> str:
@@ -59,7 +83,8 @@ def fork_ranks(processes: int, target: Callable[..., None], *arguments: object) 
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    together = {"WORLD_SIZE": processes, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    # LOCAL_SIZE: else DeepSpeed looks for `numactl`, in a process of its own, whenever it reduces.
+    together = {"WORLD_SIZE": processes, "LOCAL_SIZE": processes, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     return [fork(target, rank, *arguments, RANK=rank, LOCAL_RANK=rank, **together) for rank in range(processes)]
 
 

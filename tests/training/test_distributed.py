@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from mminstruct.training.resume import as_started
 from mminstruct.training.run import train
 from tests.command import call
 from tests.training.conftest import largest_difference, make_recipe, weights, write_dataset
-from tests.training.launching import BIN, FINETUNE, REPOSITORY, launch, train_on, write
+from tests.training.launching import BIN, FINETUNE, REPOSITORY, STAND_IN, launch, train_on, write
 from tests.training.test_exactness import metrics
 
 LORA = {"kind": "lora", "rank": 4, "alpha": 8, "learning_rate": 1e-2}
@@ -110,18 +112,19 @@ def ddp(folder):
     (shims / "srun").write_text('#!/bin/sh\nshift\nexec "$@"\n')
     for shim in shims.iterdir():
         shim.chmod(0o755)
-    recipe = write(recipe_of(folder, "ddp", batch_size=2), folder / "ddp.yaml")
+    write(recipe_of(folder, "ddp", batch_size=2), folder / "ddp.yaml")
     launch(
-        ["bash", str(REPOSITORY / "train/launch/slurm.sh"), recipe, "--out", "ddp"],
-        folder,
+        ["bash", str(REPOSITORY / "train/launch/slurm.sh"), "../ddp.yaml", "--out", "run"],
+        folder / "slurm",
+        2,
         PATH=f"{shims}:{BIN}:/usr/bin:/bin",
-        SCRIPT=str(FINETUNE),
+        SCRIPT=str(STAND_IN),
         SLURM_JOB_NODELIST="here",
         SLURM_JOB_ID="12345",
         SLURM_JOB_NUM_NODES="1",
         SLURM_GPUS_ON_NODE="2",
     )  # fmt: skip
-    return folder / "ddp"
+    return folder / "slurm/run"
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +148,21 @@ def test_two_processes_under_zero_equal_one(folder, zero, name):
 
 
 def test_the_deepspeed_launcher_trains_a_native_model_by_zero2(folder):
-    recipe = write(recipe_of(folder, "lora", batch_size=2), folder / "lora.yaml")
+    write(recipe_of(folder, "lora", batch_size=2), folder / "lora.yaml")
     port = f"--master_port={29600 + hash(str(folder)) % 300}"
-    launch([str(BIN / "deepspeed"), "--num_gpus=2", port, str(FINETUNE), recipe, "--out", "lora"], folder)
-    assert "deepspeed: zero2" in (folder / "lora/config.resolved.yaml").read_text()
-    compare_with_one(folder, "lora", folder / "lora")
+    command = [str(BIN / "deepspeed"), "--num_gpus=2", port, str(STAND_IN), "../lora.yaml", "--out", "run"]
+    launch(command, folder / "deepspeed", 2)
+    assert "deepspeed: zero2" in (folder / "deepspeed/run/config.resolved.yaml").read_text()
+    compare_with_one(folder, "lora", folder / "deepspeed/run")
+
+
+@pytest.mark.parametrize("script", ["finetune", "pretrain", "preference"])
+def test_the_scripts_start_in_a_process_of_their_own(script):
+    done = subprocess.run(
+        [sys.executable, str(FINETUNE.with_name(f"{script}.py")), "no-such-recipe"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: no recipe is called 'no-such-recipe'"), done.stderr
 
 
 def test_ddp_goes_on_with_one_process(folder, ddp, tmp_path):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mminstruct.cli.app import app
 from mminstruct.config import dump_yaml
 from mminstruct.errors import DataError
+from mminstruct.models.compose import language_model_part
 from mminstruct.models.factory import create, read_row
 from mminstruct.models.parts import parameter_counts
 from mminstruct.models.sizes import size
@@ -60,10 +61,28 @@ def test_steps_and_tokens_are_those_of_the_run(workspace, tmp_path):
     assert estimates[0]["steps"]["conversations"] == 2 * estimates[0]["steps"]["conversations_per_epoch"] == 48
 
 
-def test_a_recipe_of_7_billion_needs_no_weights_and_no_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # its data lie nowhere
-    align, tune = dry_run("llava-1.5", "--processes", "8")
-    counts = size(read_row("llava-1.5-7b")[0]).parameters
+@pytest.fixture
+def seven_billion(tmp_path) -> Path:
+    """LLaVA-1.5 7B with its language model's parameters in two layers, which are run sooner than 32."""
+    architecture = language_model_part("vicuna-7b-v1.5").language_model["architecture"]
+    wide = architecture | {"num_hidden_layers": 2, "intermediate_size": 16 * 16384}
+    unknown = {"reason": "made for a test"}
+    row = {
+        "name": "wide",
+        "base": "llava-1.5-7b",
+        "language_model": {"part": "vicuna-7b-v1.5", "architecture": wide},
+        **dict.fromkeys(("weights", "reported", "measured"), unknown),
+    }
+    (tmp_path / "wide.yaml").write_text(json.dumps(row))
+    return tmp_path / "wide.yaml"
+
+
+def test_a_recipe_of_7_billion_needs_no_weights_and_no_data(seven_billion, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")  # its data lie nowhere
+    align, tune = dry_run("llava-1.5", "--processes", "8", f"model={seven_billion}")
+    counts = size(read_row(str(seven_billion))[0]).parameters
+    assert counts["language_model"] > 6.7e9
     for stage in (align, tune):
         assert {row["part"]: row["total"] for row in stage["parts"]} == counts
         assert stage["steps"] is None and stage["time"] is None and "not there" in stage["notes"][0]
@@ -72,7 +91,7 @@ def test_a_recipe_of_7_billion_needs_no_weights_and_no_data(tmp_path, monkeypatc
     assert tune["memory"]["none"]["optimizer"] == 8 * learning
     assert tune["memory"]["zero2"]["optimizer"] == pytest.approx(12 * learning / 8, rel=1e-6)
     assert tune["memory"]["none"]["activations"] > tune["memory"]["zero2"]["activations"]  # autocast keeps casts
-    assert not list(tmp_path.iterdir())
+    assert not list(Path().iterdir())
 
 
 def test_the_quickstart_counts_its_own_data():

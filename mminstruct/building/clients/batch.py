@@ -234,7 +234,7 @@ class _Line(BaseModel):
         """Raises `ServerError` where there is none."""
         if self.response is not None and self.response.status_code == 200:
             try:
-                return completion(json.dumps(self.response.body))
+                return completion(json.dumps(self.response.body)).model_copy(update={"batch": True})
             except ValidationError:
                 raise ServerError("the server replied something that is no completion", again=True) from None
         if self.response is not None and self.response.status_code:

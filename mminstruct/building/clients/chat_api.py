@@ -73,6 +73,8 @@ def body(call: Call, model: str) -> dict[str, Any]:
     given: dict[str, Any] = {"model": model}
     given["messages"] = [{"role": one.role, "content": _content(one, call)} for one in request.messages]
     given |= request.parameters.model_dump(exclude_none=True)
+    if request.parameters.seed is not None:
+        given["seed"] = request.parameters.seed + request.sample  # another round is another draw
     if request.reply_schema is not None:
         schema = {"name": "reply", "strict": True, "schema": request.reply_schema}
         given["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -84,7 +86,8 @@ def completion(data: bytes | str) -> Completion:
     answer = _Answer.model_validate_json(data)
     choice = answer.choices[0]
     finish = "content_filter" if choice.message.refusal else choice.finish_reason or "stop"
-    return Completion(text=choice.message.content or "", finish=finish, usage=answer.usage or {})
+    said = choice.message.content or choice.message.refusal or ""
+    return Completion(text=said, finish=finish, usage=answer.usage or {})
 
 
 def _content(message: Message, call: Call) -> str | list[dict[str, Any]]:

@@ -6,6 +6,7 @@ One question at a time, so that a reply depends on its question only; for many q
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mminstruct.building.clients.base import Call, LanguageModelClient
 from mminstruct.building.request import Completion, Parameters
 from mminstruct.conversation import ImagePart, Message, TextPart
-from mminstruct.errors import ConfigError
+from mminstruct.errors import ConfigError, ServerError
 from mminstruct.media import open_image
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ class LocalClient(LanguageModelClient):
         self._lock = threading.Lock()
 
     def complete(self, call: Call) -> Completion:
-        """Raises `ConfigError` where pictures or video are sent to a model that takes none."""
+        """
+        Raises:
+            ConfigError: pictures or video are sent to a model that takes none.
+            ServerError: the question is longer than the model's context.
+        """
         import torch
 
         pictures = [open_image(call.folder / medium.path) for medium in call.request.media]
@@ -71,11 +76,17 @@ class LocalClient(LanguageModelClient):
             inputs = self._processor.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
             ).to(self._model.device)
-            settings = self._settings(call.request.parameters)
+            length = inputs["input_ids"].shape[1]
+            room = self._context - length
+            if room < 1:
+                raise ServerError(
+                    f"a question of {call.request.prompt} has {length} tokens, and {self.model} takes {self._context}; "
+                    f"ask a model with a longer context"
+                )
+            settings = self._settings(call.request.parameters, room)
             with torch.random.fork_rng(), torch.inference_mode():
                 torch.manual_seed(int(call.key[:15], 16))
                 out = self._model.generate(**inputs, generation_config=settings)
-            length = inputs["input_ids"].shape[1]
             written = out[0, length:].tolist()
             ended = bool(written) and written[-1] in self._ends
             text = self._processor.decode(written, skip_special_tokens=True)
@@ -87,7 +98,13 @@ class LocalClient(LanguageModelClient):
         ends = self._model.generation_config.eos_token_id
         return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
-    def _settings(self, parameters: Parameters) -> GenerationConfig:
+    @property
+    def _context(self) -> int:
+        """Tokens that the model was made for."""
+        found = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        return found if isinstance(found, int) else sys.maxsize  # of models whose places have no end
+
+    def _settings(self, parameters: Parameters, room: int) -> GenerationConfig:
         from transformers import GenerationConfig
 
         drawn: dict[str, Any] = {"do_sample": False}
@@ -100,7 +117,7 @@ class LocalClient(LanguageModelClient):
             }
         own = self._model.generation_config
         return GenerationConfig(
-            max_new_tokens=parameters.max_tokens or _MAX_TOKENS,
+            max_new_tokens=min(parameters.max_tokens or _MAX_TOKENS, room),
             eos_token_id=own.eos_token_id,
             pad_token_id=own.pad_token_id if own.pad_token_id is not None else (self._ends or [0])[0],
             bos_token_id=own.bos_token_id,

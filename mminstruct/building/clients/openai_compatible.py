@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat API: OpenAI itself, vLLM, SGLang, llama.cpp, Ollama, `mminstruct serve`.
+"""A server that speaks OpenAI's chat API: OpenAI itself, vLLM, SGLang, llama.cpp, Ollama.
 
     request ──▶ POST BASE_URL/chat/completions ──▶ completion, or `ServerError` that says whether to ask again
 
@@ -42,6 +42,7 @@ class OpenAICompatibleClient(LanguageModelClient):
         self, model: str, base_urls: Sequence[str], *, key_variable: str = "OPENAI_API_KEY", timeout: float = 120.0
     ) -> None:
         self.model = model
+        self._timeout = timeout
         # Waiting and asking again are the build's, where rate and budget are known.
         self._servers = [connect(url, key_variable, timeout=timeout, max_retries=0) for url in base_urls]
         self._turns = itertools.cycle(self._servers)
@@ -59,7 +60,13 @@ class OpenAICompatibleClient(LanguageModelClient):
                 extra_headers={"Idempotency-Key": call.key},
             )
             return completion(response.content)
-        except openai.APIConnectionError as error:  # and APITimeoutError
+        except openai.APITimeoutError:
+            raise ServerError(
+                f"{server.base_url} did not answer within {self._timeout:g} s; a slow server needs a longer "
+                "--timeout or fewer --workers",
+                again=True,
+            ) from None
+        except openai.APIConnectionError as error:
             raise ServerError(f"{server.base_url} did not answer ({type(error).__name__})", again=True) from None
         except openai.APIStatusError as error:
             raise _refusal(error, str(server.base_url)) from None

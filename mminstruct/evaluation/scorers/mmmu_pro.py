@@ -14,7 +14,7 @@ Figures: each subject and `Overall-DOMAIN`, as for MMMU.
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from mminstruct.errors import DataError
 from mminstruct.evaluation.figures import mean_of_parts
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, record, records, unique, unique_items
+from mminstruct.evaluation.parquet import any_rows
 from mminstruct.evaluation.parsing.letters import mmmu_pro_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, only_predicted
 from mminstruct.evaluation.scorers.mmmu import (
     MULTIPLE_CHOICE,
     by,
+    listed,
     no_guess,
     seeded_guess,
     subject_of,
@@ -39,6 +41,7 @@ class _Gold(Official):
     options: str | list[str]
     answer: str
     subject: str = ""
+    question: str = ""
 
 
 class _Result(Official):
@@ -52,34 +55,24 @@ class _Recorded(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """JSON lines (or an array) of {id, options, answer, subject}: a file of results, or the questions of a set."""
-    return unique_items(
-        (
-            place,
-            Item(
-                id=line.id,
-                answers=(line.answer,),
-                kind=MULTIPLE_CHOICE,
-                detail=line.subject or subject_of(line.id),
-                cluster=line.id,
-                choices=_options(place, line.options),
-            ),
+    """JSON lines (or an array, or Parquet) of {id, options, answer, subject}: results, or the questions of a set."""
+    return unique_items((place, item) for place, item, _ in read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
+    """(place, question, row) of each row; a row of Parquet holds the images."""
+    for place, row in any_rows(path, "test"):
+        line = record(place, row, _Gold)
+        item = Item(
+            id=line.id,
+            question=line.question,
+            answers=(line.answer,),
+            kind=MULTIPLE_CHOICE,
+            detail=line.subject or subject_of(line.id),
+            cluster=line.id,
+            choices=listed(place, "options", line.options),
         )
-        for place, line in records(json_lines_or_list(path), _Gold)
-    )
-
-
-def _options(place: str, value: str | list[str]) -> tuple[str, ...]:
-    """The options; the published files hold the list as Python writes it, in a text."""
-    found = value
-    if isinstance(found, str):
-        try:
-            found = ast.literal_eval(found)
-        except (ValueError, SyntaxError):
-            raise DataError(f"{place}: options is no list ({found[:40]!r}); give the official file") from None
-    if not isinstance(found, list) or not found:
-        raise DataError(f"{place}: options is no list with options; give the official file")
-    return tuple(str(option) for option in found)
+        yield place, item, row
 
 
 def read_responses(path: Path) -> dict[str, str]:

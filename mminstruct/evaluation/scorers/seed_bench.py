@@ -60,7 +60,10 @@ class _Answer(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """SEED-Bench.json: `{"questions": [...], "question_type": {name: id}}`."""
+    """SEED-Bench.json: `{"questions": [...], "question_type": {name: id}}`.
+
+    Images are file names: `data_id`, or for questions on videos `TYPE_QUESTION.png`, the frame in the middle.
+    """
     entries = list(records(json_list(path, "questions"), _Question))
     names = {number: name for name, number in (read_json(path).get("question_type") or {}).items()}
     return unique_items((place, _item(line, names)) for place, line in entries)
@@ -68,8 +71,11 @@ def read_gold(path: Path) -> list[Item]:
 
 def _item(line: _Question, names: Mapping[object, str]) -> Item:
     number = line.question_type_id
+    frame = line.data_type == "video"  # LLaVA's extract_video_frames.py names the middle frame so
+    picture = f"{number}_{line.question_id}.png" if frame else str(line.data_id)
     return Item(
         id=str(line.question_id),
+        images=(Path(picture),) if picture else (),
         question=line.question,
         answers=(line.answer,),
         kind="" if number is None else names.get(number, f"type {number}"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from mminstruct.data_builders.worlds.lettering import Block, Face
+from mminstruct.data_builders.worlds.lettering import Block, Face, printed
 from mminstruct.data_builders.worlds.poster_texts import LANGUAGES
 from mminstruct.data_builders.worlds.posters import SIZES, STYLES, Poster, poster
 from mminstruct.data_builders.worlds.receipts import Page, form, receipt
@@ -25,8 +25,8 @@ DRAWN: list[Poster | Page] = [
 
 def ink(drawn: Poster | Page) -> np.ndarray:
     """Where letters change the picture, [height, width] of how much."""
-    blank = drawn.draw(lettered=False)
-    return np.asarray(ImageChops.difference(drawn.draw(), blank)).max(axis=-1).astype(int)
+    lettered, blank = drawn.draw().convert("RGB"), drawn.draw(lettered=False).convert("RGB")
+    return np.asarray(ImageChops.difference(lettered, blank)).max(axis=-1).astype(int)
 
 
 def inside(line: TextLine, size: tuple[int, int]) -> np.ndarray:
@@ -62,8 +62,7 @@ def test_a_line_of_known_ink_has_the_quad_of_that_ink() -> None:
     """Against pixels drawn here by another way: letter by letter alike, upright and upside down."""
     face = Face("sans", 30, bold=True)
     block = Block(("Hxp",), face, (0, 0, 0), 20, 10)
-    picture = Image.new("RGB", (150, 80), "white")
-    block.draw(picture)
+    picture = printed((150, 80), (255, 255, 255), [block])
     plain = Image.new("L", (300, 160), 255)
     ImageDraw.Draw(plain).text((60, 60), "Hxp", fill=0, font=face.font)
     box = ImageChops.invert(plain).getbbox()
