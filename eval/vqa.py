@@ -25,6 +25,8 @@ from mminstruct.files import read_jsonl
 
 SHORT_ANSWER = "{question}\nAnswer the question using a single word or phrase."
 AFTER_IMAGE = "\n"  # LLaVA: qs = "<image>" + "\n" + qs (llava/eval/model_vqa_loader.py)
+LLAVA_TOKENS = 128  # the longest answer, there
+LMMS_EVAL_TOKENS = 1024  # lmms-eval, models/llava.py, where a task sets no limit
 
 
 class Line(Record):

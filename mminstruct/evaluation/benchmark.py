@@ -127,7 +127,8 @@ class Benchmark(abc.ABC):
         """The first `limit` items (all of them for None), checked.
 
         Raises:
-            DataError: no items, an id given twice, an item without gold answers or in front of its earlier turns.
+            DataError: no items, an id given twice, an item without gold answers and facts to judge by, or in front of
+                its earlier turns.
         """
         found = list(itertools.islice(self.items(), limit))
         if not found:
@@ -136,7 +137,7 @@ class Benchmark(abc.ABC):
         for item in found:
             if item.id in seen:
                 raise DataError(f"{self.name}: two questions have the id {item.id!r}; ids must differ")
-            if not item.answers:
+            if not item.answers and not item.facts:
                 raise DataError(f"{self.name}: question {item.id!r} has no gold answers; add one or drop the question")
             if not seen.issuperset(item.after):
                 raise DataError(f"{self.name}: question {item.id!r} comes before its earlier turns; put them in order")

@@ -12,7 +12,8 @@ follow, it stands as an empty text in `Item.choices`, so that these keep their l
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ ROUND = 1_000_000
 """Added to the index for each rotation of the options."""
 _EMPTY_WORDS = "#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null"
 _EMPTY = frozenset(["", "#N/A N/A", *_EMPTY_WORDS.split()])
-FACTS = ("category", "l2-category", "split")
+FACTS = ("category", "l2-category", "split", "hint")
 
 
 def read_questions(path: Path) -> list[Item]:
@@ -95,6 +96,37 @@ class _Answer(Official):
         if words is None:
             raise DataError(f"{place} has neither prediction nor text; give one of them")
         return words
+
+
+def all_rounds(items: Iterable[Item]) -> list[Item]:
+    """The questions in every rotation of their options, those of one question together.
+
+    A table that has rows of later rounds is taken as it is; else the rounds are made as MMBench's are: in each, the
+    first option of the round before comes last.
+    """
+    found = list(items)
+    groups: dict[str, list[Item]] = {}
+    for item in found:
+        groups.setdefault(item.group, []).append(item)
+    if all(len(group) == 1 for group in groups.values()):
+        return [rotated for item in found for rotated in _rotations(item)]
+    return [item for group in groups.values() for item in group]
+
+
+def first_rounds(items: Iterable[Item]) -> list[Item]:
+    """The questions with their options in the first order."""
+    return [item for item in items if item.id == item.group]
+
+
+def _rotations(item: Item) -> Iterator[Item]:
+    prefix, slash, index = item.id.rpartition("/")
+    choices = [choice for choice in item.choices if choice]
+    right = sum(bool(choice) for choice in item.choices[: string.ascii_uppercase.index(item.answers[0])])
+    for number in range(len(choices)):
+        turned = tuple(choices[number:] + choices[:number])
+        answer = string.ascii_uppercase[(right - number) % len(choices)]
+        name = f"{prefix}{slash}{int(index) + ROUND * number}"
+        yield replace(item, id=name, choices=turned, answers=(answer,))
 
 
 def known_and_predicted(

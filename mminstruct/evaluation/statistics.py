@@ -214,13 +214,13 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float]:
 def most_frequent_answer(answers: Sequence[Sequence[str]]) -> str:
     """The gold answer given most often, each question weighing the same however many golds it has.
 
-    Of several that are given equally often, the first in alphabetical order.
+    Of several that are given equally often, the first in alphabetical order; the empty text where there are no golds.
     """
     weights: Counter[str] = Counter()
     for golds in answers:
         for gold in golds:
             weights[gold] += 1 / len(golds)  # type: ignore[assignment]
-    return min(weights, key=lambda gold: (-round(weights[gold], 9), gold))
+    return min(weights, key=lambda gold: (-round(weights[gold], 9), gold), default="")
 
 
 def majority_accuracy(items: Sequence[Item], scorer: Scorer) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -186,10 +187,22 @@ def test_vqa_missing_file(tmp_path: Path) -> None:
         load_benchmark("vqa", [f"file={tmp_path / 'nothing.jsonl'}"]).questions()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_file_runs_in_place(name: str, tmp_path: Path) -> None:
+NO_MODEL = "error: no model given; add --model with a checkpoint folder\n"
+
+
+def test_file_runs_in_place(tmp_path: Path) -> None:
     """`python eval/x.py` is the command, and its errors are one line."""
-    command = [sys.executable, str(catalog.find(catalog.BENCHMARK, name))]
+    command = [sys.executable, str(catalog.find(catalog.BENCHMARK, "vqa"))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "error: no model given; add --model with a checkpoint folder\n"
+    assert (done.returncode, done.stderr) == (2, NO_MODEL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_runs_in_place(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(catalog.find(catalog.BENCHMARK, name))
+    monkeypatch.setattr(sys, "argv", [path])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(path, run_name="__main__")
+    assert left.value.code == 2 and capsys.readouterr().err == NO_MODEL

@@ -40,10 +40,11 @@ _FIRST_WORD_ENDS = ".,?!'\""
 
 
 class Instruction(Official):
-    """One instruction: which, and its numbers and words."""
+    """One instruction: which, its numbers and words, and how it is said (empty where the question says it)."""
 
     id: str
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    text: str = ""
 
 
 def can_check(instruction: Instruction) -> bool:

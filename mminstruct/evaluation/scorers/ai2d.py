@@ -17,13 +17,17 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mminstruct.errors import DataError
+from mminstruct.evaluation import option_tables
 from mminstruct.evaluation.circular import judge_letters
 from mminstruct.evaluation.item import Item
-from mminstruct.evaluation.official import Official, json_lines_or_list, records, unique_items
-from mminstruct.evaluation.option_tables import known_and_predicted, read_predictions, read_questions
+from mminstruct.evaluation.official import Official, record, unique_items
+from mminstruct.evaluation.option_tables import known_and_predicted, read_predictions
+from mminstruct.evaluation.parquet import any_rows
 from mminstruct.evaluation.parsing.letters import vlmevalkit_letter, vlmevalkit_letter_2024
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each
 
@@ -52,14 +56,20 @@ class _Row(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """VLMEvalKit's TSV, or rows {question, options, answer} of the set `lmms-lab/ai2d` as JSON lines or an array.
+    """VLMEvalKit's TSV, or rows {question, options, answer} of the set `lmms-lab/ai2d` in Parquet or JSON.
 
     `answer` is the option's number from 0. A row without index and question_id is called by its place, from 0.
     """
-    if path.suffix.lower() not in (".json", ".jsonl"):
-        return read_questions(path)
-    rows = records(json_lines_or_list(path), _Row)
-    return unique_items((place, _item(place, number, row)) for number, (place, row) in enumerate(rows))
+    return unique_items((place, item) for place, item, _ in read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
+    """(place, question, row) of each row; the row holds the image."""
+    if path.suffix.lower() in (".tsv", ".csv"):
+        yield from ((place, option_tables.item_of(place, row), row) for place, row in option_tables.rows(path))
+        return
+    for number, (place, row) in enumerate(any_rows(path, "test")):
+        yield place, _item(place, number, record(place, row, _Row)), row
 
 
 def _item(place: str, number: int, row: _Row) -> Item:

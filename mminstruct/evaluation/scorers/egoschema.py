@@ -60,7 +60,8 @@ def _item(place: str, name: str, value: Any, texts: tuple[str, tuple[str, ...]] 
     if isinstance(value, bool) or str(value) not in tuple("01234"):
         raise DataError(f"{place}: the answer is {value!r} and no option's number, 0 to 4; give subset_answers.json")
     question, options = texts or ("", ())
-    return Item(id=name, question=question, answers=(str(value),), cluster=name, choices=options)
+    video = Path(f"{name}.mp4")
+    return Item(id=name, question=question, answers=(str(value),), cluster=name, choices=options, videos=(video,))
 
 
 def _texts(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:

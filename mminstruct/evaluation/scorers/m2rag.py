@@ -95,6 +95,12 @@ class _Gold(Official):
     answer: str | tuple[str, ...] = Field(
         validation_alias=AliasChoices("answer", "category", "image_caption", "caption")
     )
+    query: str = ""
+    claim: str = ""
+    document: str = ""
+    image_path: str = ""
+    claim_image: str = ""
+    document_image: str = ""
 
 
 class _Output(Official):
@@ -103,11 +109,21 @@ class _Output(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """Lines of `{id, answer: [text]}`, `{id, category}` or `{id, image_caption}`, as the test files have them."""
+    """Lines of `{id, answer: [text]}`, `{id, category}` or `{id, image_caption}`, as the test files have them.
+
+    The question is `query` or `claim`; images, as paths, are that of the caption, or the claim's and the document's.
+    """
 
     def item(place: str, line: _Gold) -> Item:
         answers = (line.answer,) if isinstance(line.answer, str) else line.answer
-        return Item(id=str(line.id), answers=answers)
+        names = [name for name in (line.image_path, line.claim_image, line.document_image) if name]
+        return Item(
+            id=str(line.id),
+            images=tuple(Path(name) for name in names),
+            question=line.query or line.claim,
+            answers=answers,
+            facts={"document": line.document} if line.document else {},
+        )
 
     return unique_items((place, item(place, line)) for place, line in records(json_lines_or_list(path), _Gold))
 

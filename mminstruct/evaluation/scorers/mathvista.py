@@ -21,13 +21,14 @@ Figures: `average` is the score; `KEY/VALUE` for the keys of the official scores
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from mminstruct.errors import DataError
+from mminstruct.evaluation import parquet
 from mminstruct.evaluation.figures import mean_by
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_object, record, unique, unique_items
@@ -156,11 +157,28 @@ class _Problem(Official):
     choices: list[str] | None = None
     precision: float | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    question: str = ""
+    image: str = ""
+    unit: str | None = None
+    query: str = ""
 
 
 def read_gold(path: Path) -> list[Item]:
-    """testmini.json, or a file of results that has the answers too: `{pid: {answer, choices, metadata, ...}}`."""
-    return unique_items((place, _item(pid, place, value)) for pid, place, value in json_object(path))
+    """testmini.json, or a file of results that has the answers too: `{pid: {answer, choices, metadata, ...}}`.
+
+    Also the Parquet files of the set `AI4Math/MathVista`. Images are paths within the folder of the file.
+    """
+    return unique_items((place, item) for place, item, _ in read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
+    """(place, question, row) of each question; a row of Parquet holds the image."""
+    if parquet.is_one(path):
+        yield from (
+            (place, _item(str(row.get("pid")), place, row), row) for place, row in parquet.rows(path, "testmini")
+        )
+    else:
+        yield from ((place, _item(pid, place, value), value) for pid, place, value in json_object(path))
 
 
 def _item(pid: str, place: str, value: Any) -> Item:
@@ -168,8 +186,11 @@ def _item(pid: str, place: str, value: Any) -> Item:
         raise DataError(f"{place} has no answer; give testmini.json (the answers of the test split are not public)")
     line = record(place, value, _Problem)
     own = {"question_type": line.question_type, "answer_type": line.answer_type, "precision": line.precision}
+    own |= {key: value for key, value in (("unit", line.unit), ("query", line.query)) if value}
     return Item(
         id=pid,
+        images=(Path(line.image),) if line.image else (),
+        question=line.question,
         answers=(line.answer,),
         kind=line.question_type,
         detail=line.answer_type,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mminstruct.errors import DataError
@@ -46,9 +46,13 @@ def _total(select: Select) -> Total:
 
 def read_gold(path: Path) -> list[Item]:
     """The questions of one TSV, or of a folder with one a language."""
-    return unique_items(
-        (place, item_of(place, row, prefix)) for file, prefix in _files(path) for place, row in rows(file)
-    )
+    return unique_items((place, item) for place, item, _ in read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, str]]]:
+    """(place, question, row) of each row; the row holds the image."""
+    for file, prefix in _files(path):
+        yield from ((place, item_of(place, row, prefix), row) for place, row in rows(file))
 
 
 def read_answers(path: Path) -> dict[str, str]:

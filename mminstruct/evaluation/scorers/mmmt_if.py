@@ -92,6 +92,7 @@ def total(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
 
 class _ChatTurn(Official):
     question: str = ""
+    images: tuple[str, ...] = ()
     instructions: tuple[Instruction, ...] = ()
 
 
@@ -107,11 +108,15 @@ class _Answers(Official):
 
 
 def read_chats(path: Path) -> list[Item]:
-    """`{id, turns: [{question, instructions: [{id, kwargs}]}]}`: an item for each turn, named `chat/turn`."""
+    """`{id, turns: [{question, instructions: [{id, kwargs}]}]}`: an item for each turn, named `chat/turn`.
+
+    A turn may have `images`, paths within the folder of images, and an instruction a `text`, as it is said.
+    """
 
     def turns() -> Iterator[tuple[str, Item]]:
         for place, chat in records(json_lines_or_list(path), _Chat):
             given: list[Instruction] = []
+            earlier: list[str] = []
             for number, turn in enumerate(chat.turns, start=1):
                 for instruction in turn.instructions:
                     try:
@@ -119,11 +124,17 @@ def read_chats(path: Path) -> list[Item]:
                     except DataError as error:
                         raise DataError(f"{place}: turn {number}: {error}") from None
                 given += turn.instructions
-                facts = {"instructions": [json.loads(one.model_dump_json()) for one in given], "turn": number}
-                yield (
-                    f"{place}: turn {number}",
-                    Item(id=f"{chat.id}/{number}", question=turn.question, facts=facts, cluster=str(chat.id)),
+                listed = [json.loads(one.model_dump_json(exclude_unset=True)) for one in given]
+                item = Item(
+                    id=f"{chat.id}/{number}",
+                    images=tuple(Path(name) for name in turn.images),
+                    question=turn.question,
+                    facts={"instructions": listed, "turn": number, "new": len(turn.instructions)},
+                    cluster=str(chat.id),
+                    after=tuple(earlier),
                 )
+                earlier.append(item.id)
+                yield f"{place}: turn {number}", item
 
     return unique_items(turns())
 

@@ -18,14 +18,17 @@ Only questions with a prediction count, as in the official scripts. Figures: eac
 
 from __future__ import annotations
 
+import ast
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, Field
 
 from mminstruct.errors import DataError
+from mminstruct.evaluation import parquet
 from mminstruct.evaluation.figures import mean_of_parts
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import (
@@ -184,13 +187,62 @@ class _Response(Official):
     parsed_pred: Any = None
 
 
+class _Row(Official):
+    id: str
+    question: str
+    options: str | list[str] = "[]"
+    answer: str | list[str] = Field(min_length=1)
+    question_type: str
+
+
 def read_gold(path: Path) -> list[Item]:
-    """answer_dict_val.json, `{id: {question_type, ground_truth}}`, or output.json (one, or a folder, one a subject)."""
+    """answer_dict_val.json, `{id: {question_type, ground_truth}}`, or output.json (one, or a folder, one a subject).
+
+    The data set's own files, as `read_rows` takes them, serve too.
+    """
+    if parquet.is_one(path) or any(parquet.is_one(folder) for folder in subject_folders(path)):
+        return unique_items((place, item) for place, item, _ in read_rows(path))
     if path.is_dir() or isinstance(read_json(path), list):
         return unique_items((place, _item(place, line)) for place, line in records(_outputs(path, FILES), _Output))
     return unique_items(
         (place, _dict_item(name, record(place, value, _Gold))) for name, place, value in json_object(path)
     )
+
+
+def read_rows(path: Path, split: str = "") -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
+    """(place, question, row) of the data set's rows {id, question, options, answer, question_type, image_1 ...}.
+
+    Args:
+        path: a Parquet file, a folder of such, the folder with one folder a subject, or the rows as JSON.
+        split: "validation" or "dev", where a folder holds several.
+    """
+    for part in subject_folders(path) or [path]:
+        for place, row in parquet.any_rows(part, split):
+            line = record(place, row, _Row)
+            answer = line.answer
+            if line.question_type != MULTIPLE_CHOICE and isinstance(answer, str) and answer.startswith("["):
+                answer = list(listed(place, "answer", answer))
+            choices = listed(place, "options", line.options)
+            item = _new_item(line.id, line.question_type, answer, choices)
+            yield place, replace(item, question=line.question), row
+
+
+def subject_folders(path: Path) -> list[Path]:
+    """The folders of subjects within a folder, in the official order."""
+    return [path / subject for subject in SUBJECTS if (path / subject).is_dir()]
+
+
+def listed(place: str, key: str, value: str | list[str]) -> tuple[str, ...]:
+    """The texts of a list; the published files hold it as Python writes it, in a text."""
+    found: Any = value
+    if isinstance(found, str):
+        try:
+            found = ast.literal_eval(found)
+        except (ValueError, SyntaxError):
+            raise DataError(f"{place}: {key} is no list ({found[:40]!r}); give the official file") from None
+    if not isinstance(found, list):
+        raise DataError(f"{place}: {key} is no list ({str(found)[:40]!r}); give the official file")
+    return tuple(str(one) for one in found)
 
 
 def _item(place: str, line: _Output) -> Item:
@@ -258,7 +310,7 @@ def _outputs(path: Path, files: Sequence[str]) -> Iterator[tuple[str, Any]]:
     if not path.is_dir():
         yield from json_list(path)
         return
-    folders = [path / subject for subject in SUBJECTS if (path / subject).is_dir()]
+    folders = subject_folders(path)
     if not folders:
         raise DataError(f"{path} has no folder of a subject (Accounting, ...); give the folder of one model's outputs")
     for folder in folders:

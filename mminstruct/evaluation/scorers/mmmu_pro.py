@@ -14,7 +14,7 @@ Figures: each subject and `Overall-DOMAIN`, as for MMMU.
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from mminstruct.errors import DataError
 from mminstruct.evaluation.figures import mean_of_parts
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, record, records, unique, unique_items
+from mminstruct.evaluation.parquet import any_rows
 from mminstruct.evaluation.parsing.letters import mmmu_pro_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, only_predicted
 from mminstruct.evaluation.scorers.mmmu import (
     MULTIPLE_CHOICE,
     by,
+    listed,
     no_guess,
     seeded_guess,
     subject_of,
@@ -43,6 +45,7 @@ class _Gold(Official):
     options: str | list[str]
     answer: str
     subject: str = ""
+    question: str = ""
     type: str = ""
     shuffled_options: list[str] = Field(default_factory=list)
     shuffled_options_answer: str = ""
@@ -65,36 +68,28 @@ class _Recorded(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """JSON lines (or an array) of {id, options, answer, subject}: a file of results, or the questions of a set.
+    """JSON lines (or an array, or Parquet) of {id, options, answer, subject}: results, or the questions of a set.
 
     In the first published files (`type`, `shuffled_options`) options and answer are those of four options.
     """
-    return unique_items((place, _item(place, line)) for place, line in records(json_lines_or_list(path), _Gold))
+    return unique_items((place, item) for place, item, _ in read_rows(path))
 
 
-def _item(place: str, line: _Gold) -> Item:
-    options, answer = line.asked()
-    return Item(
-        id=line.id,
-        answers=(answer,),
-        kind=MULTIPLE_CHOICE,
-        detail=line.subject or subject_of(line.id),
-        cluster=line.id,
-        choices=_options(place, options),
-    )
-
-
-def _options(place: str, value: str | list[str]) -> tuple[str, ...]:
-    """The options; the published files hold the list as Python writes it, in a text."""
-    found = value
-    if isinstance(found, str):
-        try:
-            found = ast.literal_eval(found)
-        except (ValueError, SyntaxError):
-            raise DataError(f"{place}: options is no list ({found[:40]!r}); give the official file") from None
-    if not isinstance(found, list) or not found:
-        raise DataError(f"{place}: options is no list with options; give the official file")
-    return tuple(str(option) for option in found)
+def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
+    """(place, question, row) of each row; a row of Parquet holds the images."""
+    for place, row in any_rows(path, "test"):
+        line = record(place, row, _Gold)
+        options, answer = line.asked()
+        item = Item(
+            id=line.id,
+            question=line.question,
+            answers=(answer,),
+            kind=MULTIPLE_CHOICE,
+            detail=line.subject or subject_of(line.id),
+            cluster=line.id,
+            choices=listed(place, "options", options),
+        )
+        yield place, item, row
 
 
 def read_responses(path: Path) -> dict[str, str]:

@@ -89,6 +89,8 @@ class _Question(Official):
     candidates: list[str]
     answer: str
     question: str = ""
+    start: float | None = None
+    end: float | None = None
 
 
 class _Result(Official):
@@ -125,6 +127,8 @@ def _task(file: Path) -> Iterator[tuple[str, Item]]:
                 kind=file.stem,
                 cluster=line.video,
                 choices=tuple(line.candidates),
+                videos=(Path(line.video),),
+                facts={} if line.start is None else {"start": line.start, "end": line.end},
             ),
         )
 

@@ -99,6 +99,7 @@ def _item(place: str, line: _Question) -> Item:
         answers=(LETTERS[int(line.answer)],),
         kind=line.type,
         cluster=line.video,
+        videos=(Path(f"{line.video}.mp4"),),
         choices=tuple(option.strip() for option in (line.a0, line.a1, line.a2, line.a3, line.a4)),
     )
 

@@ -14,7 +14,7 @@ A question is named by its book and its number on it, from 0: "0310252717_0".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import Field, field_validator
 
@@ -44,6 +44,7 @@ _BY_QUESTION = "\t"  # begins the name of an answer that says book and question
 class _Book(Official):
     questions: tuple[str, ...] = Field(min_length=1)
     answers: tuple[str, ...]
+    imageURL: str = ""  # noqa: N815 - the official name
     split: int = TEST
 
 
@@ -67,7 +68,10 @@ def strict(prediction: str, golds: Sequence[str]) -> float:
 
 
 def read_questions(path: Path) -> list[Item]:
-    """The test questions of `dataset.json`, those of Qwen-VL's file of both sides, or those of VLMEvalKit's table."""
+    """The test questions of `dataset.json`, those of Qwen-VL's file of both sides, or those of VLMEvalKit's table.
+
+    Images are named as the official script names them, by the book and the ending of `imageURL`.
+    """
     if path.suffix == ".tsv":
         return unique_items(
             (place, Item(id=row.get("index", ""), answers=tuple(listed(row.get("answer", "")))))
@@ -82,8 +86,9 @@ def read_questions(path: Path) -> list[Item]:
         if len(book.questions) != len(book.answers):
             raise DataError(f"{place} has {len(book.questions)} questions and {len(book.answers)} answers; mend it")
         if book.split == TEST:
+            images = (Path(name + PurePosixPath(book.imageURL).suffix),)
             found += [
-                (place, Item(id=f"{name}_{number}", question=question, answers=(answer,), cluster=name))
+                (place, Item(id=f"{name}_{number}", images=images, question=question, answers=(answer,), cluster=name))
                 for number, (question, answer) in enumerate(zip(book.questions, book.answers, strict=True))
             ]
     return unique_items(found)

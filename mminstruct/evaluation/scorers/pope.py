@@ -245,14 +245,15 @@ def total_lmms_eval(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figur
     sets = {name: _figures(some, 0.0, True) for name, some in _sets(items, verdicts).items()}
     for name, some in _sets(items, verdicts).items():
         sets[name]["yes_ratio"] = sum(verdict.parts[0] for verdict in some) / len(some)
-    return {"score": found["f1"]} | found | _beside(sets)
+    return {"score": found["f1"] if verdicts else None} | found | _beside(sets)
 
 
 def total_vlmevalkit(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
     """All sets pooled, a row once for each of its categories."""
     sets = _sets(items, verdicts)
     found = _figures([verdict for some in sets.values() for verdict in some], 0.0)
-    return {"score": found["f1"]} | found | _beside({name: _figures(some, 0.0) for name, some in sets.items()})
+    score = found["f1"] if verdicts else None  # of no questions at all nothing is 0
+    return {"score": score} | found | _beside({name: _figures(some, 0.0) for name, some in sets.items()})
 
 
 METRIC = Metric(

@@ -168,7 +168,7 @@ class _Line(Official):
 def read_gold(path: Path) -> list[Item]:
     """problems.json, or the folder that holds it: the questions of the split `test`, or all where there are none.
 
-    The order is that of pid_splits.json where it stands beside.
+    The order is that of pid_splits.json where it stands beside. Images are paths within the folder of the split.
     """
     file = path / "problems.json" if path.is_dir() else path
     problems = read_json(file)
@@ -194,8 +194,10 @@ def _of_the_split(file: Path, lines: dict[str, _Problem]) -> list[str]:
 def _item(file: Path, pid: str, line: _Problem) -> Item:
     if not 0 <= line.answer < len(line.choices) <= len(LETTERS):
         raise DataError(f"{file}: {pid!r}: answer {line.answer} is none of the {len(line.choices)} choices; mend it")
+    hint = {"hint": line.hint} if line.hint else {}
     return Item(
         id=pid,
+        images=(Path(pid, line.image),) if line.image else (),
         question=line.question,
         answers=(LETTERS[line.answer],),
         kind=line.subject,
@@ -206,7 +208,8 @@ def _item(file: Path, pid: str, line: _Problem) -> Item:
             "grade": line.grade,
             "has_text": bool(line.hint),
             "has_image": bool(line.image),
-        },
+        }
+        | hint,
     )
 
 

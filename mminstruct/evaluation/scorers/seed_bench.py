@@ -75,8 +75,9 @@ class _Judged(Official):
 def read_gold(path: Path) -> list[Item]:
     """SEED-Bench.json, `{"questions": [...], "question_type": {name: id}}`, or the authors' results with gold answers.
 
-    Results are JSON lines {q_id, prediction, gt, q_type_id} or {question_id, prediction, gt_answer}, with or without a
-    comma at the end of a line.
+    Images are file names: `data_id`, or for questions on videos `TYPE_QUESTION.png`, the frame in the middle. Results
+    are JSON lines {q_id, prediction, gt, q_type_id} or {question_id, prediction, gt_answer}, with or without a comma at
+    the end of a line.
     """
     value = _questions(path)
     if value is None:
@@ -103,8 +104,11 @@ def _questions(path: Path) -> dict[str, Any] | None:
 
 def _item(line: _Question, names: Mapping[object, str]) -> Item:
     number = line.question_type_id
+    frame = line.data_type == "video"  # LLaVA's extract_video_frames.py names the middle frame so
+    picture = f"{number}_{line.question_id}.png" if frame else str(line.data_id)
     return Item(
         id=str(line.question_id),
+        images=(Path(picture),) if picture else (),
         question=line.question,
         answers=(line.answer,),
         kind="" if number is None else names.get(number, f"Data type {number}"),

@@ -27,6 +27,7 @@ from mminstruct.evaluation.circular import options_of
 from mminstruct.evaluation.figures import mean_of_parts, part_means
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, record, unique, unique_items
+from mminstruct.evaluation.parquet import any_rows
 from mminstruct.evaluation.parsing.letters import (
     VIDEO_MME_PHRASES,
     VIDEO_MME_PHRASES_CORRECTED,
@@ -92,6 +93,7 @@ class _Video(Official):
     duration: str = Field("", validation_alias=AliasChoices("duration_category", "duration"))
     domain: str = Field("", validation_alias=AliasChoices("video_category", "domain"))
     sub_category: str = Field("", validation_alias=AliasChoices("video_subcategory", "sub_category"))
+    url: str = ""
     missing: bool = False
     questions: list[dict[str, Any]]
 
@@ -108,6 +110,8 @@ class _Row(_Question):
     """A question with its video's facts, as the data set has it."""
 
     video_id: str | int = Field("", validation_alias=AliasChoices("video_id", "videoID", "video"))
+    videoID: str = ""  # noqa: N815
+    url: str = ""
     duration: str = ""
     domain: str = ""
     sub_category: str = ""
@@ -123,7 +127,7 @@ def read_gold(path: Path) -> list[Item]:
 
     Videos with `missing: true` are left out, as with the official skip_missing.
     """
-    return unique_items((place, item) for place, value in json_lines_or_list(path) for item in _items(place, value))
+    return unique_items((place, item) for place, value in any_rows(path, "test") for item in _items(place, value))
 
 
 def _items(place: str, value: Any) -> Iterator[Item]:
@@ -144,8 +148,10 @@ def _item(question: _Question, video: str, facts: _Video | _Row) -> Item:
         "sub_category": facts.sub_category,
         "task_type": question.task_type,
     }
+    name = (facts.videoID if isinstance(facts, _Row) else "") or facts.url.partition("v=")[2] or video
     return Item(
         id=str(question.question_id),
+        videos=(Path(f"{name}.mp4"),) if name else (),
         question=question.question,
         answers=(question.answer,),
         kind=question.task_type,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from pydantic import AliasChoices, Field
 
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, record, records, unique, unique_items
+from mminstruct.evaluation.parquet import any_rows
 from mminstruct.evaluation.parsing.ngrams import ORDERS, added, bleu_parts, common_subsequence, ngrams
 from mminstruct.evaluation.scorers.metric import Figures, Metric, Variant, Verdict, each
 
 QUESTIONS = 300
 END = "<|eot_id|>"
+_PASSAGE = re.compile(r"passage_?\d")
 _WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 
@@ -108,6 +110,10 @@ def _closeness(parts: Iterable[Sequence[float]], count: int) -> Figures:
 
 
 class _Gold(Official):
+    """A row: of the file of results, or of the data set, which has the question and its passages as well."""
+
+    question: str = Field("", validation_alias=AliasChoices("question", "query", "instruction", "input"))
+    passages: tuple[str, ...] = ()
     label: str = Field(validation_alias=AliasChoices("label", "output"))
     first: str = Field(validation_alias=AliasChoices("answer_keyword1", "keyword1"))
     second: str = Field(validation_alias=AliasChoices("answer_keyword2", "keyword2"))
@@ -121,14 +127,32 @@ class _Result(Official):
 
 
 def read_gold(path: Path) -> list[Item]:
-    """`[{label, answer_keyword1, answer_keyword2, (language), (id)}]`; ids are places from 0 where there are none."""
+    """`[{label, answer_keyword1, answer_keyword2, (language), (id)}]`; ids are places from 0 where there are none.
 
-    def item(number: int, line: _Gold) -> Item:
-        keywords: dict[str, Any] = {"keywords": [line.first, line.second]}
-        return Item(id=_name(number, line.id), answers=(line.label,), kind=line.language, facts=keywords)
+    The data set's own rows (`output`, `keyword1`, `keyword2`, and the question, its passages and image) serve too.
+    """
+    return unique_items((place, item) for place, item, _ in read_rows(path))
 
-    lines = enumerate(records(json_lines_or_list(path), _Gold))
-    return unique_items((place, item(number, line)) for number, (place, line) in lines)
+
+def read_rows(path: Path) -> Iterator[tuple[str, Item, Mapping[str, Any]]]:
+    """(place, question, row) of each row; the row holds the image. Passages are `passages`, or `passage1` and so on."""
+    for number, (place, row) in enumerate(any_rows(path)):
+        line = record(place, row, _Gold)
+        facts: dict[str, Any] = {"keywords": [line.first, line.second]}
+        passages = line.passages or tuple(str(row[key]) for key in sorted(row) if _PASSAGE.fullmatch(key) and row[key])
+        if passages:
+            facts["passages"] = list(passages)
+        yield (
+            place,
+            Item(
+                id=_name(number, line.id),
+                question=line.question,
+                answers=(line.label,),
+                kind=line.language,
+                facts=facts,
+            ),
+            row,
+        )
 
 
 def read_results(path: Path) -> dict[str, str]:

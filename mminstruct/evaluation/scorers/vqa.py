@@ -30,18 +30,21 @@ score 1; one gold is a plain match.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mminstruct.errors import DataError
 from mminstruct.evaluation.answer_files import texts_by_id
 from mminstruct.evaluation.item import Item
-from mminstruct.evaluation.official import Official, json_list, records, unique_items
+from mminstruct.evaluation.official import Official, json_list, record, records, unique_items
 from mminstruct.evaluation.parsing import vqa_normalise
 from mminstruct.evaluation.parsing.vqa_normalise import one_line, punctuation
 from mminstruct.evaluation.parsing.vqa_votes import Vote, facts_of, leave_equal_out, leave_one_out, marks_of
 from mminstruct.evaluation.scorers.metric import Figures, JudgeAll, Metric, Variant, Verdict, each, mean
+from mminstruct.files import read_json
 
 VqaScore = Callable[[str, Sequence[str], Sequence[str]], float]
 """(prediction, golds, marks of the annotators) -> score."""
@@ -143,6 +146,40 @@ def read_annotations(path: Path) -> list[Item]:
         )
         for place, line in records(json_list(path, "annotations"), _Annotation)
     )
+
+
+class _Question(Official):
+    question_id: int | str
+    image_id: int | str
+    question: str
+
+
+class _Header(Official):
+    data_subtype: str = ""
+
+
+def read_questions(questions: Path, annotations: Path) -> tuple[str, list[Item]]:
+    """The split's name (`data_subtype`) and the items of a questions file, in its order, with their annotations.
+
+    `{"data_subtype": "val2014", "questions": [{question_id, image_id, question}]}`; `cluster` is the image's id.
+
+    Raises:
+        DataError: a file is not as described, or the two do not hold the same questions.
+    """
+    golds = {item.id: item for item in read_annotations(annotations)}
+    items = []
+    for place, line in records(json_list(questions, "questions"), _Question):
+        gold = golds.get(str(line.question_id))
+        if gold is None or gold.cluster != str(line.image_id):
+            of = "has no annotation" if gold is None else f"is about image {line.image_id}, its annotation is not"
+            raise DataError(f"{place}: question {line.question_id} {of}; {annotations} must be of the same split")
+        items.append((place, dataclasses.replace(gold, question=line.question)))
+    found = unique_items(items)
+    if len(found) < len(golds):
+        raise DataError(
+            f"{questions} has {len(found)} questions and {annotations} {len(golds)}; give files of one split"
+        )
+    return record(str(questions), read_json(questions), _Header).data_subtype, found
 
 
 def read_answers(path: Path) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Each file writes the official files of one benchmark in small, and says what asking it must give."""
