@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import rows
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, Part, Record, VideoPart, image, message
 from mminstruct.data_builders.worlds import album_facts, clip_facts
@@ -28,7 +29,6 @@ from mminstruct.data_builders.worlds.measured import picture_told
 from mminstruct.data_builders.worlds.own_files import OwnFile, own_files, shown, watch
 from mminstruct.data_builders.worlds.scenes import NUMBERS, Scene, listed, scene
 from mminstruct.errors import DataError, ReplyError
-from mminstruct.files import read_jsonl
 from mminstruct.media import open_image
 
 PROMPTS = Path(__file__).parent / "prompts" / "captioning.yaml"
@@ -172,14 +172,16 @@ class Captioning(Builder[Item]):
 
     options: Options
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[Item | BadItem]:
         if self.options.folder is None:
             for number in range(self.options.items):
                 make = scene if self.options.world == "scenes" else clip
                 made = make(self.options.seed, number)
                 yield Item(made.id, made)
             return
-        lines = _lines(self.options.lines) if self.options.lines is not None else {}
+        lines: dict[str, list[str]] = {}
+        if self.options.lines is not None:
+            yield from _broken(self.options.lines, lines)
         for one in own_files(self.options.folder):
             yield Item(one.id, one, tuple(lines.get(one.id, ())))
 
@@ -250,20 +252,15 @@ def _measured(first: str, what: str) -> list[str]:
     ]
 
 
-def _lines(path: Path) -> dict[str, list[str]]:
-    """Lines of text by file. Raises `DataError` with the line where one is of another form, or a file stands twice."""
-    found: dict[str, list[str]] = {}
-    for number, value in read_jsonl(path):
-        try:
-            read = Read.model_validate(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"{path}:{number}: {f'{key}: ' if key else ''}{first['msg']}; mend the line") from None
+def _broken(path: Path, found: dict[str, list[str]]) -> Iterator[BadItem]:
+    """Puts lines of text into `found`, by file, and gives the lines of another form, or of a file that is there."""
+
+    def put(where: str, read: Read) -> None:
         if read.file in found:
-            raise DataError(f"{path}:{number}: {read.file} stands twice; put its lines into one")
+            raise DataError(f"{where}: {read.file} stands twice; put its lines into one")
         found[read.file] = read.lines
-    return found
+
+    yield from (one for one in rows(path, Read, put) if one is not None)
 
 
 def _plain(said: str) -> str:

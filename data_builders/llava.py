@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import pair, pairs
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import rows
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Part, Record, image, text
 from mminstruct.data_builders.worlds.scenes import NUMBERS, Scene, listed, scene
-from mminstruct.errors import DataError, ReplyError
-from mminstruct.files import read_jsonl
+from mminstruct.errors import ReplyError
 
 Kind = Literal["conversation", "detail", "reasoning"]
 Box = tuple[float, float, float, float]
@@ -166,6 +166,7 @@ class Picture:
     id: str
     facts: Facts
     source: Path | Scene
+    where: str = ""
 
 
 class Llava(Builder[Picture]):
@@ -194,7 +195,7 @@ class Llava(Builder[Picture]):
 
     options: Options
 
-    def items(self) -> Iterator[Picture]:
+    def items(self) -> Iterator[Picture | BadItem]:
         if self.options.facts is None:
             for number in range(self.options.scenes):
                 drawn = scene(self.options.seed, number)
@@ -203,9 +204,12 @@ class Llava(Builder[Picture]):
                 yield Picture(drawn.id, facts, drawn)
             return
         root = self.options.media_root or self.options.facts.parent
-        for line, value in read_jsonl(self.options.facts):
-            facts = _facts(value, f"{self.options.facts}:{line}")
-            yield Picture(facts.id, facts, root / facts.image)
+        yield from rows(
+            self.options.facts, Facts, lambda where, facts: Picture(facts.id, facts, root / facts.image, where)
+        )
+
+    def where(self, item: Picture) -> str:
+        return item.where
 
     def count(self) -> int | None:
         return self.options.scenes if self.options.facts is None else None
@@ -235,15 +239,6 @@ class Llava(Builder[Picture]):
                 extra={"facts": facts},
                 provenance=job.provenance([item.id], answer),
             )
-
-
-def _facts(value: Any, where: str) -> Facts:
-    try:
-        return Facts.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: {f'{key}: ' if key else ''}{first['msg']}; mend or drop the line") from None
 
 
 def _described(captions: list[str], boxes: list[tuple[str, Box]]) -> str:

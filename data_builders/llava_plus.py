@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mminstruct import catalog
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import json_reply, strict_schema
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import rows
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, image, message
 from mminstruct.data_builders.llava import Box, Facts, Instance
@@ -39,9 +40,8 @@ from mminstruct.data_builders.worlds import tool_questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.data_builders.worlds.shape_tools import KnownText, ShapeDetector, ShapeSegmenter
 from mminstruct.data_builders.worlds.slides import Slide, slide
-from mminstruct.errors import ConfigError, DataError, ReplyError
+from mminstruct.errors import ConfigError, ReplyError
 from mminstruct.evidence.tool import TextReader, Tool, call
-from mminstruct.files import read_jsonl
 from mminstruct.formats.llava_plus import ToolTurn, serialise
 from mminstruct.media import open_image
 
@@ -211,6 +211,7 @@ class Picture:
     id: str
     facts: Facts
     source: Path | Scene | Slide
+    where: str = ""
 
 
 class LlavaPlus(Builder[Picture]):
@@ -243,12 +244,12 @@ class LlavaPlus(Builder[Picture]):
 
     options: Options
 
-    def items(self) -> Iterator[Picture]:
+    def items(self) -> Iterator[Picture | BadItem]:
         if self.options.facts is not None:
             root = self.options.media_root or self.options.facts.parent
-            for line, value in read_jsonl(self.options.facts):
-                facts = _facts(value, f"{self.options.facts}:{line}")
-                yield Picture(facts.id, facts, root / facts.image)
+            yield from rows(
+                self.options.facts, Facts, lambda where, facts: Picture(facts.id, facts, root / facts.image, where)
+            )
             return
         worlds: list[Any] = [slide] if "text_reader" in self.options.tools else []
         worlds[:0] = [scene] if set(self.options.tools) - {"text_reader"} else []
@@ -258,6 +259,9 @@ class LlavaPlus(Builder[Picture]):
             instances = [Instance(category=name, bbox=box) for name, box in objects]
             facts = Facts(id=drawn.id, image=f"{drawn.id}.png", captions=drawn.captions(), instances=instances)
             yield Picture(drawn.id, facts, drawn)
+
+    def where(self, item: Picture) -> str:
+        return item.where
 
     def count(self) -> int | None:
         return self.options.pictures if self.options.facts is None else None
@@ -335,15 +339,6 @@ def _messages(found: Asked, answer: str, chance: random.Random) -> list[Message]
         message("user", f"{tool} output: {output}\n\nAnswer my first question: {found.question}"),
         message("assistant", serialise(concluding)),
     ]
-
-
-def _facts(value: Any, where: str) -> Facts:
-    try:
-        return Facts.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: {f'{key}: ' if key else ''}{first['msg']}; mend or drop the line") from None
 
 
 BUILDER = LlavaPlus

@@ -19,12 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from mminstruct.building import Job
+from mminstruct.building import BadItem, Job
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import pair, pairs
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import rows as rows_of
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Part, Record, image, message
 from mminstruct.data_builders.worlds.text_pictures import Seen, TextBuilder, TextOptions, TextPicture
@@ -33,7 +34,6 @@ from mminstruct.errors import ConfigError, DataError, ReplyError
 from mminstruct.evidence.agreement import agreement
 from mminstruct.evidence.layout import paragraphs, rows
 from mminstruct.evidence.ocr import TextLine
-from mminstruct.files import read_jsonl
 
 MOST_PAIRS = 3
 PROMPTS = Path(__file__).parent / "prompts" / "llavar.yaml"
@@ -114,6 +114,13 @@ class LlavarPrompt(Prompt[Facts, list[tuple[str, str]]]):
 PROMPT = LlavarPrompt()
 
 
+class Captioned(BaseModel):
+    """A line of a file of captions: a picture's name below the source, and what it shows."""
+
+    image: str
+    caption: str
+
+
 class Llavar(TextBuilder):
     name = "llavar"
     version = "2"
@@ -146,21 +153,16 @@ class Llavar(TextBuilder):
             )
 
     @functools.cached_property
-    def captions(self) -> dict[str, str]:
-        if self.options.captions is None:
-            return {}
-        found = {}
-        for line, value in read_jsonl(self.options.captions):
-            if not (
-                isinstance(value, dict)
-                and isinstance(value.get("image"), str)
-                and isinstance(value.get("caption"), str)
-            ):
-                raise DataError(
-                    f'{self.options.captions}:{line} is not {{"image": ..., "caption": ...}}; mend the line'
-                )
-            found[value["image"]] = value["caption"]
-        return found
+    def captions(self) -> tuple[dict[str, str], list[BadItem]]:
+        """By the picture's name, and the lines that are none."""
+        path = self.options.captions
+        found = [] if path is None else list(rows_of(path, Captioned, lambda where, one: one))
+        captions = {one.image: one.caption for one in found if isinstance(one, Captioned)}
+        return captions, [one for one in found if isinstance(one, BadItem)]
+
+    def items(self) -> Iterator[TextPicture | BadItem]:
+        yield from self.captions[1]
+        yield from super().items()
 
     def make(self, item: TextPicture, job: Job) -> Iterator[Conversation]:
         picture = self.open(item)
@@ -215,9 +217,9 @@ class Llavar(TextBuilder):
             return item.source.caption()
         if self.options.captions is None:
             return "(none)"
-        if item.id not in self.captions:
+        if item.id not in self.captions[0]:
             raise DataError(f"{self.options.captions} has no caption of {item.id}; add a line, or leave the option out")
-        return self.captions[item.id]
+        return self.captions[0][item.id]
 
 
 def _text(lines: list[TextLine]) -> str:

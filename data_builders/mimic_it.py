@@ -22,16 +22,17 @@ import numpy as np
 from pydantic import Field
 
 from mminstruct import formats
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.clip import Clip
 from mminstruct.building.retrieval import nearest, picture_features
+from mminstruct.building.rows import records
 from mminstruct.building.words import text_features, words
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, ImagePart, Media, Part, TextPart, image, message, text
 from mminstruct.data_builders.worlds.pictures import Source, keep, placed
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene
-from mminstruct.errors import ConfigError, DataError
+from mminstruct.errors import ConfigError, DataError, MediaError, MminstructError
 from mminstruct.files import sha256
 from mminstruct.media import image_size, open_image
 
@@ -40,7 +41,8 @@ from mminstruct.media import image_size, open_image
 class Instruction:
     """A question about some pictures and its answer.
 
-    `examples` are those that stand before it, the nearest last; `broken` is what is wrong with the record instead.
+    `examples` are those that stand before it, the nearest last; `broken` is what is wrong with the record instead;
+    `where` is its place in the source.
     """
 
     id: str
@@ -50,7 +52,8 @@ class Instruction:
     keys: tuple[str, ...] = ()  # of the pictures' content
     parent: str = ""
     examples: tuple[Instruction, ...] = ()
-    broken: str | None = None
+    broken: MminstructError | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,9 @@ class MimicIt(Builder[Group]):
                 group = tuple(same)
                 yield Group(group[0].id, group)
 
+    def where(self, item: Group) -> str:
+        return item.instructions[0].where
+
     def _of_scenes(self) -> Iterator[Instruction]:
         for number in range(self.options.scenes):
             drawn = scene(self.options.seed, number)
@@ -135,14 +141,18 @@ class MimicIt(Builder[Group]):
         if formats.embeds(source, chosen, options):
             raise ConfigError(f"the pictures of {source} stand within its files; unpack them by data convert --unpack")
         root = formats.media_root(source, self.options.media_root)
-        for record in formats.read(source, chosen, **options):
-            yield from _instructions(record, root)
+        for found in records(source, chosen, **options):
+            if isinstance(found, BadItem):
+                yield Instruction(found.id, broken=found.problem, where=found.id)
+            else:
+                where, record = found
+                yield from (replace(one, where=where) for one in _instructions(record, root, where))
 
     def make(self, item: Group, job: Job) -> Iterator[Conversation]:
         kept: dict[Source, Media] = {}
         for one in item.instructions:
             if one.broken is not None:
-                raise DataError(one.broken)
+                raise one.broken
             for turn in (*one.examples, one):
                 for picture in turn.pictures:
                     if picture not in kept:
@@ -181,34 +191,43 @@ class MimicIt(Builder[Group]):
         return Media(path=str(source.absolute()))
 
 
-def _instructions(record: Conversation, root: Path) -> Iterator[Instruction]:
+def _instructions(record: Conversation, root: Path, where: str) -> Iterator[Instruction]:
     """Each turn with its answer. A turn without pictures is about those that were shown last."""
     turns = [turn for turn in record.messages if turn.role != "system"]
     if [turn.role for turn in turns] != ["user", "assistant"] * (len(turns) // 2) or not turns:
-        yield Instruction(record.id, broken=f"conversation {record.id!r} is no row of questions and answers; drop it")
+        yield Instruction(
+            record.id, broken=DataError(f"{where}: {record.id!r} is no row of questions and answers; drop it")
+        )
         return
     if any(not isinstance(part, TextPart) for turn in turns[1::2] for part in turn.content):
-        yield Instruction(record.id, broken=f"conversation {record.id!r} has a picture in an answer; drop it")
+        yield Instruction(record.id, broken=DataError(f"{where}: {record.id!r} has a picture in an answer; drop it"))
         return
     sources: tuple[Source, ...] = ()
     keys: tuple[str, ...] = ()
     for number, (asked, answered) in enumerate(zip(turns[::2], turns[1::2], strict=True)):
         own = [record.media[part.index].path for part in asked.content if isinstance(part, ImagePart)]
         if any(path.startswith("data:") for path in own):
-            yield Instruction(
-                record.id, broken=f"conversation {record.id!r} has a data: URI; convert the data set first"
-            )
+            problem = f"{where}: {record.id!r} has a data: URI; convert the data set first"
+            yield Instruction(record.id, broken=DataError(problem))
             return
         if own:
             files = [root / path for path in own]
-            missing = next((file for file in files if not file.is_file()), None)
-            if missing is not None:
-                problem = f"conversation {record.id!r} names the picture {missing}, which is not there; set media_root"
-                yield Instruction(record.id, broken=problem)
+            try:
+                _require(files)
+            except MediaError as error:
+                yield Instruction(record.id, broken=MediaError(f"{where}: of {record.id!r}, {error}"))
                 return
             sources, keys = tuple(files), tuple(sha256(file) for file in files)
         name = record.id if len(turns) == 2 else f"{record.id}#{number}"
         yield Instruction(name, asked.text.strip(), answered.text.strip(), sources, keys, record.id)
+
+
+def _require(files: Sequence[Path]) -> None:
+    """Raises `MediaError` for the first that is missing or no whole picture: later, it would end its whole block."""
+    for file in files:
+        if not file.is_file():
+            raise MediaError(f"the picture {file} is not there; check the path, or set media_root")
+        open_image(file)
 
 
 class _Packer:

@@ -28,7 +28,7 @@ import numpy as np
 from pydantic import Field
 
 from mminstruct import formats
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.clip import Clip
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.request import Parameters
@@ -175,11 +175,14 @@ class MMInstructAnswers(Builder[Described]):
 
     options: Options
 
-    def items(self) -> Iterator[Described]:
+    def items(self) -> Iterator[Described | BadItem]:
         """Raises `DataError` where the bank cannot be read, or has too few instructions."""
         if self.options.each > len(self._bank):
             raise DataError(f"the bank has {len(self._bank)} instructions, fewer than each={self.options.each}")
         return pictures(self.options)
+
+    def where(self, item: Described) -> str:
+        return item.where
 
     def count(self) -> int | None:
         return self.options.scenes if self.options.descriptions is None else None

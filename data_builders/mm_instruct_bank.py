@@ -20,7 +20,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from mminstruct import formats
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.clusters import distances, k_means
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.request import Parameters
@@ -166,6 +166,7 @@ def _template_instructions() -> list[tuple[str, str, list[str]]]:
     """Four of each of 200 scenes."""
     found = []
     for picture in pictures(PictureOptions(scenes=200)):
+        assert not isinstance(picture, BadItem)  # the world has none
         chance = random.Random(f"mm-instruct-bank/{picture.id}")
         facts = expanding(picture, 4, chance)
         things = [name for name, _ in picture.things]

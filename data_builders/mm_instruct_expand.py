@@ -23,10 +23,11 @@ import numpy as np
 from pydantic import Field
 
 from mminstruct import formats
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.replies import require_different, tagged
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import records
 from mminstruct.building.words import Rarity, rarity, similarity, text_vectors, words
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, image, message
@@ -109,12 +110,14 @@ class Described:
     Attributes:
         things: names and boxes, where they are known.
         source: its scene, or its file.
+        where: what names it, of a data set.
     """
 
     id: str
     description: str
     things: Sequence[tuple[str, Box]]
     source: Scene | Path
+    where: str = ""
 
     def media(self, job: Job) -> Media:
         if isinstance(self.source, Scene):
@@ -138,25 +141,33 @@ class PictureOptions(Config):
     media_root: Path | None = None
 
 
-def pictures(options: PictureOptions) -> Iterator[Described]:
-    """Raises `DataError` where a record has not one picture and a description."""
+def pictures(options: PictureOptions) -> Iterator[Described | BadItem]:
+    """Bad are records without one picture and a description."""
     if options.descriptions is None:
         for number in range(options.scenes):
             drawn = scene(options.seed, number)
             yield Described(drawn.id, scene_facts.caption(drawn), drawn.boxes(), drawn)
         return
     root = formats.media_root(options.descriptions, options.media_root)
-    for number, record in enumerate(formats.read(options.descriptions)):
+    for number, found in enumerate(records(options.descriptions)):
+        if isinstance(found, BadItem):
+            yield found
+            continue
+        where, record = found
         told = next((one.text.strip() for one in record.messages if one.role == "assistant"), "")
         if not told or [medium.kind for medium in record.media] != ["image"]:
-            raise DataError(
-                f"{options.descriptions}: {record.id!r} has {len(record.media)} media and "
-                f"{'a' if told else 'no'} description; give records of one picture and an answer that describes it"
+            problem = (
+                f"{where}: {record.id!r} has {len(record.media)} media and {'a' if told else 'no'} description; give "
+                f"records of one picture and an answer that describes it"
             )
+            yield BadItem(where, DataError(problem))
+            continue
         source = formats.media_source(record.media[0].path, root)
         if isinstance(source, str):
-            raise DataError(f"{options.descriptions}: the picture of {record.id!r} is no file; convert with --unpack")
-        yield Described(f"{options.descriptions.stem}/{number}", told, (), source)
+            problem = f"{where}: the picture of {record.id!r} is no file; convert with --unpack"
+            yield BadItem(where, DataError(problem))
+            continue
+        yield Described(f"{options.descriptions.stem}/{number}", told, (), source, where)
 
 
 @dataclass(frozen=True)
@@ -249,8 +260,11 @@ class MMInstructExpand(Builder[Described]):
         file = self.options.seeds
         return [] if file is None else validate(BankFile, load_yaml(file), where=str(file)).instructions
 
-    def items(self) -> Iterator[Described]:
+    def items(self) -> Iterator[Described | BadItem]:
         return pictures(self.options)
+
+    def where(self, item: Described) -> str:
+        return item.where
 
     def count(self) -> int | None:
         return self.options.scenes if self.options.descriptions is None else None

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.retrieval import cut
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Part, image, message, text
@@ -108,7 +108,7 @@ class MmRait(Builder[Query]):
 
     options: Options
 
-    def items(self) -> Iterator[Query]:
+    def items(self) -> Iterator[Query | BadItem]:
         files: dict[Task, TaskFiles | None] = {task: getattr(self.options, task) for task in TASKS}
         if not any(files.values()):
             museum = Museum(self.options.seed, self.options.corpus, self._wanted())
@@ -127,6 +127,9 @@ class MmRait(Builder[Query]):
                     media_root=self.options.media_root,
                     top_k=self._wanted(),
                 )
+
+    def where(self, item: Query) -> str:
+        return item.where
 
     def _wanted(self) -> int:
         """One candidate more than is shown, since the document of a claim or the right picture may be among them."""

@@ -28,11 +28,12 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.options import with_letters
+from mminstruct.building.rows import checked
 from mminstruct.building.words import Rarity, content_words, numbers, rarity, similarity, support, text_vectors
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, Media, Message, Provenance, Record, image, message, text
@@ -54,7 +55,7 @@ from mminstruct.data_builders.worlds.typed_questions import (
     prompt_file,
 )
 from mminstruct.errors import DataError, did_you_mean
-from mminstruct.formats.items import read_items
+from mminstruct.formats.items import each_value
 
 Kind = Literal["caption", "judgement", "choice", "long", "short", "rounds"]
 
@@ -174,7 +175,7 @@ class MMInstruct(Builder[Picture]):
         if self.options.source is not None:
             self._require(self.options.domain)
             seen: Counter[str] = Counter()
-            for number, (where, row) in enumerate(read_items(self.options.source)):
+            for number, (where, row) in enumerate(each_value(self.options.source)):
                 own = row.get("domain") if isinstance(row, dict) else None
                 domain = own if isinstance(own, str) and own else self.options.domain
                 seen[domain] += 1
@@ -191,6 +192,9 @@ class MMInstruct(Builder[Picture]):
         ]
         for _, name, number in heapq.merge(*turns):
             yield Picture(f"{name}/{self.options.seed}/{number}", name, number)
+
+    def where(self, item: Picture) -> str:
+        return item.where
 
     def count(self) -> int | None:
         return sum(self.options.quotas.values()) if self.options.source is None else None
@@ -399,12 +403,7 @@ def _row(item: Picture) -> Row:
         raise DataError(f"{item.where} has replies (qa_raw), not facts; give the source list or the captions")
     if isinstance(item.row, dict) and "err" in item.row:
         raise DataError(f"{item.where} says that its captioner failed; drop the line, or its key 'err'")
-    try:
-        return Row.model_validate(item.row)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{item.where}: {f'{key}: ' if key else ''}{first['msg']}; mend or drop it") from None
+    return checked(Row, item.row, item.where)
 
 
 BUILDER = MMInstruct

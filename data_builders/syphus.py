@@ -18,20 +18,20 @@ import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import require_different
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import rows
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, Part, VideoPart, image, message
 from mminstruct.data_builders.worlds.annotated import WORLDS, Facts, Instance, Kind, Material, Piece
 from mminstruct.data_builders.worlds.known import varied
 from mminstruct.errors import ConfigError, DataError, ReplyError, did_you_mean
-from mminstruct.files import read_jsonl
 from mminstruct.media import FrameSampling
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -183,16 +183,24 @@ class Syphus(Builder[Piece]):
         self.label, self.preset = preset(self.options.preset)
         self.prompt = SyphusPrompt(self.preset)
 
-    def items(self) -> Iterator[Piece]:
+    def items(self) -> Iterator[Piece | BadItem]:
         if self.options.facts is None:
             for number in range(self.options.items):
                 yield WORLDS[self.preset.kind](self.options.seed, number)
             return
         root = self.options.media_root or self.options.facts.parent
-        for line, value in read_jsonl(self.options.facts):
-            facts = _facts(value, self.preset.kind, f"{self.options.facts}:{line}")
+
+        def piece(where: str, facts: Facts) -> Piece:
+            lacks = facts.fits(self.preset.kind)
+            if lacks is not None:
+                raise DataError(f"{where}: {lacks}, for presets of the kind {self.preset.kind}; mend or drop it")
             names = facts.images if facts.video is None else [facts.video]
-            yield Piece(facts.id, Material(facts), tuple(root / name for name in names))
+            return Piece(facts.id, Material(facts), tuple(root / name for name in names), where=where)
+
+        yield from rows(self.options.facts, Facts, piece)
+
+    def where(self, item: Piece) -> str:
+        return item.where
 
     def count(self) -> int | None:
         return self.options.items if self.options.facts is None else None
@@ -332,19 +340,6 @@ def _of_annotations(facts: Facts) -> Pairs:
 
 def _clause(sentence: str) -> str:
     return f"{sentence[0].lower()}{sentence[1:]}" if sentence else sentence
-
-
-def _facts(value: Any, kind: Kind, where: str) -> Facts:
-    try:
-        facts = Facts.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: {f'{key}: ' if key else ''}{first['msg']}; mend or drop the line") from None
-    lacks = facts.fits(kind)
-    if lacks is not None:
-        raise DataError(f"{where}: {lacks}, for presets of the kind {kind}; mend or drop the line")
-    return facts
 
 
 def _word(word: str, plural: str = "s?") -> re.Pattern[str]:

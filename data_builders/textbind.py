@@ -18,6 +18,7 @@ model the dialogues come of `worlds/picture_talk.py`, and say nothing that the c
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import logging
 import random
@@ -26,16 +27,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from PIL import Image
+from pydantic import Field
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.clip import Clip
 from mminstruct.building.clusters import distances, k_means
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.request import Parameters
+from mminstruct.building.rows import rows
 from mminstruct.building.words import text_vectors
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, Part, Record, TextPart, image, text
@@ -43,10 +46,8 @@ from mminstruct.data_builders.worlds import picture_talk
 from mminstruct.data_builders.worlds.picture_talk import tagged
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.data_builders.worlds.slides import Slide, a_or_an, slide
-from mminstruct.errors import ConfigError, DataError, ReplyError
+from mminstruct.errors import ConfigError, DataError, MediaError, ReplyError
 from mminstruct.evidence.measures import edit_distance
-from mminstruct.files import read_jsonl
-from mminstruct.formats.items import read_items
 from mminstruct.media import open_image
 
 PROMPTS = Path(__file__).parent / "prompts" / "textbind.yaml"
@@ -181,6 +182,7 @@ class Picture:
     caption: str
     source: Path | Scene | Slide
     url: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,14 +237,23 @@ class TextBind(Builder[Group]):
 
     options: Options
 
-    def items(self) -> Iterator[Group]:
+    def items(self) -> Iterator[Group | BadItem]:
         if self.options.most < self.options.least:
             raise ConfigError(f"most is {self.options.most}, less than least, {self.options.least}; exchange them")
         if self.options.raw is not None:
             yield from self._raw(self.options.raw)
             return
-        pictures = self._pictures()
-        for topic, members in enumerate(self._topics(pictures)):
+        found = list(self._pictures())
+        yield from (one for one in found if isinstance(one, BadItem))
+        once: dict[str, Picture] = {}
+        for one in found:
+            if isinstance(one, Picture):  # two of one caption could not be told apart
+                once.setdefault(one.caption, one)
+        looked = [(one, self._feature(one)) for one in once.values()]
+        yield from (bad for _, bad in looked if isinstance(bad, BadItem))
+        pictures = [one for one, feature in looked if not isinstance(feature, BadItem)]
+        features = [feature for _, feature in looked if not isinstance(feature, BadItem)]
+        for topic, members in enumerate(self._topics(pictures, features)):
             chance = random.Random(f"textbind/{self.options.seed}/{topic}")
             chance.shuffle(members)
             number = 0
@@ -278,27 +289,23 @@ class TextBind(Builder[Group]):
     def _prompt(self) -> TextBindPrompt:
         return TextBindPrompt(self.options.prompts or PROMPTS)
 
-    def _pictures(self) -> list[Picture]:
-        if self.options.captions is None:
-            drawn = [
-                (scene, slide)[number % 2](self.options.seed, number // 2) for number in range(self.options.pictures)
-            ]
-            found = [Picture(one.id, _caption(one), one) for one in drawn]
-        else:
-            path = self.options.captions
-            root = self.options.media_root or path.parent
-            lines = [_record(Described, value, f"{path}:{line}") for line, value in read_jsonl(path)]
-            found = [Picture(one.image, one.caption, root / one.image, one.url) for one in lines]
-        once: dict[str, Picture] = {}
-        for picture in found:  # two of one caption could not be told apart
-            once.setdefault(picture.caption, picture)
-        return list(once.values())
+    def _pictures(self) -> Iterator[Picture | BadItem]:
+        path = self.options.captions
+        if path is None:
+            for number in range(self.options.pictures):
+                drawn = (scene, slide)[number % 2](self.options.seed, number // 2)
+                yield Picture(drawn.id, _caption(drawn), drawn)
+            return
+        root = self.options.media_root or path.parent
+        yield from rows(
+            path, Described, lambda where, one: Picture(one.image, one.caption, root / one.image, one.url, where)
+        )
 
-    def _topics(self, pictures: list[Picture]) -> list[list[int]]:
+    def _topics(self, pictures: list[Picture], features: Sequence[np.ndarray | None]) -> list[list[int]]:
         """Indices of the pictures of each topic that is left, the closest first."""
         if not pictures:
             raise DataError(f"{self.options.captions} has no pictures; write one a line")
-        vectors = self._features(pictures)
+        vectors = self._vectors(pictures, features)
         labels, centres = k_means(vectors, self.options.topics, self.options.seed)
         away = distances(vectors, centres)
         clusters = []
@@ -317,32 +324,53 @@ class TextBind(Builder[Group]):
         )
         return [members for _, members in clusters[:kept]]
 
-    def _features(self, pictures: list[Picture]) -> np.ndarray:
-        """A vector of whole numbers for each picture."""
+    def _feature(self, picture: Picture) -> np.ndarray | BadItem | None:
+        """A picture's vector; None where captions are compared."""
         if self.options.features == "captions":
-            return text_vectors([picture.caption for picture in pictures])
-        if self.options.features == "colours":
-            return np.stack([_colours(picture) for picture in pictures])
-        if self.options.clip is None:
+            return None
+        if self._clip is None and self.options.features == "clip":
             raise ConfigError("features=clip needs a model; give its folder as clip=DIR")
-        model = Clip(self.options.clip)
-        found = np.concatenate([model.image(_opened(picture)) for picture in pictures])
+        try:
+            opened = _opened(picture)
+        except MediaError as error:
+            return BadItem(picture.where, MediaError(f"{picture.where}: {error}"))
+        return _colours(opened) if self._clip is None else self._clip.image(opened)[0]
+
+    @functools.cached_property
+    def _clip(self) -> Clip | None:
+        return Clip(self.options.clip) if self.options.features == "clip" and self.options.clip is not None else None
+
+    def _vectors(self, pictures: list[Picture], features: Sequence[np.ndarray | None]) -> np.ndarray:
+        """A vector of whole numbers for each picture."""
+        given = [one for one in features if one is not None]
+        if len(given) < len(pictures):
+            return text_vectors([picture.caption for picture in pictures])
+        if self._clip is None:
+            return np.stack(given)
+        found = np.stack(given)
         return np.rint(1024 * found / np.linalg.norm(found, axis=1, keepdims=True))
 
-    def _raw(self, path: Path) -> Iterator[Group]:
+    def _raw(self, path: Path) -> Iterator[Group | BadItem]:
         root = self.options.media_root or path.parent
         seen: set[str] = set()
-        for number, (where, value) in enumerate(read_items(path)):
-            record = _record(Raw, value, where)
+        numbers = itertools.count()
+
+        def group(where: str, record: Raw) -> Group:
             urls = record.url or [""] * len(record.image)
             if not len(record.image) == len(record.image_idx) == len(urls):
                 raise DataError(f"{where} has not as many of image, image_idx and url; mend or drop it")
             pictures = tuple(
-                Picture(f"{name}.png", _TAG.sub("", caption).strip(), root / f"{name}.png", url)
+                Picture(f"{name}.png", _TAG.sub("", caption).strip(), root / f"{name}.png", url, where)
                 for caption, name, url in zip(record.image, record.image_idx, urls, strict=True)
             )
-            yield Group(f"raw/{number}", None, pictures, record.response, record.response in seen)
+            again = record.response in seen
             seen.add(record.response)
+            return Group(f"raw/{next(numbers)}", None, pictures, record.response, again)
+
+        yield from rows(path, Raw, group)
+
+    def where(self, item: Group) -> str:
+        return item.pictures[0].where if item.reply is not None else ""
 
 
 def _caption(drawn: Scene | Slide) -> str:
@@ -353,19 +381,22 @@ def _caption(drawn: Scene | Slide) -> str:
     return f'A slide titled "{drawn.title}" with {figure} and the points {json.dumps(drawn.texts("bullet"))[1:-1]}'
 
 
-def _opened(picture: Picture) -> Any:
+def _opened(picture: Picture) -> Image.Image:
     return open_image(picture.source) if isinstance(picture.source, Path) else picture.source.draw().convert("RGB")
 
 
-def _colours(picture: Picture) -> np.ndarray:
+def _colours(picture: Image.Image) -> np.ndarray:
     """How many of 4,096 pixels have each of 512 colours."""
-    red, green, blue = (np.asarray(channel).astype(int) // 32 for channel in _opened(picture).resize((64, 64)).split())
+    red, green, blue = (np.asarray(channel).astype(int) // 32 for channel in picture.resize((64, 64)).split())
     return np.bincount((red * 64 + green * 8 + blue).ravel(), minlength=512).astype(np.float32)
 
 
 def _saved(picture: Picture, job: Job) -> Media:
     if isinstance(picture.source, Path):
-        return job.copy(picture.source, picture.id)
+        try:
+            return job.copy(picture.source, picture.id)
+        except MediaError as error:
+            raise MediaError(f"{picture.where}: {error}") from None
     return job.save(picture.source.draw(), picture.id)
 
 
@@ -385,15 +416,6 @@ def _lists(turn: Turn, pictures: Sequence[Picture]) -> dict[str, list[str]]:
     if not shown:
         return {}
     return {"caption_list": [one.caption for one in shown], "url_list": [one.url for one in shown]}
-
-
-def _record(model: type[Any], value: Any, where: str) -> Any:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: {f'{key}: ' if key else ''}{first['msg']}; mend or drop it") from None
 
 
 BUILDER = TextBind

@@ -17,18 +17,19 @@ import random
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.replies import json_reply, strict_schema
 from mminstruct.building.request import Parameters
 from mminstruct.building.retrieval import Bm25, cut
+from mminstruct.building.rows import checked
 from mminstruct.building.words import words
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Record, image, message, text
@@ -147,12 +148,13 @@ PASSAGE = PassagePrompt()
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its neighbours, the most alike first."""
+    """A picture with its neighbours, the most alike first. `where` says what names it."""
 
     id: str
     number: int
     facts: Facts
     source: Source
+    where: str
     neighbours: tuple[Picture, ...] = ()
 
 
@@ -189,25 +191,36 @@ class VlrIf(Builder[Picture]):
 
     options: Options
 
-    def items(self) -> Iterator[Picture]:
+    def items(self) -> Iterator[Picture | BadItem]:
         rows = None if self.options.facts is None else JsonLines(self.options.facts)
         looks = array("q")
+        bad: dict[int, BadItem] = {}
 
         def described() -> Iterator[str]:
             given = ((0, None) for _ in range(self.options.count)) if rows is None else rows
             for number, (line, value) in enumerate(given):
-                caption = self._picture(number, line, value).facts.captions[0]
+                try:
+                    caption = self._picture(number, line, value).facts.captions[0]
+                except DataError as error:
+                    bad[number] = BadItem(f"{self.options.facts}:{line}", error)
+                    caption = ""  # which is like no other
                 looks.append(zlib.crc32(" ".join(sorted(words(caption))).encode()))
                 yield caption
 
         search = Bm25(described())
         for number in range(len(looks)):
+            if number in bad:
+                yield bad[number]
+                continue
             one = self._picture(number, *((0, None) if rows is None else rows[number]))
             found = search.search(one.facts.captions[0], 24, [number])
             # A picture that is described in the same words could be meant as well.
             near = [other for other in found if looks[other] != looks[number]][:8]
             neighbours = [self._picture(other, *((0, None) if rows is None else rows[other])) for other in near]
-            yield Picture(one.id, one.number, one.facts, one.source, tuple(neighbours))
+            yield replace(one, neighbours=tuple(neighbours))
+
+    def where(self, item: Picture) -> str:
+        return "" if self.options.facts is None else item.where
 
     def count(self) -> int | None:
         return self.options.count if self.options.facts is None else None
@@ -219,13 +232,9 @@ class VlrIf(Builder[Picture]):
             return self._exhibit(number)
         if isinstance(value, dict):
             value = {key: value[key] for key in ("id", "image", "captions") if key in value}
-        try:
-            facts = Facts.model_validate(value)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise DataError(f"{path}:{line}: {f'{key}: ' if key else ''}{first['msg']}; mend the line") from None
-        return Picture(facts.id, number, facts, (self.options.media_root or path.parent) / facts.image)
+        where = f"{path}:{line}"
+        facts = checked(Facts, value, where)
+        return Picture(facts.id, number, facts, (self.options.media_root or path.parent) / facts.image, where)
 
     def _exhibit(self, number: int) -> Picture:
         shown = exhibit(self.options.seed, number)
@@ -239,11 +248,11 @@ class VlrIf(Builder[Picture]):
         ]
         name = f"exhibits/{self.options.seed}/{number}"
         facts = Facts(id=name, image=name, captions=shown.scene.captions(), passage=shown.passage, known=known)
-        return Picture(name, number, facts, shown.scene)
+        return Picture(name, number, facts, shown.scene, name)
 
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
         own = self._ask(item, job)
-        media = keep(item.source, job, item.id)
+        media = keep(item.source, job, item.where)
         invalid = self._invalid(item, job)
         frame = prompt_file().frames[self.options.language]
         for kind in self.options.kinds:
@@ -276,7 +285,7 @@ class VlrIf(Builder[Picture]):
 
     def _ask(self, picture: Picture, job: Job) -> Answer[Reply]:
         """A picture's passage; however many pictures want it, the log has its reply once."""
-        shown = [keep(picture.source, job, picture.id)] if self.options.show_picture else []
+        shown = [keep(picture.source, job, picture.where)] if self.options.show_picture else []
         return job.ask(PASSAGE, Asked(picture.facts, self.options.language, self.options.show_picture), shown)
 
     def _invalid(self, item: Picture, job: Job) -> list[tuple[str, Answer[Reply]]]:

@@ -105,10 +105,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 class JsonLines:
     """A file of JSON lines that are read when they are asked for: 16 bytes of memory a line, whatever it holds.
 
-    Iterating reads from the start and notes where lines begin, so it comes before the first `[number]`.
-
-    Raises:
-        DataError: as `read_jsonl`.
+    Iterating reads from the start, as `each_jsonl` does, and notes where lines begin, so it comes before the first
+    `[number]`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,7 +127,7 @@ class JsonLines:
                         lines.append(number)
                     at += len(line)
         self._starts, self._lines = starts, lines
-        yield from read_jsonl(self.path)
+        yield from each_jsonl(self.path)
 
     def __getitem__(self, number: int) -> tuple[int, Any]:
         """(line number, value)."""

@@ -91,13 +91,17 @@ class Material:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one item is made of: annotations, and files or pictures that are drawn; a clip has a rate."""
+    """What one item is made of: annotations, and files or pictures that are drawn; a clip has a rate.
+
+    `where` is the file and line of the annotations, if they are of a file.
+    """
 
     id: str
     material: Material
     files: tuple[Path, ...] = ()
     draw: Callable[[], list[Image.Image]] | None = None
     rate: int | None = None
+    where: str = ""
 
 
 def _scene(seed: int, number: int) -> Piece:

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mminstruct.building import BadItem
 from mminstruct.building.retrieval import Bm25, nearest, picture_features
 from mminstruct.data_builders.worlds.exhibits import FACTS, Exhibit, exhibit, other_value
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.data_builders.worlds.scenes import Scene
-from mminstruct.errors import DataError
-from mminstruct.files import JsonLines, read_jsonl
+from mminstruct.errors import DataError, MediaError
+from mminstruct.files import JsonLines, each_jsonl
 from mminstruct.media import open_image
 
 Task = Literal["image_cap", "mmqa", "fact_verify", "image_rerank"]
@@ -60,6 +61,7 @@ class Query:
         document: of a claim.
         target: the picture that a caption describes.
         category: of a claim, one of five.
+        where: the file and line that it comes from, if any.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Query:
     target: Picture | None = None
     category: str | None = None
     parents: tuple[str, ...] = ()
+    where: str = ""
 
 
 class Museum:
@@ -207,60 +210,77 @@ def queries_of_files(
     pictures: Path | None,
     media_root: Path | None,
     top_k: int,
-) -> Iterator[Query]:
+) -> Iterator[Query | BadItem]:
     """The queries of files in M2RAG's layout.
 
-    Raises:
-        DataError: a line that is not as described, or a query for which the file of candidates has no line.
+    Bad are lines that are not as described, of the corpora too, and queries for which the file of candidates has no
+    line.
     """
     found = _Retrieved(retrieved, media_root) if retrieved else _Searched(texts, pictures, media_root)
-    for number, (line, value) in enumerate(read_jsonl(queries)):
-        row = _Row(value, f"{queries}:{line}", media_root or queries.parent)
-        name = row.text("id")
-        query: dict[str, Any] = {"id": f"mm-rait/{task}/{name}", "task": task, "number": number, "parents": (name,)}
-        if task in ("image_cap", "image_rerank"):
-            caption, own = row.text("caption"), row.picture("image_path")
-            if task == "image_rerank":
-                near = found.near(row, name, caption, None, top_k, only_pictures=True)
-                target = Picture(own.source, caption, own.where)
-                others = tuple(one for one in near if isinstance(one, Picture) and one.source != own.source)
-                yield Query(**query, answer="", retrieved=others, slots={"caption": caption}, target=target)
-                continue
-            near = found.near(row, name, None, own, top_k, only_pictures=True)
-            cands = tuple(one for one in near if isinstance(one, str) or one.source != own.source)
-            yield Query(**query, answer=caption, retrieved=cands, pictures=(own,))
-        elif task == "mmqa":
-            question, answers = row.text("query"), row.texts("answer")
-            gold = row.value.get("pos_text") or row.value.get("pos_image_caption")
-            near = found.near(row, name, question, None, top_k)
-            yield Query(
-                **query,
-                answer=answers[0],
-                answers=answers,
-                retrieved=near,
-                slots={"question": question},
-                gold=gold if top_k else None,
-            )
-        else:
-            category = row.text("category")
-            if category not in {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}:
-                raise DataError(f"{row.where}: category is {category!r}; it is one of {', '.join(CATEGORIES)}")
-            claim = row.text("claim")
-            yield Query(
-                **query,
-                answer=CATEGORIES.get(category, category),
-                retrieved=found.near(row, name, claim, None, top_k),
-                pictures=(row.picture("claim_image"), row.picture("document_image")),
-                slots={"claim": claim},
-                document=row.text("document"),
-                category=category,
-            )
+    for number, (line, value) in enumerate(each_jsonl(queries)):
+        where = f"{queries}:{line}"
+        made: Query | BadItem
+        try:
+            made = _query(task, number, _Row(value, where, media_root or queries.parent), found, top_k)
+        except (DataError, MediaError) as error:
+            made = BadItem(where, error)
+        yield from found.bad
+        found.bad.clear()
+        yield made
+
+
+def _query(task: Task, number: int, row: _Row, found: _Retrieved | _Searched, top_k: int) -> Query:
+    """The query of a line. Raises `DataError`, or `MediaError` of its picture."""
+    name = row.text("id")
+    query: dict[str, Any] = {
+        "id": f"mm-rait/{task}/{name}",
+        "task": task,
+        "number": number,
+        "parents": (name,),
+        "where": row.where,
+    }
+    if task in ("image_cap", "image_rerank"):
+        caption, own = row.text("caption"), row.picture("image_path")
+        if task == "image_rerank":
+            near = found.near(row, name, caption, None, top_k, only_pictures=True)
+            target = Picture(own.source, caption, own.where)
+            others = tuple(one for one in near if isinstance(one, Picture) and one.source != own.source)
+            return Query(**query, answer="", retrieved=others, slots={"caption": caption}, target=target)
+        near = found.near(row, name, None, own, top_k, only_pictures=True)
+        cands = tuple(one for one in near if isinstance(one, str) or one.source != own.source)
+        return Query(**query, answer=caption, retrieved=cands, pictures=(own,))
+    if task == "mmqa":
+        question, answers = row.text("query"), row.texts("answer")
+        gold = row.value.get("pos_text") or row.value.get("pos_image_caption")
+        return Query(
+            **query,
+            answer=answers[0],
+            answers=answers,
+            retrieved=found.near(row, name, question, None, top_k),
+            slots={"question": question},
+            gold=gold if top_k else None,
+        )
+    category = row.text("category")
+    if category not in {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}:
+        raise DataError(f"{row.where}: category is {category!r}; it is one of {', '.join(CATEGORIES)}")
+    claim = row.text("claim")
+    return Query(
+        **query,
+        answer=CATEGORIES.get(category, category),
+        retrieved=found.near(row, name, claim, None, top_k),
+        pictures=(row.picture("claim_image"), row.picture("document_image")),
+        slots={"claim": claim},
+        document=row.text("document"),
+        category=category,
+    )
 
 
 class _Row:
     """One line of a file."""
 
     def __init__(self, value: Any, where: str, root: Path) -> None:
+        if isinstance(value, DataError):  # no JSON
+            raise value
         if not isinstance(value, dict):
             raise DataError(f"{where} is a {type(value).__name__}; a line is an object, mend or drop it")
         self.value: dict[str, Any] = value
@@ -292,10 +312,15 @@ class _Retrieved:
         self.path, self.root = path, media_root or path.parent
         self.rows = JsonLines(path)
         self.places: dict[str, int] = {}
+        self.bad: list[BadItem] = []
         for number, (line, value) in enumerate(self.rows):
-            row = _Row(value, f"{path}:{line}", self.root)
-            self._candidates(row)
-            self.places[row.text("id")] = number
+            where = f"{path}:{line}"
+            try:
+                row = _Row(value, where, self.root)
+                self._candidates(row)
+                self.places[row.text("id")] = number
+            except DataError as error:
+                self.bad.append(BadItem(where, error))
 
     def _candidates(self, row: _Row) -> tuple[Picture | str, ...]:
         cands = row.value.get("cands")
@@ -323,17 +348,35 @@ class _Searched:
         self.pictures = None if pictures is None else JsonLines(pictures)
         self.root = media_root or (Path() if pictures is None else pictures.parent)
         self.sources: list[str] = []  # of the pictures
+        self.bad: list[BadItem] = []
+        self.unusable: set[int] = set()
         self.search = Bm25(self._told())
         self.features: np.ndarray | None = None
 
     def _told(self) -> Iterator[str]:
         """Captions of all pictures, then all texts."""
         for line, value in () if self.pictures is None else self.pictures:
-            picture = self._picture(line, value)
+            try:
+                picture = self._picture(line, value)
+            except DataError as error:
+                self.sources.append("")
+                yield self._unusable(len(self.sources) - 1, self.pictures, line, error)
+                continue
             self.sources.append(str(picture.source))
             yield picture.caption
-        for line, value in () if self.texts is None else self.texts:
-            yield self._text(line, value)
+        for number, (line, value) in enumerate(() if self.texts is None else self.texts, start=len(self.sources)):
+            try:
+                told = self._text(line, value)
+            except DataError as error:
+                told = self._unusable(number, self.texts, line, error)
+            yield told
+
+    def _unusable(self, number: int, file: JsonLines | None, line: int, error: DataError | MediaError) -> str:
+        """Note a line of a corpus that cannot be used; what is searched instead of it, which is like nothing."""
+        assert file is not None
+        self.unusable.add(number)
+        self.bad.append(BadItem(f"{file.path}:{line}", error))
+        return ""
 
     def _picture(self, line: int, value: Any) -> Picture:
         assert self.pictures is not None
@@ -356,18 +399,27 @@ class _Searched:
         if picture is not None:
             if self.pictures is None or not count:
                 return ()
+            seen = _features(picture)
             if self.features is None:
-                first = _features(self._picture(*self.pictures[0]))
-                self.features = np.empty((count, len(first)), first.dtype)
+                self.features = np.zeros((count, len(seen)), seen.dtype)
                 for number, (line, value) in enumerate(self.pictures):
-                    self.features[number] = _features(self._picture(line, value))
+                    if number not in self.unusable:
+                        try:
+                            self.features[number] = _features(self._picture(line, value))
+                        except MediaError as error:
+                            self._unusable(number, self.pictures, line, error)
             own = str(picture.source)
-            same = [number for number, source in enumerate(self.sources) if source == own]
-            return tuple(self._at(one) for one in nearest(_features(picture), self.features, k, same))
+            same = {number for number, source in enumerate(self.sources) if source == own}
+            return tuple(self._at(one) for one in nearest(seen, self.features, k, same | self.unusable))
         others = 0 if self.texts is None else len(self.texts)
         left_out = range(count, count + others) if only_pictures else ()
         return tuple(self._at(one) for one in self.search.search(text or "", k, left_out))
 
 
 def _features(picture: Picture) -> np.ndarray:
-    return picture_features(open_image(picture.source) if isinstance(picture.source, Path) else picture.source.draw())
+    if not isinstance(picture.source, Path):
+        return picture_features(picture.source.draw())
+    try:
+        return picture_features(open_image(picture.source))
+    except MediaError as error:
+        raise MediaError(f"{picture.where}: {error}") from None

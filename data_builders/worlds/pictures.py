@@ -25,7 +25,10 @@ def keep(source: Source, job: Job, where: str) -> Media:
     if not source.is_file():
         raise MediaError(f"{where} names the picture {source}, which is not there; check the path, or set media_root")
     # Two folders may have one name, and names come from anywhere; bytes tell pictures apart.
-    return job.copy(source, f"{sha256(source)[:24]}{source.suffix.lower()}")
+    try:
+        return job.copy(source, f"{sha256(source)[:24]}{source.suffix.lower()}")
+    except MediaError as error:
+        raise MediaError(f"{where}: {error}") from None
 
 
 def placed(media: Sequence[Media]) -> tuple[list[Media], list[int]]:

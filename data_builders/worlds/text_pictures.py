@@ -18,7 +18,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field, model_validator
 
-from mminstruct.building import Builder, Job
+from mminstruct.building import BadItem, Builder, Job
 from mminstruct.config import Config
 from mminstruct.conversation import Media
 from mminstruct.data_builders.worlds.poster_texts import LANGUAGES
@@ -115,7 +115,7 @@ class TextBuilder(Builder[TextPicture]):
         self.engine = None if chosen.engine == "known" else load_engine(chosen.engine, chosen.tesseract_language)
         self.second = None if chosen.second is None else load_engine(chosen.second, chosen.tesseract_language)
 
-    def items(self) -> Iterator[TextPicture]:
+    def items(self) -> Iterator[TextPicture | BadItem]:
         chosen = self.options
         if chosen.source is not None:
             for path in _files(chosen.source):

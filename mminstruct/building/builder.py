@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from mminstruct import catalog
 from mminstruct.config import Config, apply_overrides, validate
 from mminstruct.conversation import Conversation, Provenance
+from mminstruct.errors import MminstructError
 
 if TYPE_CHECKING:
     from mminstruct.building.job import Job
@@ -26,6 +28,14 @@ class Item(Protocol):
 
     @property
     def id(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """In the place of an item that its source cannot give: what names it there, and what is wrong with it."""
+
+    id: str
+    problem: MminstructError
 
 
 T = TypeVar("T", bound=Item)
@@ -58,8 +68,11 @@ class Builder(abc.ABC, Generic[T]):
         self.options = options if options is not None else validate(self.Options, {}, where=f"options of {self.name}")
 
     @abc.abstractmethod
-    def items(self) -> Iterable[T]:
-        """The items, in an order of their own, one at a time. Raises a `MminstructError` where a source is missing."""
+    def items(self) -> Iterable[T | BadItem]:
+        """The items, in an order of their own, one at a time; see `mminstruct.building.rows` for those of files.
+
+        Raises a `MminstructError` where a source is missing, or broken as a whole.
+        """
 
     @abc.abstractmethod
     def make(self, item: T, job: Job) -> Iterable[Conversation]:
@@ -68,6 +81,10 @@ class Builder(abc.ABC, Generic[T]):
         Called in several threads at once. All chance comes from `job.random`. Raises a `MminstructError` where the item
         cannot be used.
         """
+
+    def where(self, item: T) -> str:
+        """The file and line that an item comes from, for what is said of its errors; "" where it has none."""
+        return ""
 
     def count(self) -> int | None:
         """How many items there are, where that is known without going through them."""

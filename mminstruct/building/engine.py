@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from mminstruct.building.asking import Asker, AskingConfig
-from mminstruct.building.builder import Builder, Item
+from mminstruct.building.builder import BadItem, Builder, Item
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import BatchClient, LanguageModelClient, TemplateClient
 from mminstruct.building.job import Job
@@ -83,9 +83,13 @@ class Progress:
 
 @dataclass
 class _Outcome:
-    """Of one item: what it gave, or why it cannot be used and the replies that it had by then."""
+    """Of one item: what it gave, or why it cannot be used and the replies that it had by then.
+
+    `where` is the file and line that it comes from, if any.
+    """
 
     item: str
+    where: str
     made: Made
     failure: MminstructError | None = None
     call_ids: list[str] = field(default_factory=list)
@@ -169,17 +173,10 @@ def run(
             raise
 
 
-@dataclass(frozen=True)
-class _Again:
-    """Stands for an item whose id an earlier one has."""
-
-    id: str
-
-
-def _told(failure: MminstructError, item: str) -> MminstructError:
-    """An error of a file with the item that names the file: that is what is found in a source of many lines."""
-    if isinstance(failure, DataError | MediaError) and repr(item) not in str(failure):
-        return type(failure)(f"item {item!r}: {failure}")
+def _told(failure: MminstructError, where: str) -> MminstructError:
+    """An error of a file with what names the file: that is what is found in a source of many lines."""
+    if isinstance(failure, DataError | MediaError) and where not in str(failure):
+        return type(failure)(f"{where}: {failure}")
     return failure
 
 
@@ -227,13 +224,16 @@ class _Run:
         chosen = islice(items, self.chosen.start, self.chosen.stop, self.chosen.step)
         return islice(chosen, self.items, None)
 
-    def _items(self) -> Iterator[Item | _Again]:
+    def _items(self) -> Iterator[Item | BadItem]:
         """The builder's items, and in the place of one whose id was there already what says so."""
         for item in self.builder.items():
-            yield _Again(item.id) if item.id in self.names else item
+            if item.id in self.names and not isinstance(item, BadItem):
+                problem = f"two items of {self.builder.name} have the id {item.id!r}; give each of the source its own"
+                item = BadItem(item.id, DataError(problem))
+            yield item
             self.names.add(item.id)
 
-    def _in_order(self, items: Iterator[Item | _Again]) -> Generator[_Outcome]:
+    def _in_order(self, items: Iterator[Item | BadItem]) -> Generator[_Outcome]:
         """Each item's outcome, in the items' order; others are made while one is waited for."""
         if self.config.workers == 1:
             yield from map(self._make, items)
@@ -253,20 +253,21 @@ class _Run:
             # What is on its way to a server ends and is kept: it is paid for.
             pool.shutdown(cancel_futures=True)
 
-    def _make(self, item: Item | _Again) -> _Outcome:
-        if isinstance(item, _Again):
-            problem = f"two items of {self.builder.name} have the id {item.id!r}; give each of the source its own"
-            return _Outcome(item.id, Made(), DataError(problem))
+    def _make(self, item: Item | BadItem) -> _Outcome:
+        if isinstance(item, BadItem):
+            return _Outcome(item.id, item.id, Made(), item.problem)
+        where = self.builder.where(item)
         job = Job(self.builder, item.id, self.build.folder, self.asker)
         try:
             conversations = list(self.builder.make(item, job))
         except (BudgetError, ConfigError):  # nothing that comes will fare better
             raise
         except MminstructError as error:
-            return _Outcome(item.id, Made(), error, job.call_ids)
+            return _Outcome(item.id, where, Made(files=job.files), error, job.call_ids)
         named = {key for one in conversations if one.provenance is not None for key in one.provenance.call_ids}
         asked = [key for key in dict.fromkeys(job.call_ids) if key not in named]
-        return _Outcome(item.id, Made(conversations, job.dropped, job.files, asked=asked), call_ids=job.call_ids)
+        made = Made(conversations, job.dropped, job.files, asked=asked)
+        return _Outcome(item.id, where, made, call_ids=job.call_ids)
 
     def _take(self, outcome: _Outcome) -> None:
         failure = outcome.failure or self._unfit(outcome.made.conversations)
@@ -277,7 +278,9 @@ class _Run:
             self.parts.take(outcome.made)
             return
         if self.config.on_error == "raise":
-            raise _told(failure, outcome.item)
+            raise _told(failure, outcome.where or f"item {outcome.item!r}")
+        if outcome.where:
+            failure = _told(failure, outcome.where)
         self.errors += 1
         if self.errors > self.config.max_errors:
             raise RunError(
@@ -286,7 +289,7 @@ class _Run:
             )
         _LOG.warning("left out %s: %s", outcome.item, failure)
         letter = DeadLetter(item=outcome.item, reason=failure.code, problem=str(failure), call_ids=outcome.call_ids)
-        self.parts.take(Made(failed=letter))
+        self.parts.take(Made(failed=letter, files=outcome.made.files))
 
     def _unfit(self, conversations: Sequence[Conversation]) -> DataError | None:
         """What is wrong with an item's conversations, if anything is."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mminstruct.building.asking import CHARACTERS_A_TOKEN, Asker, AskingConfig
-from mminstruct.building.builder import Builder
+from mminstruct.building.builder import BadItem, Builder
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import TemplateClient
 from mminstruct.building.job import Job
@@ -67,7 +67,8 @@ def estimate(
         folder = Path(name)
         asker = Asker(TemplateClient(), log, folder, AskingConfig(), Budget(BudgetConfig()), Rate(RateConfig()))
         counted = 0
-        for item in itertools.islice(builder.items(), sample):
+        good = (item for item in builder.items() if not isinstance(item, BadItem))
+        for item in itertools.islice(good, sample):
             counted += 1
             list(builder.make(item, Job(builder, item.id, folder, asker)))
         log.flush()

@@ -11,6 +11,7 @@ the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -57,6 +58,7 @@ class Part(Record):
         dropped: how often which rule left something out, by the item's place in `made`.
         failed: the items that could not be used, by place likewise.
         asked: keys of the replies that an item got and none of its conversations names, by place likewise.
+        left: files that an item wrote which gave no conversations, by place likewise.
     """
 
     made: list[int]
@@ -65,6 +67,7 @@ class Part(Record):
     dropped: dict[int, dict[str, int]] = Field(default_factory=dict)
     failed: dict[int, DeadLetter] = Field(default_factory=dict)
     asked: dict[int, list[str]] = Field(default_factory=dict)
+    left: dict[int, list[str]] = Field(default_factory=dict)
 
     def unnamed(self) -> Iterator[str]:
         """The keys of all replies that no conversation names."""
@@ -81,7 +84,7 @@ class Made:
     Attributes:
         dropped: how often which rule left something out.
         files: that were written for it.
-        failed: why it cannot be used; then there is nothing else.
+        failed: why it cannot be used; then there are no conversations.
         asked: keys of replies that none of the conversations names.
     """
 
@@ -168,7 +171,7 @@ class UnfinishedBuild:
 
     def add(self, items: Sequence[Made]) -> None:
         """One part more: when this returns it is on the disk."""
-        sync(list(dict.fromkeys(file for item in items for file in item.files)))
+        sync(list(dict.fromkeys(file for item in items if item.conversations for file in item.files)))
         conversations = [conversation for item in items for conversation in item.conversations]
         kinds = Counter(medium.kind for conversation in conversations for medium in conversation.media)
         for conversation in conversations:
@@ -181,6 +184,11 @@ class UnfinishedBuild:
             dropped={place: dict(sorted(item.dropped.items())) for place, item in enumerate(items) if item.dropped},
             failed={place: item.failed for place, item in enumerate(items) if item.failed is not None},
             asked={place: item.asked for place, item in enumerate(items) if item.asked},
+            left={
+                place: sorted({file.relative_to(self.folder).as_posix() for file in item.files})
+                for place, item in enumerate(items)
+                if item.files and not item.conversations
+            },
         )
         self.figures.called(part.unnamed())
         with (self.folder / NOTES).open("a", encoding="utf-8") as stream:
@@ -201,6 +209,7 @@ class UnfinishedBuild:
                 f"none of {self.items} items could be used, the first, {first.item}, for this: {first.problem}; mend "
                 f"that and run again with --retry-failed"
             )
+        self._remove_left()
         kinds: Counter[str] = Counter()
         dropped: Counter[str] = Counter()
         for part in self.parts:
@@ -222,6 +231,23 @@ class UnfinishedBuild:
         publish(self.folder, self.out)
         self._lock.release()
         return manifest
+
+    def _remove_left(self) -> None:
+        """Remove what items wrote that gave nothing, unless a record shows it.
+
+        Only now: until the last item is made, one may be about to show a file that another wrote.
+        """
+        left = {name for part in self.parts for names in part.left.values() for name in names}
+        if left:
+            for shard in self._shards():
+                for conversation in native.read_shard(self.folder, shard):
+                    left.difference_update(medium.path for medium in conversation.media)
+        for name in sorted(left):
+            path = self.folder / name
+            path.unlink(missing_ok=True)
+            for folder in path.relative_to(self.folder).parents[:-1]:
+                with contextlib.suppress(OSError):  # it has other files, or is gone
+                    (self.folder / folder).rmdir()
 
     def leave(self) -> None:
         """Let go, for a later run; nothing stays of what was begun here where nothing is worth keeping."""

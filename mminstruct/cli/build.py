@@ -186,8 +186,14 @@ def _report(out: Path, manifest: Manifest, as_json: bool) -> None:
         typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return
     failed = (manifest.builder or {}).get("failed", 0)
-    left_out = f", {failed:,} items left out (see dead-letters.jsonl)" if failed else ""
-    typer.echo(f"{out}: {manifest.conversations:,} conversations, {manifest.images:,} images{left_out}")
+    left_out = f", {_counted(failed, 'item')} left out (see dead-letters.jsonl)" if failed else ""
+    counts = {"conversation": manifest.conversations, "image": manifest.images, "video": manifest.videos}
+    held = ", ".join(_counted(count, what) for what, count in counts.items() if count)
+    typer.echo(f"{out}: {held}{left_out}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
 def _estimate(builder: Builder, price: Price | None, config: BuildConfig, batch: bool, as_json: bool) -> None:
@@ -209,7 +215,7 @@ def _estimate(builder: Builder, price: Price | None, config: BuildConfig, batch:
         typer.echo(f"about ${found.cost:,.2f}, ${each:.6f} a request, by {found.priced}")
         typer.echo("without pictures, what is asked twice and what a server has cached")
     if found.minutes is not None:
-        typer.echo(f"at least {found.minutes:,.0f} minutes at this rate")
+        typer.echo(f"at least {_counted(max(1, round(found.minutes)), 'minute')} at this rate")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +40,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "detect",
+    "each",
     "embeds",
     "files",
     "media_root",
@@ -310,15 +312,45 @@ def read(
         ConfigError: an unknown format, or an option that it does not have or that does not fit.
         DataError: the data set is empty or broken; while iterating, with the place.
     """
+    chosen = _chosen(path, format, options)
+    if embeds(path, chosen.name, options):
+        return _not_empty(chosen.read(path, unpack=unpack, **options), path)
+    return _not_empty(chosen.read(path, **options), path)
+
+
+def each(path: Path, format: str | None = None, *, unpack: Path | None = None, **options: Any) -> Iterator[Each]:
+    """The items of a data set, each to be made by itself, so that a broken one stops no other.
+
+    Those of a format that is only read as a whole end with the first broken one. Whether ids are unique is not looked
+    at, nor whether a native data set's shards are those of its manifest.
+
+    Raises:
+        ConfigError, DataError: as `read`.
+    """
+    chosen = _chosen(path, format, options)
+    given = options | ({} if unpack is None else {"unpack": unpack})
+    if chosen.each is not None:
+        yield from chosen.each(path, **given)
+        return
+    if "duplicate_ids" in chosen.options:
+        given["duplicate_ids"] = "number"
+    for number, conversation in enumerate(chosen.read(path, **given)):
+        yield f"{path}, item {number}", partial(_same, conversation)
+
+
+def _same(conversation: Conversation) -> Conversation:
+    return conversation
+
+
+def _chosen(path: Path, format: str | None, options: Mapping[str, Any]) -> Format:
+    """The format that is named, or that the data set has. Raises `ConfigError` where an option does not fit it."""
     chosen = named(detect(path) if format is None else format)
     for option, value in options.items():
         if option not in chosen.options:
             raise ConfigError(f"reading the format {chosen.name!r} has no option {option!r}; leave it out")
         if chosen.options[option] and value not in chosen.options[option]:
             raise ConfigError(f"the option {option} is {value!r}; give {' or '.join(chosen.options[option])}")
-    if embeds(path, chosen.name, options):
-        return _not_empty(chosen.read(path, unpack=unpack, **options), path)
-    return _not_empty(chosen.read(path, **options), path)
+    return chosen
 
 
 def embeds(path: Path, format: str, options: Mapping[str, Any] = MappingProxyType({})) -> bool:

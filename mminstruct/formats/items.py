@@ -266,7 +266,7 @@ def each_item(path: Path, turns: str, from_item: Callable[[dict[str, Any], str, 
         DataError: the file cannot be read, or is a list that is no JSON from some place on. A broken line is not raised
             here but by what it should have made.
     """
-    for position, (where, value) in enumerate(_each_value(path)):
+    for position, (where, value) in enumerate(each_value(path)):
         yield where, functools.partial(_made, value, turns, from_item, position, path, where)
 
 
@@ -285,7 +285,7 @@ def _made(
     return from_item(value, id_of(value, position, path, where), where)
 
 
-def _each_value(path: Path) -> Iterator[tuple[str, Any]]:
+def each_value(path: Path) -> Iterator[tuple[str, Any]]:
     """As `read_items`, but a line that is no JSON is given as the error that it is."""
     if _is_list(path):
         yield from read_items(path)

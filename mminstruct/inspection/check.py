@@ -9,7 +9,6 @@ Held in memory are the ids, sixteen bytes for each conversation and a few hundre
 from __future__ import annotations
 
 import contextlib
-import functools
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from pydantic import Field
 
@@ -94,23 +92,6 @@ class Report:
         return not self.findings.counts
 
 
-def each(path: Path, format: str, options: Mapping[str, Any], unpack: Path | None = None) -> Iterator[Each]:
-    """The items of a data set, each by itself. The first broken one ends a format that is only read as a whole."""
-    chosen = formats.named(format)
-    given = dict(options) | ({} if unpack is None else {"unpack": unpack})
-    if chosen.each is not None:
-        yield from chosen.each(path, **given)
-        return
-    if "duplicate_ids" in chosen.options:
-        given["duplicate_ids"] = "number"
-    for number, conversation in enumerate(chosen.read(path, **given)):
-        yield f"{path}, item {number}", functools.partial(_same, conversation)
-
-
-def _same(conversation: Conversation) -> Conversation:
-    return conversation
-
-
 def check(source: Path, config: CheckConfig, advance: Callable[[int], None] | None = None) -> Report:
     """What is wrong with a data set.
 
@@ -134,7 +115,7 @@ def check(source: Path, config: CheckConfig, advance: Callable[[int], None] | No
         run = _Check(root, config, pool, others, _cut_off(source, config))
         if format == "native":
             run.shards(source)
-        run.go(each(source, format, config.options, unpack), source, advance)
+        run.go(formats.each(source, format, unpack=unpack, **config.options), source, advance)
         return run.report
 
 

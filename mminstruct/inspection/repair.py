@@ -22,7 +22,7 @@ from mminstruct.evidence.facts import KEY, facts_of
 from mminstruct.files import bytes_sha256, new_folder, write_json
 from mminstruct.formats import native
 from mminstruct.formats.items import unique
-from mminstruct.inspection.check import CheckConfig, Report, each
+from mminstruct.inspection.check import CheckConfig, Report
 from mminstruct.inspection.findings import KINDS
 from mminstruct.media import image_size
 
@@ -58,7 +58,7 @@ def repair(source: Path, out: Path, config: CheckConfig, report: Report) -> Repa
     with new_folder(out) as folder:
         root = folder if embeds else formats.media_root(source, config.media_root)
         mend = _Mend(root, out, folder, embeds, report, done)
-        items = each(source, format, config.options, folder if embeds else None)
+        items = formats.each(source, format, unpack=folder if embeds else None, **config.options)
         manifest = native.write_into(folder, unique(_kept(items, report, mend, done), out, "number"), where=out)
         done.kept = manifest.conversations
         write_json(folder / NOTES, notes(report, done))

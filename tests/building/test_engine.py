@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mminstruct import formats
-from mminstruct.building import BuildConfig, Job, Progress, load_builder, run
+from mminstruct.building import BadItem, BuildConfig, Job, Progress, load_builder, run
 from mminstruct.building.asking import AskingConfig
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import OpenAICompatibleClient, ReplayClient
+from mminstruct.building.join import join
 from mminstruct.building.limits import BudgetConfig, Price, Rate, RateConfig
 from mminstruct.building.request import Completion
 from mminstruct.building.unfinished import unfinished
-from mminstruct.conversation import Conversation
+from mminstruct.conversation import Conversation, image, message
 from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, RefusedError, ReplyError, RunError
 from mminstruct.inspection.cards import card_of
 from tests.building.asking_builder import Grey, Greys
@@ -424,3 +426,69 @@ def test_two_processes_do_not_build_one_folder(tmp_path: Path) -> None:
 def test_a_builder_of_a_file_says_that_it_asks() -> None:
     path = Path(__file__).parent / "asking_builder.py"
     assert load_builder(str(path)).asks and not load_builder("easy-vqa").asks
+
+
+class Pairs(Greys):
+    """Two pictures an item, of which the second is missing for every third; both show that of the item before."""
+
+    asks = False
+
+    def make(self, item: Grey, job: Job) -> Iterator[Conversation]:
+        before = job.save(Image.new("L", (4, 4), max(item.value - 1, 0)), f"{max(item.value - 1, 0)}/first")
+        first = job.save(Image.new("L", (4, 4), item.value), f"{item.value}/first")
+        if item.value % 3 == 2:
+            raise MediaError("the second picture is missing; mend it")
+        if item.value % 5 == 4:
+            job.drop("fives")
+            return
+        second = job.save(Image.new("L", (4, 4), 255 - item.value), f"{item.value}/second")
+        turns = [message("user", image(0), image(1), image(2), "Which?"), message("assistant", "None.")]
+        yield Conversation(id=item.id, messages=turns, media=[before, first, second])
+
+
+def test_no_file_is_left_of_items_that_failed_or_were_dropped(tmp_path: Path) -> None:
+    """But for those that another item shows; whatever was killed, and in shares that are joined."""
+
+    def built(name: str, workers: int = 1, **how: Any) -> Path:
+        settings = BuildConfig(on_error="skip", workers=workers, per_shard=4)
+        run(Pairs(Pairs.Options(count=30)), tmp_path / name, settings, **how)
+        return tmp_path / name
+
+    out = built("set", workers=4)
+    shown = {one.path for conversation in formats.read(out) for one in conversation.media}
+    assert {path.relative_to(out).as_posix() for path in out.glob("images/**/*.png")} == shown
+    assert "images/2/first.png" in shown and "images/4/first.png" not in shown and "images/5/first.png" in shown
+    assert all(any(folder.iterdir()) for folder in out.glob("images/*"))
+    assert contents(built("alone")) == contents(out)
+
+    def stop(progress: Progress) -> None:
+        if progress.items == 18:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        built("killed", workers=4, advance=stop)
+    assert contents(built("killed", resume=True)) == contents(out)
+    join([built("a", share=(0, 2)), built("b", share=(1, 2))], tmp_path / "joined")
+    assert contents(tmp_path / "joined") == contents(out)
+
+
+def test_a_bad_item_is_a_dead_letter_in_its_place_and_stops_a_build_otherwise(tmp_path: Path) -> None:
+    class Holed(Greys):
+        asks = False
+
+        def items(self) -> Iterator[Grey | BadItem]:
+            for item in super().items():
+                yield BadItem("file:3", DataError("file:3 is broken")) if item.value == 3 else item
+
+        def make(self, item: Grey, job: Job) -> Iterator[Conversation]:
+            media = job.save(Image.new("L", (4, 4), item.value), item.id)
+            turns = [message("user", image(), "Which?"), message("assistant", "None.")]
+            yield Conversation(id=item.id, messages=turns, media=[media])
+
+    builder = Holed(Holed.Options(count=6))
+    with pytest.raises(DataError, match=r"^file:3 is broken$"):
+        run(builder, tmp_path / "raised")
+    run(builder, tmp_path / "set", BuildConfig(on_error="skip", workers=2))
+    assert [one.id for one in formats.read(tmp_path / "set")] == [f"grey/{value}" for value in (0, 1, 2, 4, 5)]
+    (letter,) = (json.loads(line) for line in (tmp_path / "set/dead-letters.jsonl").read_text().splitlines())
+    assert letter == {"item": "file:3", "reason": "data", "problem": "file:3 is broken", "call_ids": []}

@@ -191,8 +191,8 @@ def test_records_that_cannot_be_packed(source: Path, tmp_path: Path) -> None:
     found = build(tmp_path / "set", f"source={tmp_path / 'broken.json'}")
     assert [one.id for one in found] == ["mimic-it/1", "mimic-it/4"]
     letters = [json.loads(line) for line in (tmp_path / "set/dead-letters.jsonl").read_text().splitlines()]
-    assert [(letter["item"], letter["reason"]) for letter in letters] == [("2", "data"), ("3", "data")]
-    assert "none.png, which is not there; set media_root" in letters[0]["problem"]
+    assert [(letter["item"], letter["reason"]) for letter in letters] == [("2", "media"), ("3", "data")]
+    assert "none.png is not there; check the path, or set media_root" in letters[0]["problem"]
     assert "'3' is no row of questions and answers; drop it" in letters[1]["problem"]
     with pytest.raises(DataError, match="does not exist"):
         run(load_builder("mimic-it", [f"source={tmp_path / 'nothing.json'}"]), tmp_path / "a")

@@ -406,8 +406,8 @@ def test_broken_files_and_options(photographs: Path, tmp_path: Path) -> None:
     with photographs.open("a") as stream:
         stream.write('{"image": "a.png", "caption": ""}\n')
     with pytest.raises(DataError, match=r"captions\.jsonl:7: caption: .*mend or drop it"):
-        list(TextBind(TextBind.Options(captions=photographs)).items())
+        run(load_builder("textbind", [f"captions={photographs}", "topics=1", "noisy=0"]), tmp_path / "b")
     raw = tmp_path / "raw.json"
     raw.write_text(json.dumps([{"response": GOOD, "image": ["a"], "image_idx": [1, 2]}]))
     with pytest.raises(DataError, match=r"raw\.json, item 0 has not as many of image, image_idx and url"):
-        list(TextBind(TextBind.Options(raw=raw)).items())
+        run(load_builder("textbind", [f"raw={raw}"]), tmp_path / "c")
