@@ -5,7 +5,8 @@
 - `llava`: haotian-liu/LLaVA, scripts/convert_seed_for_submission.py: the text is the letter and nothing else ("A." is
   wrong). The official eval.py (AILab-CVC/SEED-Bench) ranks the options by their likelihood and writes the first one's
   letter, which is compared in the same way.
-- `lmms-eval`: tasks/seedbench/utils.py: the first character, blanks aside, so "Because" is B.
+- `lmms-eval`: tasks/seedbench/utils.py: the first character, blanks aside, in any case, so "Because" and "a bird" are
+  B and A.
 - `vlmevalkit`: `can_infer` without a judge.
 
 Ranking and generating are different benchmarks: lmms-eval's PR #47 reports 0.11 to 0.17 for LLaVA by ranking, and 0.6
@@ -164,8 +165,8 @@ METRIC = Metric(
         ),
         Variant(
             "lmms-eval",
-            "lmms-eval, tasks/seedbench/utils.py: the first character of the text, blanks aside.",
-            each(lambda text, item: _letter(text.strip()[:1], item)),
+            "lmms-eval, tasks/seedbench/utils.py: the first character of the text, blanks aside, in any case.",
+            each(lambda text, item: _letter(text.strip()[:1].upper(), item)),
             mean_of_parts(_parts),
         ),
         Variant(
