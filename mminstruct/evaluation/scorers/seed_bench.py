@@ -31,7 +31,7 @@ from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, records, unique, unique_items
 from mminstruct.evaluation.parsing.letters import vlmevalkit_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, missing_is_wrong
-from mminstruct.files import read_json
+from mminstruct.files import as_text, read_json
 
 
 def _letter(text: str, item: Item) -> Verdict:
@@ -135,12 +135,8 @@ def _words(place: str, line: _Answer) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     """As `json_lines_or_list`, and lines may end with a comma, as in the published results of GPT-4V."""
-    try:
+    with as_text(path):
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     if not text.lstrip().startswith("{"):
         yield from json_lines_or_list(path)
         return
