@@ -82,16 +82,28 @@ def write_array(path: Path, values: np.ndarray) -> None:
         os.fsync(stream.fileno())
 
 
+@contextlib.contextmanager
+def as_text(path: Path) -> Iterator[None]:
+    """A block that reads a file as UTF-8 text. Raises `DataError` where it is missing, a folder or something else."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; give the file in it") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises `DataError` where the file is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no part of the value
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+        with as_text(path):
+            return json.loads(path.read_text(encoding="utf-8-sig"))  # a byte order mark is no part of the value
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno} is not JSON ({error.msg}); mend or rewrite the file") from None
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply; mend or rewrite the file") from None
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -138,22 +150,17 @@ class JsonLines:
 
 def each_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """As `read_jsonl`, but a line that is not JSON is given, as a `DataError`, and not raised, so others follow."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)
-                except json.JSONDecodeError as error:
-                    value = DataError(f"{path}:{number} is not JSON ({error.msg}); mend or drop the line")
-                except RecursionError:
-                    value = DataError(f"{path}:{number} is nested too deeply; mend or drop the line")
-                yield number, value
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    with as_text(path), path.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                value = DataError(f"{path}:{number} is not JSON ({error.msg}); mend or drop the line")
+            except RecursionError:
+                value = DataError(f"{path}:{number} is nested too deeply; mend or drop the line")
+            yield number, value
 
 
 def sha256(path: Path) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mminstruct.files import write_bytes
+from mminstruct.errors import DataError
+from mminstruct.files import read_json, read_jsonl, write_bytes
 
 
 def test_bytes_make_their_folders_and_leave_nothing_else(tmp_path):
@@ -34,3 +35,25 @@ def test_threads_that_write_one_file_never_show_half_of_it(tmp_path):
         seen.add(path.read_bytes())
     assert seen <= set(contents)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.json", None, "none.json does not exist"),
+        ("folder", None, "folder is a folder; give the file in it"),
+        ("latin.json", b'"\xe9"', "latin.json is not UTF-8 text"),
+        ("half.json", b'{"a": ', "half.json:1 is not JSON"),
+        ("deep.json", b"[" * 100_000, "deep.json(:1)? is nested too deeply"),
+    ],
+)
+def test_a_file_that_cannot_be_read_gets_one_line(name, content, message, tmp_path):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    for read in (read_json, lambda path: list(read_jsonl(path))):
+        with pytest.raises(DataError, match=message) as error:
+            read(path)
+        assert "\n" not in str(error.value)

@@ -50,8 +50,9 @@ def score(
     for each in found.variants if compare else (chosen,):
         try:
             rows.append(_result(found, each, *scorers.read(found, gold, predictions, each)))
-        except DataError as error:
-            if not compare or each.predictions is None:
+        except (ConfigError, DataError) as error:
+            # One variant may need another part of the file, or a package that is not there.
+            if not compare or (isinstance(error, DataError) and each.predictions is None):
                 raise
             typer.echo(f"{found.name}.{each.name} is left out: {error}", err=True)
     if as_json:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mminstruct.errors import DataError
 from mminstruct.evaluation.item import Item
-from mminstruct.files import read_json, read_jsonl
+from mminstruct.files import as_text, read_json, read_jsonl
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -63,13 +63,8 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def json_lines_or_list(path: Path) -> Iterator[tuple[str, Any]]:
     """As `json_list` where the file begins with `[`, else as `json_lines`: some sets are published in both ways."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            first = stream.read(1024).lstrip()[:1]
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    with as_text(path), path.open(encoding="utf-8-sig") as stream:
+        first = stream.read(1024).lstrip()[:1]
     return json_list(path) if first == "[" else json_lines(path)
 
 
@@ -81,16 +76,12 @@ def table(path: Path, delimiter: str = "\t") -> Iterator[tuple[str, dict[str, st
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # base64 images stand in cells
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with as_text(path), path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
             for row in reader:
                 if None in row:
                     raise DataError(f"{path}:{reader.line_num} has more cells than the header; mend the line")
                 yield f"{path}:{reader.line_num}", {name: value or "" for name, value in row.items()}
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path} is no table ({error}); give the official file") from None
 

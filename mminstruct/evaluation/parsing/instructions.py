@@ -6,7 +6,7 @@ r"""Instructions on the form of an answer that a program can check: length, word
 The ids with IFEval's names check what google-research/instruction_following_eval `instructions.py` checks, quirks
 included: keywords are regular expressions and may be parts of words, forbidden words are whole; words are runs of `\w`;
 a bullet is a line that begins with `*` or `-`; JSON may stand in a code fence. Four need data or programs that are
-not here, and differ:
+not here, and differ (`parsing/ifeval.py` checks them officially, where those are installed):
 
 - `language:response_language` needs langdetect: `can_check` says no, and nothing is made up.
 - `change_case:english_capital` and `english_lowercase` check the case, not that the language is English.
@@ -74,11 +74,11 @@ def follows(text: str, instruction: Instruction) -> bool:
         ) from None
 
 
-def follows_loosely(text: str, instruction: Instruction) -> bool:
-    """As `follows`, of the text without its first line, its last, both, or asterisks, or of the text itself."""
+def follows_loosely(text: str, instruction: Instruction, check: Callable[[str, Instruction], bool] = follows) -> bool:
+    """As `check`, of the text without its first line, its last, both, or asterisks, or of the text itself."""
     lines = text.split("\n")
     cuts = [text, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
-    return any(follows(version, instruction) for cut in cuts for version in (cut, cut.replace("*", "")))
+    return any(check(version, instruction) for cut in cuts for version in (cut, cut.replace("*", "")))
 
 
 def sentences(text: str) -> list[str]:
@@ -99,7 +99,8 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
 
-def _compared(count: int, relation: str, limit: int) -> bool:
+def compared(count: int, relation: str, limit: int) -> bool:
+    """Whether a number is less than a limit, or at least the limit. Raises `TypeError` for another relation."""
     if relation not in ("less than", "at least"):
         raise TypeError(f"relation {relation!r} is neither 'less than' nor 'at least'")
     return count < limit if relation == "less than" else count >= limit
@@ -163,6 +164,9 @@ def _title(text: str) -> bool:
 def _capital_words(text: str) -> int:
     apart = re.sub(r"[^\w\s'./-]|--+|\.\.+|\.(?=\s*$)", " ", text)
     apart = re.sub(r"(?i)(n't|'s|'m|'d|'ll|'re|'ve)\b", r" \1", apart)
+    apart = re.sub(
+        r"(?i)\b(can(?=not\b)|d(?='ye\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\b))", r"\1 ", apart
+    )
     return sum(word.isupper() for word in apart.split())
 
 
@@ -206,7 +210,7 @@ _CHECKS: dict[str, tuple[tuple[str, ...], Check]] = {
     ),
     "keywords:frequency": (
         ("keyword", "relation", "frequency"),
-        lambda text, k: _compared(
+        lambda text, k: compared(
             len(re.findall(k["keyword"].strip(), text, re.IGNORECASE)), k["relation"], k["frequency"]
         ),
     ),
@@ -216,13 +220,13 @@ _CHECKS: dict[str, tuple[tuple[str, ...], Check]] = {
     ),
     "keywords:letter_frequency": (
         ("letter", "let_relation", "let_frequency"),
-        lambda text, k: _compared(
+        lambda text, k: compared(
             text.lower().count(k["letter"].strip().lower()), k["let_relation"], k["let_frequency"]
         ),
     ),
     "length_constraints:number_sentences": (
         ("relation", "num_sentences"),
-        lambda text, k: _compared(len(sentences(text)), k["relation"], k["num_sentences"]),
+        lambda text, k: compared(len(sentences(text)), k["relation"], k["num_sentences"]),
     ),
     "length_constraints:number_paragraphs": (
         ("num_paragraphs",),
@@ -230,7 +234,7 @@ _CHECKS: dict[str, tuple[tuple[str, ...], Check]] = {
     ),
     "length_constraints:number_words": (
         ("relation", "num_words"),
-        lambda text, k: _compared(len(words(text)), k["relation"], k["num_words"]),
+        lambda text, k: compared(len(words(text)), k["relation"], k["num_words"]),
     ),
     "length_constraints:nth_paragraph_first_word": (
         ("num_paragraphs", "nth_paragraph", "first_word"),
@@ -265,7 +269,7 @@ _CHECKS: dict[str, tuple[tuple[str, ...], Check]] = {
     "startend:quotation": ((), lambda text, k: _quoted(text)),
     "change_case:capital_word_frequency": (
         ("capital_relation", "capital_frequency"),
-        lambda text, k: _compared(_capital_words(text), k["capital_relation"], k["capital_frequency"]),
+        lambda text, k: compared(_capital_words(text), k["capital_relation"], k["capital_frequency"]),
     ),
     "change_case:english_capital": ((), lambda text, k: text.isupper()),
     "change_case:english_lowercase": ((), lambda text, k: text.islower()),

@@ -98,7 +98,7 @@ _ANSWER_IS = re.compile(r"answer\s+is\s+\**([ABCD])", re.IGNORECASE)
 
 
 def vlmevalkit_letter(answer: str, options: Mapping[str, str]) -> str | None:
-    """VLMEvalKit, vlmeval/utils/matching_util.py, `can_infer` (2025 on), without a judge.
+    """VLMEvalKit, vlmeval/utils/matching_util.py, `can_infer` (2026), without a judge.
 
     The only letter that stands as a word of its own, if it is among the last five words at its first mention; "Z" for
     a refusal; the letter after "answer is"; the only option whose text is in the answer, unless the answer is more than
@@ -112,6 +112,14 @@ def vlmevalkit_letter(answer: str, options: Mapping[str, str]) -> str | None:
         return found
     if len(answer.lower()) > 2 * sum(len(text) for text in options.values()):
         return None
+    return _vlmevalkit_text(answer, options)
+
+
+def vlmevalkit_letter_2025(answer: str, options: Mapping[str, str]) -> str | None:
+    """The same before, without the letter after "answer is" (its packages until May 2026 at least)."""
+    found = _vlmevalkit_word(answer, options, near_the_end=True)
+    if found is not None or len(answer.lower()) > 2 * sum(len(text) for text in options.values()):
+        return found
     return _vlmevalkit_text(answer, options)
 
 
@@ -220,3 +228,20 @@ def lmms_eval_letter(response: str, letters: Sequence[str]) -> str | None:
     found = found or [(0, text.rfind(letter), letter) for letter in letters if letter in text]
     # max keeps the first of equals, as a stable sort in falling order does.
     return max(found, key=lambda candidate: candidate[:2])[2] if found else None
+
+
+def egoschema_letter(response: str, options: Mapping[str, str]) -> str | None:
+    """lmms-eval, tasks/egoschema/utils.py (0.7.3): MMMU's parser, made loose, which takes the first of several.
+
+    All forms count together: (A), A and a blank ("DNA is" -> A), A and a full stop. Of each form the last place in the
+    text is asked for, and the form whose last place comes first wins; of two at one place the one listed first.
+    """
+    for mark in _ENDS:
+        response = response.strip(mark)
+    response = f" {response} "
+    forms = [(form.format(letter), letter) for form in ("({})", "{} ", "{}.") for letter in options]
+    named = [(response.rfind(form), letter) for form, letter in forms if form in response]
+    if not named and len(response.split()) > _MANY_WORDS:
+        lower = response.lower()
+        named = [(lower.rfind(text.lower()), letter) for letter, text in options.items() if text.lower() in lower]
+    return min(named, key=lambda found: found[0])[1] if named else None

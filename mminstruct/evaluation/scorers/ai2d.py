@@ -7,7 +7,7 @@ The data set has no program of its own for generated answers; the rules in use a
 - `lmms-eval`: tasks/ai2d (flexible-extract, then exact_match). A capital and a full stop at the start are the answer,
   else the whole text; upper case and punctuation do not count, blanks do.
 - `lmms-eval-2024`: the same without the first step (commit 0312cf2), so "B. mouse" is wrong.
-- `vlmevalkit`, `vlmevalkit-2024`: `can_infer` without a judge, in its two states; see `mmbench`.
+- `vlmevalkit`, `vlmevalkit-2025`, `vlmevalkit-2024`: `can_infer` without a judge, in its three states; see `mmbench`.
 
 The set with the labels masked ("test") and the one without ("no mask") differ by many points and are asked in other
 pictures, which no scorer sees: say which one it was.
@@ -28,7 +28,7 @@ from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, record, unique_items
 from mminstruct.evaluation.option_tables import known_and_predicted, read_predictions
 from mminstruct.evaluation.parquet import any_rows
-from mminstruct.evaluation.parsing.letters import vlmevalkit_letter, vlmevalkit_letter_2024
+from mminstruct.evaluation.parsing.letters import vlmevalkit_letter, vlmevalkit_letter_2024, vlmevalkit_letter_2025
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each
 
 _FIRST = re.compile(r"\s*([A-Z])\.")
@@ -102,12 +102,17 @@ METRIC = Metric(
         ),
         Variant(
             "vlmevalkit",
-            "VLMEvalKit, mcq_vanilla_eval with exact_matching and can_infer (2025 on).",
+            "VLMEvalKit, mcq_vanilla_eval with exact_matching and can_infer (2026).",
             judge_letters(vlmevalkit_letter),
         ),
         Variant(
+            "vlmevalkit-2025",
+            "The same with can_infer as it was before: without the letter after answer is.",
+            judge_letters(vlmevalkit_letter_2025),
+        ),
+        Variant(
             "vlmevalkit-2024",
-            "The same with can_infer as it was before (commit 18fc37a).",
+            "The same with can_infer as it was before that (commit 18fc37a).",
             judge_letters(vlmevalkit_letter_2024),
         ),
     ),

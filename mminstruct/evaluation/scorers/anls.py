@@ -13,6 +13,7 @@ For each gold answer NL = edits / length; the best is taken, and similarities be
 - `stvqa-paper`: Biten et al., "Scene text visual question answering" (arXiv 1905.13648), equation 1: 1 - NL where NL is
   *less than* 0.5, so exactly 0.5 is 0; upper case does not count, blanks do.
 - `vlmevalkit`: `anls_compute` of its vqa_eval.py: as `rrc`, but the length too is that of the normalised texts.
+- `vlmevalkit-2024`: the same before (and in its packages until May 2026 at least): exactly `rrc`.
 - `pix2struct`: metrics.py of google-research/pix2struct: lower case and nothing else; exactly 0.5 stays.
 
 Half a right number is half right: "13" for "12" scores 0.5 by all but the paper. Figures by answer type, evidence and
@@ -183,6 +184,7 @@ METRIC = Metric(
             stvqa_paper,
         ),
         _variant("vlmevalkit", "VLMEvalKit, vqa_eval.py, anls_compute: lengths of the normalised texts.", vlmevalkit),
+        _variant("vlmevalkit-2024", "The same before: lengths of the raw texts, as rrc.", rrc),
         _variant("pix2struct", "google-research/pix2struct, metrics.py, anls_metric: lower case only.", pix2struct),
     ),
     files='{"data": [{questionId, answers}]} of DocVQA, InfographicVQA or ST-VQA; a submission [{questionId, answer}]',

@@ -57,7 +57,7 @@ from mminstruct.evaluation.scorers.metric import (
     Verdict,
     only_predicted,
 )
-from mminstruct.files import read_json
+from mminstruct.files import as_text, read_json
 
 BETA, SIGMA = 1.2, 6.0
 TINY, SMALL = 1e-15, 1e-9
@@ -252,12 +252,8 @@ def _karpathy(path: Path) -> Iterator[tuple[str, Item]]:
 
 def _token_file(path: Path) -> Iterator[tuple[str, Item]]:
     answers: dict[str, list[str]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    with as_text(path):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     for number, line in enumerate(lines, start=1):
         name, tab, caption = line.partition("\t")
         image, mark, _ = name.rpartition("#")

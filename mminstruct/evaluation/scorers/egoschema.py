@@ -4,10 +4,12 @@
 
 - `official`: a submission holds the option's number, 0 to 4, for each of 5,031 questions; the server compares. Here the
   500 public ones count; others are left out. -1, or none, is wrong.
-- `lmms-eval`: tasks/egoschema/utils.py: a text that is the whole option ("A. He cooks."), its sentence, or its letter,
-  character by character. The sentence ends at the first full stop with a blank.
+- `lmms-eval`: tasks/egoschema/utils.py (0.7.3): a loose form of MMMU's parser (`parsing/letters.py`); what names no
+  option gets a random one, here drawn by the question's id.
+- `lmms-eval-2024`: the same before (147ad5c): a text that is the whole option ("A. He cooks."), its sentence, or its
+  letter, character by character. The sentence ends at the first full stop with a blank.
 
-The gold file is subset_answers.json; `lmms-eval` needs the options too, which it takes from questions.json beside.
+The gold file is subset_answers.json; lmms-eval's need the options too, which are taken from questions.json beside.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 from mminstruct.errors import DataError
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_list, json_object, records, table, unique, unique_items
-from mminstruct.evaluation.parsing.letters import lettered
+from mminstruct.evaluation.parsing.letters import egoschema_letter, lettered, random_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each
 
 OPTIONS = 5
@@ -31,10 +33,22 @@ def _official(text: str, item: Item) -> Verdict:
     return Verdict(float(known in item.answers), known, parsed=known is not None)
 
 
-def _lmms_eval(text: str, item: Item) -> Verdict:
+def _options(item: Item) -> dict[str, str]:
+    """The options by letter as lmms-eval's data set has them, "A. He cooks"."""
     if len(item.choices) != OPTIONS:
         raise DataError(f"question {item.id!r} has no options; put questions.json beside the gold file")
-    whole = [f"{letter}. {option}" for letter, option in lettered(item.choices).items()]
+    return {letter: f"{letter}. {option}".strip() for letter, option in lettered(item.choices).items()}
+
+
+def _lmms_eval(text: str, item: Item) -> Verdict:
+    options = _options(item)
+    found = egoschema_letter(text, options)
+    number = str(list(options).index(found or random_letter(item.id, list(options))))
+    return Verdict(float(number in item.answers), number, parsed=found is not None)
+
+
+def _lmms_eval_2024(text: str, item: Item) -> Verdict:
+    whole = list(_options(item).values())
     whole = [option if option.endswith(".") else f"{option}." for option in whole]
     sentences = [option.split(". ")[1] for option in whole]
     letters = list(lettered(item.choices))
@@ -115,8 +129,13 @@ METRIC = Metric(
         ),
         Variant(
             "lmms-eval",
-            "lmms-eval, tasks/egoschema/utils.py: the text is an option, its first sentence or its letter, exactly.",
+            "lmms-eval, tasks/egoschema/utils.py (0.7.3): MMMU's parser, made loose, else a random option, by the id.",
             each(_lmms_eval),
+        ),
+        Variant(
+            "lmms-eval-2024",
+            "The same before: the text is an option, its first sentence or its letter, exactly; else wrong.",
+            each(_lmms_eval_2024),
         ),
     ),
     files="subset_answers.json (beside questions.json for the options); a submission {q_uid: number}, or CSV",

@@ -5,16 +5,21 @@
 The headline is the share of prompts all of whose instructions are followed; further figures are the share of
 instructions, also by their group ("keywords") and kind ("keywords:existence"). `loose` accepts an answer that follows
 an instruction without its first line, its last line, both, or its asterisks. What is checked, and four kinds that
-differ from the official program, which needs trained models for them: `parsing/instructions.py`.
+differ from the official program, which needs trained models for them: `parsing/instructions.py`. The variants
+`official-strict` and `official-loose` take these models, from langdetect and NLTK, and meet published figures; the
+package does not bring them along.
 
 An instruction that cannot be checked (the language of the answer) is left out of the instruction-level figures, and its
 prompt out of the prompt-level one; `unchecked` says how many. An empty answer follows nothing.
+
+The official files have no ids: an answer belongs to the prompt that it repeats, and where a prompt has two answers the
+last one counts. Answers to other prompts are left out.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,8 @@ from pydantic import Field
 
 from mminstruct.errors import DataError
 from mminstruct.evaluation.item import Item
-from mminstruct.evaluation.official import Official, json_lines_or_list, record, records, unique, unique_items
+from mminstruct.evaluation.official import Official, json_lines_or_list, record, records, unique_items
+from mminstruct.evaluation.parsing.ifeval import can_check_officially, follows_officially
 from mminstruct.evaluation.parsing.instructions import Instruction, can_check, follows, follows_loosely
 from mminstruct.evaluation.scorers.metric import (
     Figures,
@@ -48,12 +54,15 @@ def instructions(item: Item) -> tuple[Instruction, ...]:
     return record(f"item {item.id}: facts", dict(item.facts), Instructed).instructions
 
 
-def judge(check: Callable[[str, Instruction], bool]) -> JudgeAll:
+Check = Callable[[str, Instruction], bool]
+
+
+def judge(check: Check, checkable: Callable[[Instruction], bool] = can_check) -> JudgeAll:
     """`judge_all` of strict or loose checks. A verdict's parts: for each instruction 1, 0, or -1 where unchecked."""
 
     def one(item: Item, text: str | None) -> Verdict:
         flags = tuple(
-            float(check(text or "", instruction)) if can_check(instruction) else UNCHECKED
+            float(check(text or "", instruction)) if checkable(instruction) else UNCHECKED
             for instruction in instructions(item)
         )
         return Verdict(float(all(flag == 1 for flag in flags)), answer=text, parsed=text is not None, parts=flags)
@@ -62,6 +71,10 @@ def judge(check: Callable[[str, Instruction], bool]) -> JudgeAll:
         return [one(item, text) for item, text in zip(items, predictions, strict=True)]
 
     return judge_all
+
+
+def _official_loose(text: str, instruction: Instruction) -> bool:
+    return follows_loosely(text, instruction, follows_officially)
 
 
 def total(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
@@ -99,7 +112,11 @@ class _Response(Official):
 
 
 def read_prompts(path: Path) -> list[Item]:
-    """IFEval's `input_data.jsonl`. The prompt is the item's id, as the file of responses has no other."""
+    """IFEval's `input_data.jsonl`. The prompt is the item's id, as the file of responses has no other.
+
+    A prompt that comes twice is called by its key the second time.
+    """
+    seen: set[str] = set()
 
     def item(place: str, line: _Prompt) -> Item:
         if len(line.kwargs) != len(line.instruction_id_list):
@@ -112,14 +129,26 @@ def read_prompts(path: Path) -> list[Item]:
                 can_check(Instruction.model_validate(entry))
         except DataError as error:
             raise DataError(f"{place}: {error}") from None
-        return Item(id=line.prompt, question=line.prompt, facts={"instructions": listed, "key": line.key})
+        name = f"{line.prompt}\n({line.key})" if line.prompt in seen else line.prompt
+        seen.add(line.prompt)
+        return Item(id=name, question=line.prompt, facts={"instructions": listed, "key": line.key})
 
     return unique_items((place, item(place, line)) for place, line in records(json_lines_or_list(path), _Prompt))
 
 
 def read_responses(path: Path) -> dict[str, str]:
-    """Lines of {prompt, response}: prompt -> response."""
-    return unique((place, line.prompt, line.response) for place, line in records(json_lines_or_list(path), _Response))
+    """Lines of {prompt, response}: prompt -> response; of several to one prompt the last, as the official program."""
+    found = {line.prompt: line.response for _, line in records(json_lines_or_list(path), _Response)}
+    if not found:
+        raise DataError(f"{path} holds no responses; give lines of {{prompt, response}}")
+    return found
+
+
+def pairing(items: Sequence[Item], found: Mapping[str, str], path: Path) -> tuple[list[Item], list[str | None]]:
+    """Every prompt needs a response; responses to other prompts are left out. Raises `DataError` for missing ones."""
+    by_prompt = {item.id: found[item.question] for item in items if item.id not in found and item.question in found}
+    kept = {item.id: found[item.id] for item in items if item.id in found} | by_prompt
+    return all_predicted(items, kept or found, path)
 
 
 METRIC = Metric(
@@ -138,9 +167,21 @@ METRIC = Metric(
             judge(follows_loosely),
             total,
         ),
+        Variant(
+            "official-strict",
+            "As strict, with the official program's langdetect and NLTK, which must be installed.",
+            judge(follows_officially, can_check_officially),
+            total,
+        ),
+        Variant(
+            "official-loose",
+            "As loose, with the official program's langdetect and NLTK, which must be installed.",
+            judge(_official_loose, can_check_officially),
+            total,
+        ),
     ),
     files="IFEval's input_data.jsonl, and lines of {prompt, response}",
     gold=read_prompts,
     predictions=read_responses,
-    pairing=all_predicted,
+    pairing=pairing,
 )

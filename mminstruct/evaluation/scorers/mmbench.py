@@ -7,10 +7,15 @@ The rule of VLMEvalKit (vlmeval/dataset/utils/multiple_choice.py, `mcq_circular_
 what an answer means, this mode counts it as wrong. Rotations are the rows at index + 1,000,000 k; see
 `evaluation/circular.py`.
 
-- `exact-matching`, `exact-matching-2024`: by the two states of `can_infer` (`parsing/letters.py`).
+- `exact-matching`, `exact-matching-2025`, `exact-matching-2024`: by the three states of `can_infer`
+  (`parsing/letters.py`).
 - `vanilla`: only the first order of each question's options counts. Uploading one pass gives this, not CircularEval.
 - `lmms-eval`: tasks/mmbench/mmbench_evals.py without an API key. What it cannot read gets a random letter of A to E,
-  from one sequence (`rd.seed(2680)`) over the questions by index; a question's first wrong rotation ends it.
+  from one sequence (`rd.seed(2680)`) over the questions by index; a question's first wrong rotation ends it. Its data
+  set says "nan" for an option that is missing, and takes it for the option's text: "banana" names D of a question with
+  three options.
+- `lmms-eval-static`: its tasks mmbench_en_dev_static, without random letters: what the first reading leaves open goes
+  to `extract_mcq_answer`, and is wrong if that finds nothing either.
 
 Figures: CP, FP-S, FP-C, LR, RR, AR (l2-category) and each category; with several splits, each of them for each split.
 """
@@ -23,11 +28,20 @@ from collections.abc import Mapping, Sequence
 from mminstruct.evaluation.circular import by_category, first_passes, judge_letters, options_of
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.option_tables import known_and_predicted, read_predictions, read_questions
-from mminstruct.evaluation.parsing.letters import vlmevalkit_letter, vlmevalkit_letter_2024
+from mminstruct.evaluation.parsing.letters import (
+    lmms_eval_letter as extract_mcq_answer,
+)
+from mminstruct.evaluation.parsing.letters import (
+    vlmevalkit_letter,
+    vlmevalkit_letter_2024,
+    vlmevalkit_letter_2025,
+)
 from mminstruct.evaluation.scorers.metric import Metric, Predictions, Variant, Verdict
 
 SEED = 2680
 _GUESSED = "ABCDE"
+MISSING = "nan"
+"""The text of an option that a question lacks, in lmms-eval's copy of the data."""
 _AROUND = (
     *(("", "."), ("", ","), ("", ":"), ("", ")"), ("", ").")),
     *(("(", ")"), ("(", ").")),
@@ -38,7 +52,7 @@ _AROUND = (
 def lmms_eval_letter(answer: str, options: Mapping[str, str]) -> str | None:
     """mmbench_evals.py, `can_infer`: the only letter of A to E among the words, then with marks around it, then text.
 
-    An A in a text of more than three words is an article and stops the first step.
+    An A in a text of more than three words is an article and stops the first step. `options` are those of A to D.
     """
     if "Failed to obtain answer via API" not in answer:
         words = answer.split()
@@ -50,8 +64,12 @@ def lmms_eval_letter(answer: str, options: Mapping[str, str]) -> str | None:
             if len(named) == 1:
                 return named[0]
     lower = answer.lower()
-    texts = [letter for letter, text in options.items() if letter in "ABCD" and text.lower() in lower]
+    texts = [letter for letter in "ABCD" if options.get(letter, MISSING).lower() in lower]
     return texts[0] if len(texts) == 1 else None
+
+
+def _static(answer: str, options: Mapping[str, str]) -> str | None:
+    return lmms_eval_letter(answer, options) or extract_mcq_answer(answer, "ABCD")
 
 
 def _lmms_eval(items: Sequence[Item], predictions: Predictions) -> list[Verdict]:
@@ -84,13 +102,19 @@ METRIC = Metric(
     variants=(
         Variant(
             "exact-matching",
-            "VLMEvalKit, mcq_circular_eval with exact_matching: what can_infer (2025 on) cannot read is wrong.",
+            "VLMEvalKit, mcq_circular_eval with exact_matching: what can_infer (2026) cannot read is wrong.",
             judge_letters(vlmevalkit_letter),
             by_category(),
         ),
         Variant(
+            "exact-matching-2025",
+            "The same with can_infer as it was before: without the letter after answer is.",
+            judge_letters(vlmevalkit_letter_2025),
+            by_category(),
+        ),
+        Variant(
             "exact-matching-2024",
-            "The same with can_infer as it was before (commit 18fc37a): a letter anywhere, texts of any length.",
+            "The same with can_infer as it was before that (commit 18fc37a): a letter anywhere, texts of any length.",
             judge_letters(vlmevalkit_letter_2024),
             by_category(),
         ),
@@ -104,6 +128,12 @@ METRIC = Metric(
             "lmms-eval",
             "lmms-eval, tasks/mmbench/mmbench_evals.py without an API key: CircularEval; random letters of seed 2680.",
             _lmms_eval,
+            by_category(),
+        ),
+        Variant(
+            "lmms-eval-static",
+            "The same in its static tasks (2026): extract_mcq_answer instead of random letters; unread is wrong.",
+            judge_letters(_static),
             by_category(),
         ),
     ),

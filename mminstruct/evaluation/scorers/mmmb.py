@@ -21,7 +21,7 @@ from mminstruct.evaluation.figures import part_means
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import unique, unique_items
 from mminstruct.evaluation.option_tables import item_of, known_and_predicted, predictions_of, rows
-from mminstruct.evaluation.parsing.letters import vlmevalkit_letter, vlmevalkit_letter_2024
+from mminstruct.evaluation.parsing.letters import vlmevalkit_letter, vlmevalkit_letter_2024, vlmevalkit_letter_2025
 from mminstruct.evaluation.scorers.metric import Figures, Metric, Total, Variant, Verdict, mean
 
 LANGUAGES = ("ar", "cn", "en", "pt", "ru", "tr")
@@ -86,6 +86,12 @@ METRIC = Metric(
             "exact-matching",
             "As mmbench.exact-matching for each language; the score is the languages' mean.",
             judge_letters(vlmevalkit_letter),
+            _total(questions),
+        ),
+        Variant(
+            "exact-matching-2025",
+            "As mmbench.exact-matching-2025 for each language.",
+            judge_letters(vlmevalkit_letter_2025),
             _total(questions),
         ),
         Variant(

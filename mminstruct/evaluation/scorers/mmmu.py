@@ -311,6 +311,8 @@ def _outputs(path: Path, files: Sequence[str]) -> Iterator[tuple[str, Any]]:
         yield from json_list(path)
         return
     folders = subject_folders(path)
+    if not folders and any((path / name).is_file() for name in files):
+        folders = [path]  # one subject's
     if not folders:
         raise DataError(f"{path} has no folder of a subject (Accounting, ...); give the folder of one model's outputs")
     for folder in folders:

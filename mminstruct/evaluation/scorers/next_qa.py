@@ -2,7 +2,8 @@
 
     text ── option's number, or letter ──▶ the gold one's? ──▶ 0 or 1
 
-- `official`: doc-doc/NExT-QA, eval_mc.py: a prediction is the option's number, 0 to 4.
+- `official`: doc-doc/NExT-QA, eval_mc.py: a prediction is the option's number, 0 to 4. The questions of the CSV count;
+  predictions of others are left out.
 - `lmms-eval`: tasks/nextqa/utils.py: a text, read by the loose form of MMMU's parser (`parsing/letters.py`); what names
   no option gets a random one, here drawn by the question's id.
 - `letters`: the same without random options.
@@ -14,7 +15,7 @@ the WordNet data base and a lemmatiser.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -114,6 +115,13 @@ def _text(place: str, value: object) -> str:
     return str(record(place, entry, _Answer).prediction)
 
 
+def _of_the_list(items: Sequence[Item], found: Mapping[str, str], path: Path) -> tuple[list[Item], list[str | None]]:
+    """As `all_predicted`; predictions of questions that are not in the gold file are left out, as by eval_mc.py."""
+    known = {item.id for item in items}
+    kept = {name: text for name, text in found.items() if name in known}
+    return all_predicted(items, kept or found, path)
+
+
 METRIC = Metric(
     name="next-qa",
     summary="Accuracy on NExT-QA's multiple choice questions on videos, by type.",
@@ -140,5 +148,5 @@ METRIC = Metric(
     files="val.csv or test.csv; results {VIDEO_QID: {prediction, answer}}, which serve as gold too, without types",
     gold=read_gold,
     predictions=read_answers,
-    pairing=all_predicted,
+    pairing=_of_the_list,
 )

@@ -7,8 +7,10 @@
   lower case, without outer blanks, line ends as blanks. Formulas (dataset HME100k) keep their case and lose all blanks.
   So "10" is right for "1", and everything is for an empty gold. A question without a prediction counts as wrong.
   The script goes by place; here the records' `id`s are used where each has its own, and else their places.
-- `lmms-eval`: tasks/ocrbench/utils.py: predictions are put into lower case before, for formulas too, whose golds keep
-  their case: a formula with a capital letter is never met. It gives the sum over 1,000.
+- `lmms-eval`: tasks/ocrbench/utils.py (0.7.3): the official rule, where letters, figures and marks of full width are
+  those of half width, but in formulas. It gives the sum over 1,000.
+- `lmms-eval-2024`: the same before (46a88d8): predictions are put into lower case first, for formulas too, whose golds
+  keep their case: a formula with a capital letter is never met; full width is another text.
 - `vlmevalkit`: image_vqa.py: the official rule, where formulas are told by the type; its "Final Score Norm" is the sum
   over ten.
 
@@ -42,6 +44,7 @@ RECOGNITION = (
 )
 FORMULAS = "Handwritten Mathematical Expression Recognition"
 FORMULA_DATA = "HME100k"
+HALF_WIDTH = {0xFF00 + number: 0x20 + number for number in range(1, 0x5F)} | {0x3000: 0x20}
 
 
 class _Question(Official):
@@ -119,11 +122,11 @@ def pairing(items: Sequence[Item], found: Mapping[str, str], path: Path) -> tupl
     return missing_is_wrong(items, {placed.get(name, name): text for name, text in found.items()}, path)
 
 
-def _holds(text: str, golds: Sequence[str], is_formula: bool) -> bool:
+def _holds(text: str, golds: Sequence[str], is_formula: bool, half_width: bool = False) -> bool:
     def clean(each: str) -> str:
         if is_formula:
             return each.strip().replace("\n", " ").replace(" ", "")
-        return each.lower().strip().replace("\n", " ")
+        return (each.translate(HALF_WIDTH) if half_width else each).lower().strip().replace("\n", " ")
 
     return any(clean(gold) in clean(text) for gold in golds)
 
@@ -133,9 +136,17 @@ def is_formula(item: Item) -> bool:
     return item.detail == FORMULA_DATA if item.detail else item.kind == FORMULAS
 
 
-def _variant(name: str, source: str, formula: Callable[[Item], bool], lower: bool = False) -> Variant:
+def _variant(
+    name: str,
+    source: str,
+    formula: Callable[[Item], bool],
+    *,
+    prepare: Callable[[str], str] = str,
+    half_width: bool = False,
+) -> Variant:
     def judge(text: str, item: Item) -> Verdict:
-        return Verdict(float(_holds(text.lower() if lower else text, item.answers, formula(item))), answer=text)
+        found = _holds(prepare(text), item.answers, formula(item), half_width)
+        return Verdict(float(found), answer=text)
 
     return Variant(name, source, each(judge), total)
 
@@ -162,9 +173,16 @@ METRIC = Metric(
         ),
         _variant(
             "lmms-eval",
-            "lmms-eval, tasks/ocrbench: predictions in lower case for formulas too, whose golds keep theirs.",
+            "lmms-eval, tasks/ocrbench (0.7.3): the official rule; full width counts as half width, not in formulas.",
             is_formula,
-            lower=True,
+            prepare=str.strip,
+            half_width=True,
+        ),
+        _variant(
+            "lmms-eval-2024",
+            "The same before: predictions in lower case for formulas too, whose golds keep theirs.",
+            is_formula,
+            prepare=str.lower,
         ),
         _variant(
             "vlmevalkit",

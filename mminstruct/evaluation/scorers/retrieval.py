@@ -162,6 +162,8 @@ def _matrix(path: Path) -> Any:
         matrix = loaded if path.suffix == ".npy" else loaded["similarity"]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; give the file in it") from None
     except KeyError:
         raise DataError(
             f"{path} has no array 'similarity'; save it with numpy.savez(path, similarity=matrix)"

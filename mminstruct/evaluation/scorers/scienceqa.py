@@ -11,8 +11,8 @@
 - `official-recorded`: tools/evaluate_acc.py, which takes the option's number as it stands in `results`.
 - `llava`: haotian-liu/LLaVA, llava/eval/eval_science_qa.py. The whole text is a letter, or it begins with a letter, a
   full stop and a blank, or the phrase above; else wrong. So "A." and "a" and "A)" are wrong.
-- `lmms-eval`: lmms-eval, tasks/scienceqa/utils.py. Without blanks around it, and in upper or lower case, the text is
-  the letter, or it begins with a letter and a full stop; "The answer is A." is wrong.
+- `lmms-eval`: lmms-eval, tasks/scienceqa/utils.py. Without blanks around it the text is the letter, in upper or lower
+  case, or it begins with a capital and a full stop; "a." and "The answer is A." are wrong.
 - `vlmevalkit`: VLMEvalKit's matching without a judge.
 
 A question without a prediction is wrong, as in LLaVA's script. Figures: those of evaluate_acc.py by its names, and
@@ -33,6 +33,7 @@ from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import (
     Official,
     json_lines_or_list,
+    json_list,
     record,
     records,
     unique,
@@ -72,9 +73,9 @@ def llava_letter(text: str) -> str | None:
 
 
 def lmms_eval_letter(text: str) -> str | None:
-    """lmms-eval: a letter and a full stop at the start, else the text as it is; in upper case."""
-    text = text.strip().upper()
-    return text[0] if text[:1].isupper() and text[1:2] == "." else text
+    """lmms-eval: a capital and a full stop at the start, else the text as it is, in upper case ("b", but not "b.")."""
+    text = text.strip()
+    return text[0] if text[:1].isupper() and text[1:2] == "." else text.upper()
 
 
 def _options(item: Item) -> list[str]:
@@ -214,13 +215,30 @@ def _item(file: Path, pid: str, line: _Problem) -> Item:
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """LLaVA's JSON lines {question_id, text}, or a file of results `{"outputs": {id: text}}`."""
+    """LLaVA's JSON lines {question_id, text}, or a file of results `{"outputs": {id: text}}`.
+
+    LLaVA's script writes one more: `{"correct": [{question_id, pred}], "incorrect": [...]}`.
+    """
     value = _results(path)
     if value is None:
         return unique(
             (place, str(line.question_id), line.text) for place, line in records(json_lines_or_list(path), _Line)
         )
+    if "outputs" not in value and "correct" in value:
+        return unique((place, str(line.question_id), line.pred) for place, line in records(_judged(path), _Judged))
     return _texts(path, value, "outputs")
+
+
+class _Judged(Official):
+    """An entry of eval_science_qa.py's --output-file."""
+
+    question_id: str | int
+    pred: str
+
+
+def _judged(path: Path) -> Iterator[tuple[str, Any]]:
+    for key in ("correct", "incorrect"):
+        yield from json_list(path, key)
 
 
 def read_recorded(path: Path) -> dict[str, str]:
@@ -239,7 +257,7 @@ def _results(path: Path) -> dict[str, Any] | None:
         if not path.is_file():
             raise
         return None  # several lines are no one JSON value
-    return value if isinstance(value, dict) and ("results" in value or "outputs" in value) else None
+    return value if isinstance(value, dict) and {"results", "outputs", "incorrect"} & value.keys() else None
 
 
 def _texts(path: Path, value: dict[str, Any], key: str) -> dict[str, str]:
@@ -280,7 +298,7 @@ METRIC = Metric(
         ),
         Variant(
             "lmms-eval",
-            "lmms-eval, tasks/scienceqa/utils.py: X, or X and a full stop at the start, in any case; else wrong.",
+            "lmms-eval, tasks/scienceqa/utils.py: X in any case, or a capital and a full stop first; else wrong.",
             each(lambda text, item: _verdict(lmms_eval_letter(text), item)),
             total,
         ),

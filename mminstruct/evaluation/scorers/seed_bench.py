@@ -5,7 +5,8 @@
 - `llava`: haotian-liu/LLaVA, scripts/convert_seed_for_submission.py: the text is the letter and nothing else ("A." is
   wrong). The official eval.py (AILab-CVC/SEED-Bench) ranks the options by their likelihood and writes the first one's
   letter, which is compared in the same way.
-- `lmms-eval`: tasks/seedbench/utils.py: the first character, blanks aside, so "Because" is B.
+- `lmms-eval`: tasks/seedbench/utils.py: the first character, blanks aside, in any case, so "Because" and "a bird" are
+  B and A.
 - `vlmevalkit`: `can_infer` without a judge.
 
 Ranking and generating are different benchmarks: lmms-eval's PR #47 reports 0.11 to 0.17 for LLaVA by ranking, and 0.6
@@ -30,7 +31,7 @@ from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, records, unique, unique_items
 from mminstruct.evaluation.parsing.letters import vlmevalkit_letter
 from mminstruct.evaluation.scorers.metric import Metric, Variant, Verdict, each, missing_is_wrong
-from mminstruct.files import read_json
+from mminstruct.files import as_text, read_json
 
 
 def _letter(text: str, item: Item) -> Verdict:
@@ -138,12 +139,8 @@ def _words(place: str, line: _Answer) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     """As `json_lines_or_list`, and lines may end with a comma, as in the published results of GPT-4V."""
-    try:
+    with as_text(path):
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
     if not text.lstrip().startswith("{"):
         yield from json_lines_or_list(path)
         return
@@ -168,8 +165,8 @@ METRIC = Metric(
         ),
         Variant(
             "lmms-eval",
-            "lmms-eval, tasks/seedbench/utils.py: the first character of the text, blanks aside.",
-            each(lambda text, item: _letter(text.strip()[:1], item)),
+            "lmms-eval, tasks/seedbench/utils.py: the first character of the text, blanks aside, in any case.",
+            each(lambda text, item: _letter(text.strip()[:1].upper(), item)),
             mean_of_parts(_parts),
         ),
         Variant(

@@ -20,6 +20,7 @@ from mminstruct.evaluation.parsing.letters import (
     random_letter,
     vlmevalkit_letter,
     vlmevalkit_letter_2024,
+    vlmevalkit_letter_2025,
 )
 
 from ..texts import options, texts
@@ -184,6 +185,14 @@ def test_vlmevalkit_equals_a_slow_restatement() -> None:
     for text, choices in zip(texts("kit", 2 * MANY), options("kit", 2 * MANY), strict=True):
         assert vlmevalkit_letter(text, choices) == slow_vlmevalkit(text, choices, now=True), text
         assert vlmevalkit_letter_2024(text, choices) == slow_vlmevalkit(text, choices, now=False), text
+        if not re.search(r"(?i)answer\s+is", text):
+            assert vlmevalkit_letter_2025(text, choices) == vlmevalkit_letter(text, choices), text
+
+
+def test_vlmevalkit_read_answer_is_from_2026_on() -> None:
+    text, choices = "The answer is B, I think, and the reason is plain to see", {"A": "a cat", "B": "a dog"}
+    assert (vlmevalkit_letter(text, choices), vlmevalkit_letter_2025(text, choices)) == ("B", None)
+    assert vlmevalkit_letter_2024(text, choices) == "B"
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,13 @@ def test_the_files_of_stvqa(tmp_path: Path) -> None:
     assert score("anls.stvqa-paper", gold, predicted)["score"] == 0.0
 
 
+def test_vlmevalkit_counted_the_raw_texts_before(tmp_path: Path) -> None:
+    gold = write_json(tmp_path / "gold.json", {"data": [{"questionId": 1, "answers": ["a b"]}]})
+    said = write_json(tmp_path / "said.json", [{"questionId": 1, "answer": "a  x"}])
+    assert score("anls.vlmevalkit", gold, said)["score"] == pytest.approx(2 / 3)  # one edit, of 3 characters
+    assert score("anls.vlmevalkit-2024", gold, said)["score"] == pytest.approx(3 / 4)  # of 4
+
+
 def test_tables_of_vlmevalkit(tmp_path: Path) -> None:
     table = tmp_path / "DocVQA_VAL.tsv"
     table.write_text("index\timage\tquestion\tanswer\tprediction\n1\tAA\t?\t['ab', \"c'd\"]\tc'd\n2\tAA\t?\tx y\tx\n")

@@ -269,3 +269,15 @@ def test_a_wrong_token_file_names_the_line(tmp_path: Path) -> None:
 
 def test_punctuation_is_upper_case_where_tokens_are_lower() -> None:
     assert "-LRB-" in PUNCTUATION and "-lrb-" not in PUNCTUATION
+
+
+def test_the_example_of_aac_metrics(tmp_path: Path) -> None:
+    """README of aac-metrics 0.6.0 (MIT): bleu_1 is 0.4278, cider_d 0.9614, and of the captions 1.3641, 0.5587."""
+    spoken = ["a man speaks.", "someone speaks.", "a man is speaking while a bird is chirping in the background"]
+    gold = write_json(tmp_path / "gold.json", {"1": spoken, "2": ["rain is falling hard on a surface"]})
+    said = write_json(tmp_path / "said.json", {"1": "a man is speaking", "2": "rain falls"})
+    found = score("captions", gold, said)
+    assert found["score"] == pytest.approx(0.9614, abs=5e-5)
+    assert found["figures"]["Bleu_1"] == pytest.approx(0.4278, abs=5e-5)
+    verdicts = METRIC.variant("official").score(METRIC.gold(gold), list(METRIC.predictions(said).values())).verdicts
+    assert [verdict.score for verdict in verdicts] == pytest.approx([1.3641, 0.5587], abs=5e-5)

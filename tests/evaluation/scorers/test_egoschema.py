@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from mminstruct.errors import DataError
+from mminstruct.evaluation.parsing.letters import egoschema_letter
 from mminstruct.evaluation.scorers import Item, scorer
 
+from ..texts import options, texts
 from .files import score, write_json
 
 GOLD = {"0074f737": 3, "00b9a0de": 0, "011b8b73": 4}
@@ -30,8 +32,9 @@ def test_a_submission_holds_more_than_the_public_questions(tmp_path: Path) -> No
         score("egoschema", gold, write_json(tmp_path / "x.json", {"0074f737": [1]}))
     with pytest.raises(DataError, match=r"'a': the answer is 5 and no option's number, 0 to 4"):
         score("egoschema", write_json(tmp_path / "y.json", {"a": 5}), table)
-    with pytest.raises(DataError, match=r"has no options; put questions.json beside"):
-        score("egoschema.lmms-eval", gold, table)
+    for variant in ("lmms-eval", "lmms-eval-2024"):
+        with pytest.raises(DataError, match=r"has no options; put questions.json beside"):
+            score(f"egoschema.{variant}", gold, table)
 
 
 def test_options_come_from_the_file_of_questions(tmp_path: Path) -> None:
@@ -42,11 +45,11 @@ def test_options_come_from_the_file_of_questions(tmp_path: Path) -> None:
     ]
     write_json(tmp_path / "questions.json", entries)
     said = {"0074f737": "D", "00b9a0de": "A. C cooks. He eats.", "011b8b73": "C walks."}
-    assert score("egoschema.lmms-eval", gold, write_json(tmp_path / "p.json", said))["score"] == 1
+    assert score("egoschema.lmms-eval-2024", gold, write_json(tmp_path / "p.json", said))["score"] == 1
     del entries[0]["option 4"]
     write_json(tmp_path / "questions.json", entries)
     with pytest.raises(DataError, match=r"entry 0 lacks one of option 0 to option 4"):
-        score("egoschema.lmms-eval", gold, tmp_path / "p.json")
+        score("egoschema.lmms-eval-2024", gold, tmp_path / "p.json")
 
 
 @pytest.mark.parametrize(
@@ -69,8 +72,51 @@ def test_options_come_from_the_file_of_questions(tmp_path: Path) -> None:
 )
 def test_lmms_eval_takes_exact_texts(text: str, number: str | None) -> None:
     item = Item("1", answers=(number or "0",), choices=OPTIONS)
-    verdict = scorer("egoschema.lmms-eval").score([item], [text]).verdicts[0]
+    verdict = scorer("egoschema.lmms-eval-2024").score([item], [text]).verdicts[0]
     assert verdict.answer == number and verdict.score == float(number is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("D", "D"),
+        ("(D)", "D"),
+        ("D. c sleeps", "D"),
+        ("E, then (B)", "B"),  # "E," is no form
+        ("E. then (B)", "E"),  # the first of two
+        ("DNA is (B)", "A"),
+        ("the answer is D: c sleeps", None),
+        ("he said that e. c walks slowly on", "E"),  # the option's text with its letter, as the data set has it
+        ("he said that c walks slowly on", None),
+        ("a. c cooks. he eats", None),  # five words or fewer are not searched for texts
+        ("", None),
+    ],
+)
+def test_lmms_eval_takes_the_first_letter(text: str, letter: str | None) -> None:
+    options = {letter: f"{letter}. {option}" for letter, option in zip("ABCDE", OPTIONS, strict=True)}
+    assert egoschema_letter(text, options) == letter
+    item = Item("1", answers=("3",), choices=OPTIONS)
+    verdict = scorer("egoschema.lmms-eval").score([item], [text]).verdicts[0]
+    assert verdict.parsed == (letter is not None)
+    assert verdict.answer == ("01234"["ABCDE".index(letter)] if letter else verdict.answer)
+    assert verdict.answer in set("01234") and verdict.score == float(verdict.answer == "3")
+
+
+def test_lmms_evals_letter_equals_a_slow_restatement() -> None:
+    for text, choices in zip(texts("ego", 1000), options("ego", 1000), strict=True):
+        shown = f" {text.strip(',').strip('.').strip('!').strip('?').strip(';').strip(':').strip(chr(39))} "
+        best: tuple[int, str] | None = None
+        for before, behind in (("(", ")"), ("", " "), ("", ".")):
+            for letter in choices:
+                place = shown.rfind(before + letter + behind)
+                if place != -1 and (best is None or place < best[0]):
+                    best = (place, letter)
+        if best is None and len(shown.split()) > 5:
+            for letter, option in choices.items():
+                place = shown.lower().rfind(option.lower())
+                if place != -1 and (best is None or place < best[0]):
+                    best = (place, letter)
+        assert egoschema_letter(text, choices) == (best[1] if best else None), text
 
 
 def test_official_takes_numbers_of_options_alone() -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mminstruct.cli.app import app
-from mminstruct.errors import ConfigError, DataError
+from mminstruct.errors import ConfigError, DataError, MminstructError
 from mminstruct.evaluation import scorers
 from mminstruct.evaluation.scorers import Item
 
@@ -112,6 +112,41 @@ def test_score_refuses(gold: list[object], predicted: list[object], message: str
     paths = write_lines(tmp_path / "gold.jsonl", gold), write_lines(tmp_path / "predicted.jsonl", predicted)
     with pytest.raises(DataError, match=message):
         score("exact-match", *paths)
+
+
+ODD = {
+    "empty": b"",
+    "list": b"[]",
+    "object": b"{}",
+    "null": b"null",
+    "text": b'"x"',
+    "number": b"3",
+    "numbers": b"[1, 2]",
+    "lists": b"[[1]]",
+    "of objects": b'{"a": {"b": 1}}',
+    "of lists": b'{"a": [1, 2]}',
+    "of nothing": b'{"data": 3, "annotations": "x", "questions": 5, "images": {}, "results": 3, "outputs": []}',
+    "lines": b'{"question_id": 1.5, "text": 3, "answer": null}\n',
+    "table": b"a\tb\n1\t2\n",
+    "zip": b"PK\x03\x04\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_is_given_is_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    metric = scorers.metric(name)
+    own = [variant.predictions for variant in metric.variants if variant.predictions is not None]
+    paths = [tmp_path, tmp_path / "missing.json"]
+    for suffix in (".json", ".jsonl", ".tsv", ".csv", ".txt", ".xlsx", ""):
+        for called, content in ODD.items():
+            paths.append(tmp_path / f"{called}{suffix}")
+            paths[-1].write_bytes(content)
+    for read in (metric.gold, metric.predictions, *own):
+        for path in paths:
+            try:
+                read(path)
+            except MminstructError as error:
+                assert "\n" not in str(error) and len(str(error)) < 600, path
 
 
 def test_score_needs_both_files() -> None:

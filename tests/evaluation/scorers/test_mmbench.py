@@ -167,6 +167,21 @@ def test_lmms_evals_random_letters_are_its_sequence() -> None:
     assert found.score == pytest.approx(hits / 50) and 0 < hits < 50
 
 
+def test_lmms_eval_takes_nan_for_the_text_of_a_missing_option() -> None:
+    three = Item("1", answers=("B",), choices=("an apple", "a fruit", "a tree"))
+    assert lmms_eval_letter("it is a banana", {"A": "an apple", "B": "a fruit", "C": "a tree"}) == "D"
+    assert lmms_eval_letter("it is a banana, a fruit", {"A": "an apple", "B": "a fruit", "C": "a tree"}) is None
+    assert lmms_eval_letter("it is a banana", {"A": "an apple", "B": "a fruit"}) is None  # C and D
+    assert scorer("mmbench.lmms-eval").score([three], ["it is a banana"]).verdicts[0].answer == "D"
+
+
+def test_lmms_evals_static_tasks_draw_no_letters() -> None:
+    item = Item("1", answers=("B",), choices=tuple(FIRST))
+    said = ["A B", "I choose B or C", "?", "B"]  # the first reading finds two letters; the second takes A and the last
+    verdicts = scorer("mmbench.lmms-eval-static").score([item] * 4, said).verdicts
+    assert [verdict.answer for verdict in verdicts] == ["A", "C", None, "B"]
+
+
 def test_mmmb_takes_the_mean_of_the_languages(tmp_path: Path) -> None:
     gold, predicted = tmp_path / "gold", tmp_path / "predicted"
     gold.mkdir(), predicted.mkdir()

@@ -241,3 +241,24 @@ def test_real_responses_of_gpt_4o_as_its_published_file_records_them(tmp_path: P
     path = write_lines(tmp_path / "results.jsonl", lines)
     found = score("mmmu-pro", path, path)
     assert found["score"] == 1 and found["unparsed"] == 0
+
+
+def test_one_subjects_folder_and_the_first_published_outputs(tmp_path: Path) -> None:
+    """MMMU-Benchmark/MMMU, example_outputs/blip2_flant5xxl/Electronics: five of its 30, called by "No"."""
+    voltages = ["75 + 13.3 cos(250t - 57.7\u00b0)V", "75 + 23.3 cos(250t - 57.7\u00b0)V"]
+    halves = ["[(1 - e^{-s(T/2)}) / {s(1 - e^{-sT})}]", "[(2 - e^{-s(T)}) / {s(1 - e^{-sT})}]"]
+    entries: list[dict[str, Any]] = [
+        {"No": "11", "question_type": "open", "answer": "50", "response": "image 2>"},
+        {"No": "58", "question_type": "open", "answer": "30", "response": "The power supplied by the"},
+        {"No": "206", "question_type": "open", "answer": "-120", "response": "0"},
+        {"No": "190", "question_type": "multiple-choice", "answer": "A", "response": "(A)"},
+        {"No": "216", "question_type": "multiple-choice", "answer": "A", "response": "[(1 -"},
+    ]
+    for entry, both in zip(entries[3:], (voltages, halves), strict=True):
+        entry |= {"all_choices": ["A", "B"], "index2ans": dict(zip("AB", both, strict=True))}
+    folder = tmp_path / "blip2_flant5xxl" / "Electronics"
+    folder.mkdir(parents=True)
+    write_json(folder / "output.json", entries)
+    found = score("mmmu.no-guess", folder, folder)
+    assert (found["score"], found["n"], found["unparsed"]) == (pytest.approx(1 / 5), 5, 1)
+    assert found == score("mmmu.no-guess", folder.parent, folder / "output.json")

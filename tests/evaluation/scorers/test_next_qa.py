@@ -52,6 +52,10 @@ def test_the_official_files(gold: Path, tmp_path: Path) -> None:
     assert score("next-qa.letters", gold, write_json(tmp_path / "letters.json", letters))["score"] == pytest.approx(
         3 / 5
     )
+    more = results | {"5840177726_3": {"prediction": 1, "answer": 0}}  # the script goes through the CSV's questions
+    assert score("next-qa", gold, write_json(tmp_path / "more.json", more)) == found
+    with pytest.raises(DataError, match=r"has the id '5840177726_3', which the gold file lacks"):
+        score("next-qa", gold, write_json(tmp_path / "x.json", {"5840177726_3": 1}))
     with pytest.raises(DataError, match=r"lacks the id '8547321641_7'"):
         score("next-qa", gold, write_json(tmp_path / "x.json", dict(list(said.items())[:4])))
     with pytest.raises(DataError, match=r"'4010069381_6': prediction: Field required"):

@@ -25,19 +25,22 @@ def judged(text: str, answers: list[str], dataset: str, kind: str) -> tuple[floa
 @pytest.mark.parametrize(
     ("text", "answers", "dataset", "kind", "expected"),
     [
-        # (official, lmms-eval, vlmevalkit)
-        ("It says HELLO.", ["hello"], "IIIT5K", WORD, (1, 1, 1)),
-        ("hello\nworld", ["Hello World"], "IIIT5K", WORD, (1, 1, 1)),
-        ("10", ["1"], "ORAND", NUMBER, (1, 1, 1)),  # a part is enough
-        ("", [""], "ORAND", NUMBER, (1, 1, 1)),
-        ("x", ["a", "X "], "ORAND", NUMBER, (1, 1, 1)),
-        ("hel lo", ["hello"], "IIIT5K", WORD, (0, 0, 0)),
-        ("x ^ 2 + Y", ["x ^ { 2 }", "x^2+Y"], "HME100k", FORMULAS, (1, 0, 1)),  # lmms-eval lowers one side only
-        ("x ^ 2 + y", ["x^2+Y"], "HME100k", FORMULAS, (0, 0, 0)),
-        ("A b", ["ab"], "HME100k", FORMULAS, (0, 1, 0)),
-        ("a\nb", ["ab"], "HME100k", FORMULAS, (1, 1, 1)),
-        ("a b", ["ab"], "HME100k", WORD, (1, 1, 0)),  # VLMEvalKit goes by the type
-        ("a b", ["ab"], "", FORMULAS, (1, 1, 1)),
+        # (official, lmms-eval, lmms-eval-2024, vlmevalkit)
+        ("It says HELLO.", ["hello"], "IIIT5K", WORD, (1, 1, 1, 1)),
+        ("hello\nworld", ["Hello World"], "IIIT5K", WORD, (1, 1, 1, 1)),
+        ("10", ["1"], "ORAND", NUMBER, (1, 1, 1, 1)),  # a part is enough
+        ("", [""], "ORAND", NUMBER, (1, 1, 1, 1)),
+        ("x", ["a", "X "], "ORAND", NUMBER, (1, 1, 1, 1)),
+        ("hel lo", ["hello"], "IIIT5K", WORD, (0, 0, 0, 0)),
+        ("\uff28\uff25llo\u3000you\uff01", ["hello you!"], "IIIT5K", WORD, (0, 1, 0, 0)),  # full width
+        ("1", ["\uff11"], "ORAND", NUMBER, (0, 1, 0, 0)),
+        ("\uff41b", ["ab"], "HME100k", FORMULAS, (0, 0, 0, 0)),  # not in formulas
+        ("x ^ 2 + Y", ["x ^ { 2 }", "x^2+Y"], "HME100k", FORMULAS, (1, 1, 0, 1)),  # 2024 lowers one side only
+        ("x ^ 2 + y", ["x^2+Y"], "HME100k", FORMULAS, (0, 0, 0, 0)),
+        ("A b", ["ab"], "HME100k", FORMULAS, (0, 0, 1, 0)),
+        ("a\nb", ["ab"], "HME100k", FORMULAS, (1, 1, 1, 1)),
+        ("a b", ["ab"], "HME100k", WORD, (1, 1, 1, 0)),  # VLMEvalKit goes by the type
+        ("a b", ["ab"], "", FORMULAS, (1, 1, 1, 1)),
     ],
 )
 def test_variants_differ(text: str, answers: list[str], dataset: str, kind: str, expected: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -27,7 +28,7 @@ THREE = Item("8", answers=("C",), choices=("cat", "dog", "cow"))
         ("C.", None, None, "C"),
         ("C. cow", None, "C", "C"),
         ("C.cow", None, None, "C"),
-        ("c. cow", None, None, "C"),
+        ("c. cow", None, None, None),  # a capital only, before a full stop
         (" C", None, None, "C"),
         ("C)", None, None, None),
         ("The answer is C.", "C", "C", None),
@@ -185,3 +186,27 @@ def test_wrong_files(value: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"answers.jsonl:1: text: Field required"):
         write_json(tmp_path / "problems.json", PROBLEMS)
         score("scienceqa.llava", gold, write_lines(predicted, [{"question_id": "1"}]))
+
+
+def test_the_output_file_of_llavas_script(tmp_path: Path) -> None:
+    """haotian-liu/LLaVA, eval/scienceqa/answers/llava-v1.5-13b_output.jsonl: its keys, questions 47, 93 and 95."""
+    problems = {
+        "47": {
+            "choices": ["one of the longest", "the first of two", "the death of millions", "over quickly"],
+            "answer": 3,
+        },
+        "93": {"choices": ["acquired", "inherited"], "answer": 0},
+        "95": {"choices": ["Maine", "South Carolina", "Kansas", "Delaware"], "answer": 0, "image": "image.png"},
+    }
+    common = {"parsed_ans": "D", "ground_truth": "D", "question": "?", "is_multimodal": False}
+    right = [common | {"question_id": "47", "pred": "D. The war would be over quickly."}]
+    right += [common | {"question_id": "93", "pred": "A. acquired"}]
+    both = {"correct": right, "incorrect": [common | {"question_id": "95", "pred": "C"}]}
+    gold, output = write_json(tmp_path / "problems.json", problems), tmp_path / "llava_output.jsonl"
+    output.write_text(json.dumps(both, indent=2))
+    found = score("scienceqa.llava", gold, output)
+    assert found["score"] == pytest.approx(2 / 3) and found["figures"]["IMG-Accuracy"] == 0
+    both["incorrect"][0].pop("pred")
+    output.write_text(json.dumps(both))
+    with pytest.raises(DataError, match=r"entry 0: pred: Field required"):
+        score("scienceqa.llava", gold, output)
