@@ -193,6 +193,8 @@ def answer(
     # Places without a token stand between prefix and rest; nobody looks at them, and they count in no position.
     mask = torch.cat([mask, behind], 1)
     places = _positions(mask)
+    # As `generate` does it: places of pictures are not to be generated.
+    never = torch.tensor(model.generation_config.suppress_tokens or [], dtype=torch.long, device=device)
     found = [Generated([]) for _ in rests]
     going = list(range(len(rests)))
     inputs, positions = ids, places[:, -width:]
@@ -209,7 +211,7 @@ def answer(
         if step == 0 and keep_logits:
             for row, one in zip(going, logits, strict=True):
                 found[row].logits = one
-        tokens = logits.argmax(-1)
+        tokens = logits.index_fill(1, never, -torch.inf).argmax(-1)
         for row, token in zip(going, tokens.tolist(), strict=True):
             one = found[row]
             if one.ended:

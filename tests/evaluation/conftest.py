@@ -88,3 +88,9 @@ def questions_file(tmp_path: Path, pictures: list[Path]) -> Path:
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def worlds_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests of the benchmark `worlds` draw what they ask, each kind once."""
+    return tmp_path_factory.mktemp("worlds")

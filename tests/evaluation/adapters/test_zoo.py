@@ -230,3 +230,25 @@ def test_a_batch_that_does_not_fit_is_halved(pair: Pair, mixed: Mixed, monkeypat
     monkeypatch.setattr(prefix, "answer", small)
     assert evaluate(ZooAdapter(*pair), mixed).texts == expected
     assert max(sizes) > 5 and sizes[-1] <= 5
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_place_of_a_picture_is_never_generated(
+    shared: bool, pair: Pair, mixed: Mixed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it generated, the next step would look for a picture that is not there."""
+    model, _ = pair
+    if not shared:
+        monkeypatch.setattr(prefix, "shares_prefixes", lambda model: False)
+    places = model.generation_config.suppress_tokens
+    assert model.config.image_token_id in places
+
+    def wished(module: torch.nn.Module, inputs: object, logits: torch.Tensor) -> torch.Tensor:
+        return logits.index_fill(-1, torch.tensor(places), 1e4)
+
+    handle = model.get_output_embeddings().register_forward_hook(wished)
+    try:
+        replies = evaluate(ZooAdapter(*pair), mixed).replies
+    finally:
+        handle.remove()
+    assert all(reply.tokens == 6 for reply in replies)
