@@ -78,7 +78,7 @@ def evaluate(
 
     from mminstruct.evaluation.adapters.zoo import ZooAdapter
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
-    from mminstruct.evaluation.facts import identity, model_facts
+    from mminstruct.evaluation.facts import checkpoint_files, checkpoint_hashes, identity, model_facts
     from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
@@ -87,12 +87,12 @@ def evaluate(
     with ExitStack() as stack:
         processes = stack.enter_context(joined())
         network, processor = load(model, device=pick(device))
-        facts = model_facts(network, processor, model)
+        facts, files = model_facts(network, processor, model), checkpoint_files(model)
         adapter = ZooAdapter(
             network,
             processor,
             batch_tokens=batch_tokens,
-            identity=identity(model, facts["dtype"]) if reuse else None,
+            identity=identity(model, facts["dtype"], files) if reuse else None,
             facts=facts,
         )
         kept = stack.enter_context(AnswerCache(answers or default_path())) if reuse else None
@@ -113,7 +113,7 @@ def evaluate(
                 results.append(result)
     if not processes.first:
         return
-    report = write_report(out, results, model_facts=adapter.facts())
+    report = write_report(out, results, model_facts=adapter.facts(), checkpoint=checkpoint_hashes(files))
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:

@@ -3,9 +3,9 @@
     [BenchmarkResult], metrics.jsonl files, facts ─▶ report.json, timing.json
                                                   └▶ report.html (one file: no scripts, nothing fetched from anywhere)
 
-`report.json` is {"benchmarks": {"easy_vqa": {...}}, "model": {...}, "versions": {...}}; a benchmark's numbers are those
-of `BenchmarkResult.numbers`. It and the page have the same bytes whenever the same model answers the same questions;
-when that was and how long it took stands in `timing.json`.
+`report.json` is {"benchmarks": {"some_key": {...}}, "model": {...}, "checkpoint": {hashes}, "code": {version, commit},
+"versions": {...}}; a benchmark's numbers are those of `BenchmarkResult.numbers`. It and the page have the same bytes whenever the same model answers the same questions on
+the same code; when that was, on which machine and how long it took stands in `timing.json`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from mminstruct.evaluation.facts import versions
+from mminstruct.evaluation.facts import code, machine, versions
 from mminstruct.evaluation.gallery import exhibits
 from mminstruct.evaluation.plot import loss_svg, read_curves
 from mminstruct.evaluation.results import BenchmarkResult
@@ -35,6 +35,7 @@ def write_report(
     metrics_files: Sequence[Path] = (),
     seconds: Mapping[str, float] | None = None,
     model_facts: Mapping[str, Any] | None = None,
+    checkpoint: Mapping[str, str] | None = None,
     title: str = "Evaluation report",
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def write_report(
         metrics_files: `metrics.jsonl` of the training stages, in their order, to plot the loss.
         seconds: how long the parts of a training run took, by name.
         model_facts: what to say of the model (`mminstruct.evaluation.facts.model_facts`).
+        checkpoint: hashes of the weights and of the processor (`mminstruct.evaluation.facts.checkpoint_hashes`).
         seed: of the sample that the gallery shows.
 
     Raises:
@@ -54,12 +56,15 @@ def write_report(
     report: dict[str, Any] = {
         "benchmarks": {result.benchmark.key: result.numbers() for result in results},
         "model": dict(model_facts or {}),
+        "checkpoint": dict(checkpoint or {}),
+        "code": code(),
         "versions": versions(),
     }
     if seconds is not None:
         report["seconds"] = dict(seconds)
     timing = {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
         "benchmarks": {result.benchmark.key: result.timing() for result in results},
     }
     page = (

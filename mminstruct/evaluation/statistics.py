@@ -1,7 +1,7 @@
 """How sure a score is: standard error clustered by image, bootstrap intervals, two models on the same questions.
 
     scores [n], clusters [n] ── estimate ──▶ Estimate(mean, n, stderr)
-    items, verdicts, total ── interval ──▶ (low, high) of any figure, by drawing clusters again
+    items, verdicts, total ── spread ──▶ Spread(stderr, low, high) of any figure, by drawing clusters again
     items, verdicts of a, verdicts of b, total ── compare ──▶ Comparison(difference, interval, p, wins, losses)
 
 Questions about the same image are not independent, so an error bar that treats them as such is too small. The standard
@@ -90,6 +90,28 @@ class Comparison:
     ties: int
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How far a headline figure goes over draws of as many clusters, with replacement.
+
+    Attributes:
+        stderr: its standard deviation over the draws.
+        low, high: the 95 % percentile interval.
+    """
+
+    stderr: float
+    low: float
+    high: float
+
+
+def spread(
+    items: Sequence[Item], verdicts: Sequence[Verdict], total: Total, *, draws: int = DRAWS, seed: int = 0
+) -> Spread | None:
+    """The spread of the headline. None for fewer than two clusters, or where the figure is undefined in a draw."""
+    found = _draws(items, [verdicts], total, draws, seed)
+    return None if found is None else Spread(float(np.std(found[0], ddof=1)), *_percentiles(found[0]))
+
+
 def interval(
     items: Sequence[Item], verdicts: Sequence[Verdict], total: Total, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float] | None:
@@ -97,8 +119,8 @@ def interval(
 
     None for fewer than two clusters, or where the figure is undefined in a draw.
     """
-    found = _draws(items, [verdicts], total, draws, seed)
-    return None if found is None else _percentiles(found[0])
+    found = spread(items, verdicts, total, draws=draws, seed=seed)
+    return None if found is None else (found.low, found.high)
 
 
 def compare(

@@ -96,7 +96,7 @@ def test_report_is_complete(result: BenchmarkResult, metrics: list[Path], tmp_pa
         folder, [result], metrics_files=metrics, seconds={"train": 75.0}, model_facts=facts, title="My run"
     )
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
-    assert set(report) == {"benchmarks", "seconds", "model", "versions"}
+    assert set(report) == {"benchmarks", "seconds", "model", "checkpoint", "code", "versions"}
     assert report["benchmarks"] == {"mixed_bag": result.numbers()}
     assert report["model"] == facts and report["seconds"] == {"train": 75.0}
     assert {"mminstruct", "python", "torch", "transformers"} <= set(report["versions"])
