@@ -46,6 +46,9 @@ def evaluate(
     check: Annotated[int, typer.Option("--check", min=0, help="Of so many questions compare batch and alone.")] = 8,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask only the first so many questions.")] = None,
     blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Also run the control with grey images.")] = True,
+    page_items: Annotated[
+        int, typer.Option("--page-items", min=1, help="Of so many questions of each benchmark the page shows pictures.")
+    ] = 400,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
@@ -113,7 +116,9 @@ def evaluate(
                 results.append(result)
     if not processes.first:
         return
-    report = write_report(out, results, model_facts=adapter.facts(), checkpoint=checkpoint_hashes(files))
+    report = write_report(
+        out, results, model_facts=adapter.facts(), checkpoint=checkpoint_hashes(files), page_items=page_items
+    )
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
@@ -143,16 +148,18 @@ def results_table(numbers: dict[str, Any]) -> Table:
     """A benchmark's numbers, one row for all questions and one for each type."""
     from rich.table import Column, Table
 
-    from mminstruct.evaluation.report import percent, points
+    from mminstruct.evaluation.words import error_text, interval_text, percent, score_text
 
-    columns = ("questions", "accuracy", "std. error", "grey images", "majority")
+    best = numbers["best"]
+    columns = ("questions", "score", "std. error", "95 % interval", "grey images", "majority")
     table = Table("type", *(Column(name, justify="right") for name in columns), title=numbers["name"])
     for kind, row in [("all", numbers), *numbers["by_type"].items()]:
         table.add_row(
             kind,
             f"{row['n']:,}",
-            percent(row["accuracy"]),
-            points(row["stderr"]),
+            score_text(row["score"], best),
+            error_text(row["score_stderr"], best),
+            interval_text(row["interval"], best),
             percent(row["blank_image_accuracy"]),
             percent(row["majority_accuracy"]),
             end_section=kind == "all",

@@ -66,7 +66,7 @@ class BenchmarkResult:
 
     def numbers(self) -> dict[str, Any]:
         """What `report.json` says of this benchmark; every accuracy is in [0, 1], a score on its metric's own scale."""
-        benchmark, items = self.benchmark, self.predictions.items
+        benchmark, items, asked = self.benchmark, self.predictions.items, self.predictions.asked
         primary, rule = self.scores[benchmark.primary_scorer], scorer(benchmark.primary_scorer)
         everything = list(range(len(items)))
         overall = self._figures(everything)
@@ -102,7 +102,7 @@ class BenchmarkResult:
             "options": benchmark.options.model_dump(mode="json"),
             "limit": self.limit,
             "hashes": {
-                "prompts": bytes_sha256("\n".join(self.predictions.asked).encode()),
+                "prompts": bytes_sha256("\n".join(asked).encode()) if asked else None,
                 "gold": gold_hash(items),
             },
         }
