@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mminstruct.cli.compare import check as check_comparable
+from mminstruct.cli.compare import compare_folders, compare_with
+from mminstruct.cli.compare import show as show_comparison
 from mminstruct.cli.device import Device, pick
 from mminstruct.errors import ConfigError
 
@@ -49,6 +52,10 @@ def evaluate(
     page_items: Annotated[
         int, typer.Option("--page-items", min=1, help="Of so many questions of each benchmark the page shows pictures.")
     ] = 400,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="The folder of an earlier evaluation on the same questions; two of them alone."),
+    ] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
@@ -58,16 +65,25 @@ def evaluate(
     Example: `mminstruct eval easy-vqa --model runs/quickstart/model`
 
     With your own questions: `mminstruct eval vqa file=questions.jsonl --model runs/quickstart/model`
+
+    Two evaluations, question by question: `mminstruct eval --compare RUN_A --compare RUN_B`
     """
     if list_them:
         _list(as_json)
         return
     names = [item for item in arguments or () if "=" not in item]
     overrides = [item for item in arguments or () if "=" in item]
+    if not names and compare:
+        if overrides or model is not None:
+            raise ConfigError("no benchmark given; name one or more, or give two folders with --compare and no model")
+        compare_folders(compare, out, page_items, as_json)
+        return
     if not names:
         raise ConfigError("no benchmark given; name one or more of: mminstruct eval --list")
     if model is None:
         raise ConfigError("no model given; add --model with a checkpoint folder")
+    if compare and len(compare) > 1:
+        raise ConfigError("a new evaluation is compared with one earlier one; give --compare once")
 
     from mminstruct.evaluation.benchmark import load_benchmark
     from mminstruct.files import require_new
@@ -78,6 +94,8 @@ def evaluate(
         raise ConfigError(f"a benchmark is named twice ({', '.join(keys)}); name each once")
     out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
+    for folder in compare or ():
+        check_comparable(folder, benchmarks, limit)
 
     from mminstruct.evaluation.adapters.zoo import ZooAdapter
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
@@ -119,12 +137,16 @@ def evaluate(
     report = write_report(
         out, results, model_facts=adapter.facts(), checkpoint=checkpoint_hashes(files), page_items=page_items
     )
+    comparisons = [compare_with(folder, out, keys, page_items) for folder in compare or ()]
     if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        given = report | {"comparison": comparisons[0]} if comparisons else report
+        typer.echo(json.dumps(given, indent=2, ensure_ascii=False))
     else:
         for numbers in report["benchmarks"].values():
             show_table(results_table(numbers))
         typer.echo(f"report: {out / 'report.html'}")
+        for comparison in comparisons:
+            show_comparison(comparison, out)
 
 
 def _list(as_json: bool) -> None:
@@ -146,13 +168,11 @@ def _list(as_json: bool) -> None:
 
 def results_table(numbers: dict[str, Any]) -> Table:
     """A benchmark's numbers, one row for all questions and one for each type."""
-    from rich.table import Column, Table
-
     from mminstruct.evaluation.words import error_text, interval_text, percent, score_text
 
     best = numbers["best"]
-    columns = ("questions", "score", "std. error", "95 % interval", "grey images", "majority")
-    table = Table("type", *(Column(name, justify="right") for name in columns), title=numbers["name"])
+    columns = ("n", "score", "std. error", "95 % interval", "grey", "majority")
+    table = number_table("type", columns, numbers["name"])
     for kind, row in [("all", numbers), *numbers["by_type"].items()]:
         table.add_row(
             kind,
@@ -165,6 +185,18 @@ def results_table(numbers: dict[str, Any]) -> Table:
             end_section=kind == "all",
         )
     return table
+
+
+def number_table(first: str, columns: Sequence[str], title: str) -> Table:
+    """A table whose numbers are never broken; 80 characters hold it."""
+    from rich import box
+    from rich.table import Column, Table
+
+    numbers = (Column(name, justify="right", no_wrap=True) for name in columns)
+    head = Column(first, overflow="fold", min_width=8)
+    return Table(
+        head, *numbers, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
 
 
 def show_table(table: Table) -> None:

@@ -98,7 +98,7 @@ class BenchmarkResult:
             "distinct_requests": self.predictions.distinct,
             "batch_checked": self.predictions.checked,
             "batch_flips": list(self.predictions.flips),
-            "protocol": asdict(benchmark.protocol) | {"stop": list(benchmark.protocol.stop)},
+            "protocol": protocol_facts(benchmark),
             "options": benchmark.options.model_dump(mode="json"),
             "limit": self.limit,
             "hashes": {
@@ -239,6 +239,11 @@ def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str,
             if predictions.asked:
                 line["asked"] = predictions.asked[place]
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def protocol_facts(benchmark: Benchmark) -> dict[str, Any]:
+    """The protocol in use as JSON."""
+    return asdict(benchmark.protocol) | {"stop": list(benchmark.protocol.stop)}
 
 
 def gold_hash(items: Sequence[Item]) -> str:

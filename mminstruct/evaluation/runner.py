@@ -115,12 +115,12 @@ def evaluate(
         blank_images=blank_images,
         checked=checked,
         flips=tuple(flips),
-        asked=tuple(asking.question(_first_asked(benchmark, item, blank_images)) for item in items),
+        asked=tuple(asking.question(first_asked(benchmark, item, blank_images)) for item in items),
         batches=tuple(asking.batches),
     )
 
 
-def _first_asked(benchmark: Benchmark, item: Item, blank_images: bool) -> Request:
+def first_asked(benchmark: Benchmark, item: Item, blank_images: bool = False) -> Request:
     """An item's request; for what the model replied to earlier turns, which differs by model, `ELIDED` stands in."""
     return replace(benchmark.request(item, [ELIDED] * len(item.after)), blank=blank_images)
 
