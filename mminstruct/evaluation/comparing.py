@@ -27,8 +27,8 @@ from mminstruct.evaluation.requests import Keys
 from mminstruct.evaluation.results import protocol_facts
 from mminstruct.evaluation.runner import first_asked
 from mminstruct.evaluation.scorers import Score, scorer
-from mminstruct.evaluation.scorers.metric import Total, Verdict
-from mminstruct.evaluation.statistics import compare
+from mminstruct.evaluation.scorers.metric import Total, Verdict, mean
+from mminstruct.evaluation.statistics import compare, is_mean
 from mminstruct.files import read_json, write_json, write_text
 
 SHOWN = 3
@@ -189,6 +189,9 @@ def compare_answers(a: Answers, b: Answers) -> dict[str, Any]:
     require_same(a, b)
     rule = scorer(a.scorer)
     verdicts = a.score().verdicts, b.score().verdicts
+    total = rule.variant.total
+    if all(is_mean(a.items, found, total) for found in verdicts):
+        total = mean
     places_of: dict[str, list[int]] = defaultdict(list)
     for place, item in enumerate(a.items):
         for name in item.types:
@@ -196,7 +199,7 @@ def compare_answers(a: Answers, b: Answers) -> dict[str, Any]:
 
     def figures(places: Sequence[int]) -> dict[str, Any]:
         first, second = ([found[place] for place in places] for found in verdicts)
-        return _figures([a.items[place] for place in places], first, second, rule.variant.total)
+        return _figures([a.items[place] for place in places], first, second, total)
 
     return {
         "name": a.benchmark,

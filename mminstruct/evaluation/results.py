@@ -13,6 +13,7 @@ frequent gold answer), `blank_image_accuracy` is the same model shown grey image
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
@@ -29,8 +30,9 @@ from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.own_files import item_line, question_line
 from mminstruct.evaluation.processes import Processes
 from mminstruct.evaluation.runner import ALONE, Predictions, evaluate
-from mminstruct.evaluation.scorers import Score, scorer
-from mminstruct.evaluation.statistics import MEANS, estimate, majority_accuracy, most_frequent_answer, spread
+from mminstruct.evaluation.scorers import Score, Verdict, scorer
+from mminstruct.evaluation.scorers.metric import Total, mean
+from mminstruct.evaluation.statistics import estimate, is_mean, majority_accuracy, most_frequent_answer, spread
 from mminstruct.files import atomic_file, bytes_sha256
 
 
@@ -56,6 +58,16 @@ class BenchmarkResult:
         """The primary score of an item."""
         return self.scores[self.benchmark.primary_scorer].verdicts[place].score
 
+    @functools.cached_property
+    def _total(self) -> Total:
+        """What adds up the primary scorer's verdicts; the plain mean where that is the same, as it is drawn faster."""
+        total, verdicts = scorer(self.benchmark.primary_scorer).variant.total, self._verdicts
+        return mean if is_mean(self.predictions.items, verdicts, total) else total
+
+    @property
+    def _verdicts(self) -> tuple[Verdict, ...]:
+        return self.scores[self.benchmark.primary_scorer].verdicts
+
     @property
     def accuracy(self) -> float:
         """The mean of the primary scores."""
@@ -76,7 +88,7 @@ class BenchmarkResult:
             "summary": benchmark.summary,
             **overall,
             "best": rule.metric.best,
-            "score_is_mean": rule.variant.total in MEANS,
+            "score_is_mean": self._total is mean,
             "figures": primary.figures,
             "unparsed": primary.unparsed,
             "parse_rate": 1 - primary.unparsed / len(items),
@@ -140,7 +152,7 @@ class BenchmarkResult:
         clusters = [item.cluster or item.id for item in items]
         verdicts = self.scores[name].verdicts
         seen = estimate([verdicts[place].score for place in places], clusters)
-        total, judged = scorer(name).variant.total, [verdicts[place] for place in places]
+        total, judged = self._total, [verdicts[place] for place in places]
         drawn = spread(items, judged, total)
         figures: dict[str, Any] = {
             "accuracy": seen.mean,
@@ -148,7 +160,7 @@ class BenchmarkResult:
             "stderr": seen.stderr,
             "score": total(items, judged)["score"],
             # Of a mean in closed form, of any other figure (F1, a sum of tasks) from the draws.
-            "score_stderr": seen.stderr if total in MEANS else None if drawn is None else drawn.stderr,
+            "score_stderr": seen.stderr if total is mean else None if drawn is None else drawn.stderr,
             "interval": None if drawn is None else [drawn.low, drawn.high],
         }
         figures |= dict.fromkeys(("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr"))
