@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mminstruct.cli.compare import check as check_comparable
+from mminstruct.cli.compare import compare_folders, compare_with
+from mminstruct.cli.compare import show as show_comparison
 from mminstruct.cli.device import Device, pick
 from mminstruct.errors import ConfigError
 
@@ -47,6 +50,13 @@ def evaluate(
     check: Annotated[int, typer.Option("--check", min=0, help="Of so many questions compare batch and alone.")] = 8,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask only the first so many questions.")] = None,
     blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Also run the control with grey images.")] = True,
+    page_items: Annotated[
+        int, typer.Option("--page-items", min=1, help="Of so many questions of each benchmark the page shows pictures.")
+    ] = 400,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="The folder of an earlier evaluation on the same questions; two of them alone."),
+    ] = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
@@ -56,16 +66,25 @@ def evaluate(
     Example: `mminstruct eval easy-vqa --model runs/quickstart/model`
 
     With your own questions: `mminstruct eval vqa file=questions.jsonl --model runs/quickstart/model`
+
+    Two evaluations, question by question: `mminstruct eval --compare RUN_A --compare RUN_B`
     """
     if list_them:
         _list(as_json)
         return
     names = [item for item in arguments or () if "=" not in item]
     overrides = [item for item in arguments or () if "=" in item]
+    if not names and compare:
+        if overrides or model is not None:
+            raise ConfigError("no benchmark given; name one or more, or give two folders with --compare and no model")
+        compare_folders(compare, out, page_items, as_json)
+        return
     if not names:
         raise ConfigError("no benchmark given; name one or more of: mminstruct eval --list")
     if model is None:
         raise ConfigError("no model given; add --model with a checkpoint folder")
+    if compare and len(compare) > 1:
+        raise ConfigError("a new evaluation is compared with one earlier one; give --compare once")
 
     from mminstruct.evaluation.benchmark import load_benchmark
     from mminstruct.files import require_new
@@ -76,10 +95,12 @@ def evaluate(
         raise ConfigError(f"a benchmark is named twice ({', '.join(keys)}); name each once")
     out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
+    for folder in compare or ():
+        check_comparable(folder, benchmarks, limit)
 
     from mminstruct.evaluation.adapters.zoo import ZooAdapter
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
-    from mminstruct.evaluation.facts import identity, model_facts
+    from mminstruct.evaluation.facts import checkpoint_files, checkpoint_hashes, identity, model_facts
     from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
@@ -88,12 +109,12 @@ def evaluate(
     with ExitStack() as stack:
         processes = stack.enter_context(joined())
         network, processor = load(model, device=pick(device))
-        facts = model_facts(network, processor, model)
+        facts, files = model_facts(network, processor, model), checkpoint_files(model)
         adapter = ZooAdapter(
             network,
             processor,
             batch_tokens=batch_tokens,
-            identity=identity(model, facts["dtype"]) if reuse else None,
+            identity=identity(model, facts["dtype"], files) if reuse else None,
             facts=facts,
         )
         kept = stack.enter_context(AnswerCache(answers or default_path())) if reuse else None
@@ -114,13 +135,19 @@ def evaluate(
                 results.append(result)
     if not processes.first:
         return
-    report = write_report(out, results, model_facts=adapter.facts())
+    report = write_report(
+        out, results, model_facts=adapter.facts(), checkpoint=checkpoint_hashes(files), page_items=page_items
+    )
+    comparisons = [compare_with(folder, out, keys, page_items) for folder in compare or ()]
     if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        given = report | {"comparison": comparisons[0]} if comparisons else report
+        typer.echo(json.dumps(given, indent=2, ensure_ascii=False))
     else:
         for numbers in report["benchmarks"].values():
             show_table(results_table(numbers))
         typer.echo(f"report: {out / 'report.html'}")
+        for comparison in comparisons:
+            show_comparison(comparison, out)
 
 
 def _list(as_json: bool) -> None:
@@ -142,23 +169,35 @@ def _list(as_json: bool) -> None:
 
 def results_table(numbers: dict[str, Any]) -> Table:
     """A benchmark's numbers, one row for all questions and one for each type."""
-    from rich.table import Column, Table
+    from mminstruct.evaluation.words import error_text, interval_text, percent, score_text
 
-    from mminstruct.evaluation.report import percent, points
-
-    columns = ("questions", "accuracy", "std. error", "grey images", "majority")
-    table = Table("type", *(Column(name, justify="right") for name in columns), title=numbers["name"])
+    best = numbers["best"]
+    columns = ("n", "score", "std. error", "95 % interval", "grey", "majority")
+    table = number_table("type", columns, numbers["name"])
     for kind, row in [("all", numbers), *numbers["by_type"].items()]:
         table.add_row(
             kind,
             f"{row['n']:,}",
-            percent(row["accuracy"]),
-            points(row["stderr"]),
+            score_text(row["score"], best),
+            error_text(row["score_stderr"], best),
+            interval_text(row["interval"], best),
             percent(row["blank_image_accuracy"]),
             percent(row["majority_accuracy"]),
             end_section=kind == "all",
         )
     return table
+
+
+def number_table(first: str, columns: Sequence[str], title: str) -> Table:
+    """A table whose numbers are never broken; 80 characters hold it."""
+    from rich import box
+    from rich.table import Column, Table
+
+    numbers = (Column(name, justify="right", no_wrap=True) for name in columns)
+    head = Column(first, overflow="fold", min_width=8)
+    return Table(
+        head, *numbers, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
 
 
 def show_table(table: Table) -> None:

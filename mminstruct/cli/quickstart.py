@@ -36,7 +36,7 @@ def quickstart(
 
     from mminstruct.evaluation.adapters.zoo import ZooAdapter
     from mminstruct.evaluation.benchmark import load_benchmark
-    from mminstruct.evaluation.facts import model_facts
+    from mminstruct.evaluation.facts import checkpoint_files, checkpoint_hashes, model_facts
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
     from mminstruct.models.checkpoint import load
@@ -70,6 +70,7 @@ def quickstart(
         metrics_files=[out / "metrics.jsonl"],
         seconds=seconds,
         model_facts=model_facts(model, processor, trained.model),
+        checkpoint=checkpoint_hashes(checkpoint_files(trained.model)),
     )
     for numbers in report["benchmarks"].values():
         show_table(results_table(numbers))

@@ -110,7 +110,7 @@ def _score(validation: ValidationConfig) -> Score:
         measured = {}
         for benchmark, limit in benchmarks:
             result = run_benchmark(ZooAdapter(model, processor), benchmark, limit=limit, blank=False)
-            measured[f"{benchmark.key}.accuracy"] = float(result.numbers()["accuracy"])
+            measured[f"{benchmark.key}.accuracy"] = result.accuracy
         if validation.answers is not None:
             asked = validation.answers.model_dump()
             measured |= answer_shares(model, processor, held_out, **asked, batch_size=ASKED_TOGETHER)

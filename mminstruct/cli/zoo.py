@@ -17,6 +17,7 @@ app.command("export")(interop.export_model)
 app.command("verify")(interop.verify_model)
 app.command("card")(zoo_pages.card)
 app.command("docs")(zoo_pages.docs)
+app.command("record")(zoo_pages.record)
 app.command("merge")(merge_adapter)
 
 

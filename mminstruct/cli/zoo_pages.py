@@ -1,4 +1,4 @@
-"""`mminstruct zoo card | docs`: a row as a Hugging Face model card, and the page that lists all rows."""
+"""`mminstruct zoo card | docs | record`: a row as a model card, the page of all rows, numbers put into a row."""
 
 from __future__ import annotations
 
@@ -31,6 +31,25 @@ def docs(
     from mminstruct.models import pages
 
     _give(pages.zoo_page(), out)
+
+
+def record(
+    model: Annotated[str, typer.Argument(help="A model's name or the path of a row's YAML.")],
+    report: Annotated[Path, typer.Argument(help="The report.json of an evaluation, its timing.json beside it.")],
+) -> None:
+    """Put an evaluation's scores into a model's row, as measured numbers; the card shows them.
+
+    Example: mminstruct zoo record nano runs/quickstart/report.json
+    """
+    from mminstruct import catalog
+    from mminstruct.models.record import record as put
+
+    path = catalog.find(catalog.MODEL, model)
+    fresh = put(path, report)
+    for entry in fresh:
+        typer.echo(f"{path}: {entry.benchmark}, {entry.metric}: {entry.value:g}")
+    if not fresh:
+        typer.echo(f"{path} holds these numbers already")
 
 
 def _give(text: str, out: Path | None) -> None:

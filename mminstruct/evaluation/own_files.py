@@ -79,7 +79,12 @@ def item_line(item: Item) -> dict[str, Any]:
         line |= {"image": str(item.images[0]), "images": _paths(item.images)}
     if item.videos:
         line["videos"] = _paths(item.videos)
-    line |= {"question": item.question, "answers": list(item.answers)}
+    return line | gold_line(item)
+
+
+def gold_line(item: Item) -> dict[str, Any]:
+    """The same without its media, which lie elsewhere on other machines."""
+    line = {"id": item.id, "question": item.question, "answers": list(item.answers)}
     rest = {
         "kind": item.kind,
         "detail": item.detail,
@@ -90,6 +95,11 @@ def item_line(item: Item) -> dict[str, Any]:
         "facts": dict(item.facts),
     }
     return line | {key: value for key, value in rest.items() if value}
+
+
+def question_line(item: Item) -> dict[str, Any]:
+    """What makes two questions the same: its `gold_line` without the cluster, which may be a path."""
+    return {key: value for key, value in gold_line(item).items() if key != "cluster"}
 
 
 def _paths(paths: Sequence[Path]) -> list[str]:

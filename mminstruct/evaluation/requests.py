@@ -87,9 +87,16 @@ class Keys:
 
     def key(self, request: Request) -> str:
         """sha256 of the model and of all of a request. Raises `MediaError` where a file is missing or no picture."""
+        return self._key(request, self._identity)
+
+    def question(self, request: Request) -> str:
+        """The same without the model: what is asked, whoever answers."""
+        return self._key(request, {})
+
+    def _key(self, request: Request, identity: Mapping[str, str]) -> str:
         parts = {
             "version": VERSION,
-            "model": self._identity,
+            "model": identity,
             "messages": [
                 message.model_dump(mode="json", exclude_none=True) for message in request.conversation.messages
             ],

@@ -13,7 +13,10 @@ frequent gold answer), `blank_image_accuracy` is the same model shown grey image
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,12 +26,14 @@ from typing import Any
 from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.answer_cache import AnswerCache
 from mminstruct.evaluation.benchmark import Benchmark
-from mminstruct.evaluation.own_files import item_line
+from mminstruct.evaluation.item import Item
+from mminstruct.evaluation.own_files import item_line, question_line
 from mminstruct.evaluation.processes import Processes
 from mminstruct.evaluation.runner import ALONE, Predictions, evaluate
-from mminstruct.evaluation.scorers import Score, scorer
-from mminstruct.evaluation.statistics import estimate, majority_accuracy, most_frequent_answer
-from mminstruct.files import atomic_file
+from mminstruct.evaluation.scorers import Score, Verdict, scorer
+from mminstruct.evaluation.scorers.metric import Total, mean
+from mminstruct.evaluation.statistics import estimate, is_mean, majority_accuracy, most_frequent_answer, spread
+from mminstruct.files import atomic_file, bytes_sha256
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,27 @@ class BenchmarkResult:
         """The primary score of an item."""
         return self.scores[self.benchmark.primary_scorer].verdicts[place].score
 
+    @functools.cached_property
+    def _total(self) -> Total:
+        """What adds up the primary scorer's verdicts; the plain mean where that is the same, as it is drawn faster."""
+        total, verdicts = scorer(self.benchmark.primary_scorer).variant.total, self._verdicts
+        return mean if is_mean(self.predictions.items, verdicts, total) else total
+
+    @property
+    def _verdicts(self) -> tuple[Verdict, ...]:
+        return self.scores[self.benchmark.primary_scorer].verdicts
+
+    @property
+    def accuracy(self) -> float:
+        """The mean of the primary scores."""
+        return estimate([self.primary(place) for place in range(len(self.predictions.items))], self._clusters()).mean
+
+    def _clusters(self) -> list[str]:
+        return [item.cluster or item.id for item in self.predictions.items]
+
     def numbers(self) -> dict[str, Any]:
-        """What `report.json` says of this benchmark; every accuracy is in [0, 1]."""
-        benchmark, items = self.benchmark, self.predictions.items
+        """What `report.json` says of this benchmark; every accuracy is in [0, 1], a score on its metric's own scale."""
+        benchmark, items, asked = self.benchmark, self.predictions.items, self.predictions.asked
         primary, rule = self.scores[benchmark.primary_scorer], scorer(benchmark.primary_scorer)
         everything = list(range(len(items)))
         overall = self._figures(everything)
@@ -64,12 +87,14 @@ class BenchmarkResult:
             "name": benchmark.name,
             "summary": benchmark.summary,
             **overall,
-            "score": primary.score,
+            "best": rule.metric.best,
+            "score_is_mean": self._total is mean,
             "figures": primary.figures,
             "unparsed": primary.unparsed,
-            "clusters": len({item.cluster or item.id for item in items}),
+            "parse_rate": 1 - primary.unparsed / len(items),
+            "clusters": len(set(self._clusters())),
             "scorer": rule.name,
-            "scorers": {name: found.score for name, found in self.scores.items()},
+            "scorers": {name: _by_scorer(name, found) for name, found in self.scores.items()},
             "by_type": self._by_type(),
             "majority_answer": most_frequent_answer([item.answers for item in items]),
             "majority_accuracy": majority_accuracy(items, rule),
@@ -79,13 +104,19 @@ class BenchmarkResult:
             / len(items),
             "empty_answers": sum(not answer for answer in self.predictions.texts),
             "cut_off_answers": sum(reply.finish == "length" for reply in self.predictions.replies),
+            "cut_off_share": sum(reply.finish == "length" for reply in self.predictions.replies) / len(items),
+            "mean_answer_characters": sum(map(len, self.predictions.texts)) / len(items),
             "mean_answer_tokens": sum(reply.tokens for reply in self.predictions.replies) / len(items),
             "distinct_requests": self.predictions.distinct,
             "batch_checked": self.predictions.checked,
             "batch_flips": list(self.predictions.flips),
-            "protocol": asdict(benchmark.protocol) | {"stop": list(benchmark.protocol.stop)},
+            "protocol": protocol_facts(benchmark),
             "options": benchmark.options.model_dump(mode="json"),
             "limit": self.limit,
+            "hashes": {
+                "prompts": bytes_sha256("\n".join(asked).encode()) if asked else None,
+                "gold": gold_hash(items),
+            },
         }
 
     def timing(self) -> dict[str, Any]:
@@ -96,6 +127,8 @@ class BenchmarkResult:
                 "seconds": done.seconds,
                 "generated": done.generated,
                 "questions_per_second": len(done.items) / done.seconds,
+                "batches": _quantiles([seconds for seconds, _ in done.batches]),
+                "seconds_a_question": _quantiles([s / n for s, n in done.batches for _ in range(n)]),
             }
             for name, done in passes.items()
         }
@@ -114,12 +147,22 @@ class BenchmarkResult:
         }
 
     def _figures(self, places: Sequence[int]) -> dict[str, Any]:
-        """Accuracy, n, standard error and blank control of some of the items."""
-        name, items = self.benchmark.primary_scorer, self.predictions.items
-        clusters = [items[place].cluster or items[place].id for place in places]
+        """Accuracy, score, n, standard errors, interval and blank control of some of the items."""
+        name, items = self.benchmark.primary_scorer, [self.predictions.items[place] for place in places]
+        clusters = [item.cluster or item.id for item in items]
         verdicts = self.scores[name].verdicts
         seen = estimate([verdicts[place].score for place in places], clusters)
-        figures: dict[str, Any] = {"accuracy": seen.mean, "n": seen.n, "stderr": seen.stderr}
+        total, judged = self._total, [verdicts[place] for place in places]
+        drawn = spread(items, judged, total)
+        figures: dict[str, Any] = {
+            "accuracy": seen.mean,
+            "n": seen.n,
+            "stderr": seen.stderr,
+            "score": total(items, judged)["score"],
+            # Of a mean in closed form, of any other figure (F1, a sum of tasks) from the draws.
+            "score_stderr": seen.stderr if total is mean else None if drawn is None else drawn.stderr,
+            "interval": None if drawn is None else [drawn.low, drawn.high],
+        }
         figures |= dict.fromkeys(("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr"))
         if self.blank is not None:
             controls = self.blank_scores[name].verdicts
@@ -194,13 +237,53 @@ def judge(benchmark: Benchmark, predictions: Predictions) -> dict[str, Score]:
 def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str, Score]) -> None:
     """One JSON line per item; the file appears whole or not at all.
 
-    It holds gold answers and predictions, so `mminstruct score` takes it for either.
+    It holds gold answers and predictions, so `mminstruct score` takes it for either, and what `--compare` needs: how
+    each answer ended, and what was asked (`Predictions.asked`).
     """
     with atomic_file(path) as stream:
         for place, (item, answer) in enumerate(zip(predictions.items, predictions.texts, strict=True)):
             scored = {name: found.verdicts[place].score for name, found in scores.items()}
-            line = item_line(item) | {"prediction": answer, "scores": scored}
+            line = item_line(item) | {
+                "prediction": answer,
+                "scores": scored,
+                "finish": predictions.replies[place].finish,
+            }
+            if predictions.asked:
+                line["asked"] = predictions.asked[place]
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def protocol_facts(benchmark: Benchmark) -> dict[str, Any]:
+    """The protocol in use as JSON."""
+    return asdict(benchmark.protocol) | {"stop": list(benchmark.protocol.stop)}
+
+
+def gold_hash(items: Sequence[Item]) -> str:
+    """Over the items in their order, without the paths of their media, which `Predictions.asked` knows by content."""
+    lines = (json.dumps(question_line(item), sort_keys=True, ensure_ascii=False) for item in items)
+    return bytes_sha256("\n".join(lines).encode())
+
+
+def _by_scorer(name: str, found: Score) -> dict[str, Any]:
+    """What a scorer says of all answers, and whose rule it is."""
+    rule = scorer(name)
+    return {
+        "name": rule.name,
+        "score": found.score,
+        "figures": found.figures,
+        "unparsed": found.unparsed,
+        "best": rule.metric.best,
+        "source": rule.variant.source,
+    }
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float | int] | None:
+    """How many, the median and the 95th percentile; None where nothing was asked now."""
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    high = ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)]
+    return {"count": len(ordered), "median": statistics.median(ordered), "percentile_95": high}
 
 
 def _places_by(names: Sequence[str]) -> dict[str, list[int]]:

@@ -24,6 +24,8 @@ from mminstruct.evaluation.requests import Keys, Reply, Request
 Progress = Callable[[int, int], None]
 """Called as progress(items done, items in all)."""
 ALONE = Processes()
+ELIDED = "..."
+"""For a model's reply to an earlier turn, where only what is asked counts."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Predictions:
         blank_images: whether the model was shown grey pictures instead of the real ones.
         checked: how many requests were also answered alone.
         flips: ids of items whose answer alone differs from that in a batch.
+        asked: for each item a hash of its prompt and of its media's bytes, the same whoever answers.
+        batches: (seconds, requests) of what the model answered at once, by this process, in the order of time.
     """
 
     items: list[Item]
@@ -49,6 +53,8 @@ class Predictions:
     blank_images: bool = False
     checked: int = 0
     flips: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    batches: tuple[tuple[float, int], ...] = ()
 
     @property
     def texts(self) -> list[str]:
@@ -99,16 +105,24 @@ def evaluate(
         replies |= found.replies
         distinct, checked, flips = distinct + found.distinct, checked + found.checked, flips + found.flips
         waiting = [item for item in waiting if item.id not in replies]
+    seconds = time.perf_counter() - start
     return Predictions(
         items=items,
         replies=[replies[item.id] for item in items],
         distinct=distinct,
         generated=asking.generated,
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
         blank_images=blank_images,
         checked=checked,
         flips=tuple(flips),
+        asked=tuple(asking.question(first_asked(benchmark, item, blank_images)) for item in items),
+        batches=tuple(asking.batches),
     )
+
+
+def first_asked(benchmark: Benchmark, item: Item, blank_images: bool = False) -> Request:
+    """An item's request; for what the model replied to earlier turns, which differs by model, `ELIDED` stands in."""
+    return replace(benchmark.request(item, [ELIDED] * len(item.after)), blank=blank_images)
 
 
 @dataclass
@@ -140,6 +154,11 @@ class _Asking:
         self._total = total
         self._done = 0
         self.generated = 0
+        self.batches: list[tuple[float, int]] = []
+
+    def question(self, request: Request) -> str:
+        """As `Keys.question`."""
+        return self._keys.question(request)
 
     def ask(self, by_id: Mapping[str, Request], check: int) -> _Round:
         """The reply to each request, by its id; of `check` of them the answer alone is compared as well."""
@@ -166,12 +185,16 @@ class _Asking:
         mine = [key for number, group in enumerate(unknown) if self._processes.mine(number) for key in group]
         self._count(known, ids)
         fresh: dict[str, Reply] = {}
+        before = time.perf_counter()
         for batch in self._adapter.answer([requests[key] for key in mine]):
             replies = {mine[place]: reply for place, reply in batch}
             if self._answers is not None:
                 self._answers.put(replies.items())
             fresh |= replies
             self._count(replies, ids)
+            now = time.perf_counter()
+            self.batches.append((now - before, len(batch)))
+            before = now
         everything = self._processes.together(fresh)
         self._count(everything.keys() - fresh.keys(), ids)
         self.generated += len(everything)

@@ -1,7 +1,7 @@
 """How sure a score is: standard error clustered by image, bootstrap intervals, two models on the same questions.
 
     scores [n], clusters [n] ── estimate ──▶ Estimate(mean, n, stderr)
-    items, verdicts, total ── interval ──▶ (low, high) of any figure, by drawing clusters again
+    items, verdicts, total ── spread ──▶ Spread(stderr, low, high) of any figure, by drawing clusters again
     items, verdicts of a, verdicts of b, total ── compare ──▶ Comparison(difference, interval, p, wins, losses)
 
 Questions about the same image are not independent, so an error bar that treats them as such is too small. The standard
@@ -22,6 +22,8 @@ from mminstruct.evaluation.scorers import Item, Scorer, Verdict
 from mminstruct.evaluation.scorers.metric import Total, mean, mean_with_kinds
 
 DRAWS = 1000
+CORPUS_DRAWS = 300
+"""Of figures that are no means: each draw adds up the whole corpus again."""
 MEANS = (mean, mean_with_kinds)
 """Totals whose headline is the mean of the verdicts' scores: drawn as sums of clusters, hundreds of times as fast."""
 
@@ -90,15 +92,37 @@ class Comparison:
     ties: int
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How far a headline figure goes over draws of as many clusters, with replacement.
+
+    Attributes:
+        stderr: its standard deviation over the draws.
+        low, high: the 95 % percentile interval.
+    """
+
+    stderr: float
+    low: float
+    high: float
+
+
+def spread(
+    items: Sequence[Item], verdicts: Sequence[Verdict], total: Total, *, draws: int | None = None, seed: int = 0
+) -> Spread | None:
+    """The spread of the headline. None for fewer than two clusters, or where the figure is undefined in a draw."""
+    found = _draws(items, [verdicts], total, draws or _usual(total), seed)
+    return None if found is None else Spread(float(np.std(found[0], ddof=1)), *_percentiles(found[0]))
+
+
 def interval(
-    items: Sequence[Item], verdicts: Sequence[Verdict], total: Total, *, draws: int = DRAWS, seed: int = 0
+    items: Sequence[Item], verdicts: Sequence[Verdict], total: Total, *, draws: int | None = None, seed: int = 0
 ) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of the headline: percentiles over draws of as many clusters, with replacement.
 
     None for fewer than two clusters, or where the figure is undefined in a draw.
     """
-    found = _draws(items, [verdicts], total, draws, seed)
-    return None if found is None else _percentiles(found[0])
+    found = spread(items, verdicts, total, draws=draws, seed=seed)
+    return None if found is None else (found.low, found.high)
 
 
 def compare(
@@ -107,7 +131,7 @@ def compare(
     b: Sequence[Verdict],
     total: Total,
     *,
-    draws: int = DRAWS,
+    draws: int | None = None,
     seed: int = 0,
 ) -> Comparison | None:
     """b against a on the same items: both are drawn again, and exchanged, together, so shared difficulty cancels.
@@ -115,6 +139,7 @@ def compare(
     None for fewer than two clusters, or where a figure is undefined.
     """
     first, second = total(items, a)["score"], total(items, b)["score"]
+    draws = draws or _usual(total)
     found = _draws(items, [a, b], total, draws, seed)
     if found is None or first is None or second is None:
         return None
@@ -142,6 +167,31 @@ def clusters_of(items: Sequence[Item]) -> dict[str, list[int]]:
     return dict(found)
 
 
+def is_mean(items: Sequence[Item], verdicts: Sequence[Verdict], total: Total) -> bool:
+    """Whether a total's headline is the mean of the verdicts' scores: of all, and of eight halves of the clusters.
+
+    `mean` may then stand for it, whose draws are sums of clusters.
+    """
+    if total in MEANS:
+        return True
+    clusters = list(clusters_of(items).values())
+    chosen = np.random.default_rng(0).random((8, len(clusters))) < 0.5
+    for half in [[True] * len(clusters), *chosen.tolist()]:
+        places = [place for taken, cluster in zip(half, clusters, strict=True) if taken for place in cluster]
+        if not places:
+            continue
+        some = [verdicts[place] for place in places]
+        score = total([items[place] for place in places], some)["score"]
+        if score is None or abs(score - math.fsum(verdict.score for verdict in some) / len(some)) > 1e-9:
+            return False
+    return True
+
+
+def _usual(total: Total) -> int:
+    """How many draws, where nobody says it."""
+    return DRAWS if total in MEANS else CORPUS_DRAWS
+
+
 def _draws(
     items: Sequence[Item], models: Sequence[Sequence[Verdict]], total: Total, draws: int, seed: int
 ) -> list[list[float]] | None:
@@ -159,17 +209,28 @@ def _draws(
             found.append((sums[chosen].sum(1) / count).tolist())
         return found
     result: list[list[float]] = [[] for _ in models]
-    for drawn in chosen:
-        places = [(copy, place) for copy, number in enumerate(drawn) for place in clusters[number]]
-        # A cluster that is drawn twice is two clusters: what is judged together stays apart from its copy.
-        again = [
-            replace(items[place], id=f"{items[place].id}#{copy}", group=f"{items[place].group}#{copy}")
-            if items[place].group
-            else items[place]
-            for copy, place in places
-        ]
+    copies: dict[tuple[int, int], list[Item]] = {}
+
+    def cluster(number: int, copy: int) -> list[Item]:
+        """A cluster that is drawn twice is two clusters: what is judged together stays apart from its copy."""
+        if (number, copy) not in copies:
+            there = [items[place] for place in clusters[number]]
+            copies[number, copy] = [
+                replace(item, id=f"{item.id}#{copy}", group=f"{item.group}#{copy}") if copy and item.group else item
+                for item in there
+            ]
+        return copies[number, copy]
+
+    for drawn in chosen.tolist():
+        times: Counter[int] = Counter()
+        again: list[Item] = []
+        places: list[int] = []
+        for number in drawn:
+            again += cluster(number, times[number])
+            places += clusters[number]
+            times[number] += 1
         for scores, verdicts in zip(result, models, strict=True):
-            score = total(again, [verdicts[place] for _, place in places])["score"]
+            score = total(again, [verdicts[place] for place in places])["score"]
             if score is None:
                 return None
             scores.append(score)

@@ -15,7 +15,7 @@ from mminstruct.models.config import FusedConfig, ModelRow, TowerConfig
 from mminstruct.models.factory import read_row, skeleton
 from mminstruct.models.memory import estimates
 from mminstruct.models.native.config import NativeRow
-from mminstruct.models.row_facts import MadeByRecipe, Number, PublishedWeights, Reason
+from mminstruct.models.row_facts import MadeByRecipe, Measured, Number, PublishedWeights, Reason
 from mminstruct.models.sizes import Size, size
 
 AnyRow = ModelRow | NativeRow
@@ -170,15 +170,31 @@ def _numbers(numbers: Sequence[Number] | Reason) -> str:
     if isinstance(numbers, Reason):
         return f"None: {numbers.reason}."
     rows = [
-        (n.benchmark, n.metric, f"{n.value:g}", "; ".join(text for text in (n.source, n.note, _run(n)) if text))
+        (n.benchmark, n.metric, _value(n), "; ".join(text for text in (n.source, n.note, _run(n)) if text))
         for n in numbers
     ]
     return _table(("benchmark", "metric", "value", "source"), rows, numbers=(2,))
 
 
+def _value(number: Number) -> str:
+    if isinstance(number, Measured) and number.stderr is not None:
+        return f"{number.value:g} ± {number.stderr:g}"
+    return f"{number.value:g}"
+
+
 def _run(number: Number) -> str:
-    facts = number.model_dump()
-    return f"commit {facts['commit']}, {facts['machine']}" if "commit" in facts else ""
+    """How a number of ours was measured."""
+    if not isinstance(number, Measured):
+        return ""
+    parts = [
+        f"protocol {number.protocol}" if number.protocol else "",
+        f"scorer {number.scorer}" if number.scorer else "",
+        f"{number.n:,} questions" if number.n is not None else "",
+        number.date,
+        f"commit {number.commit}",
+        number.machine,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _licence(spec: AnyRow, licence: licences.Combined) -> str:

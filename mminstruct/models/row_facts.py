@@ -85,8 +85,20 @@ class Number(Config):
 
 
 class Measured(Number):
-    """A score of ours: on which commit and machine."""
+    """A score of ours: on which commit and machine.
 
+    Attributes:
+        protocol, scorer: how it was asked and judged, by their names.
+        n: how many questions.
+        stderr: of the value, in its unit.
+        date: of the measurement, YYYY-MM-DD.
+    """
+
+    protocol: str = ""
+    scorer: str = ""
+    n: int | None = None
+    stderr: float | None = None
+    date: str = ""
     commit: str
     machine: str
 

@@ -43,6 +43,9 @@ def test_eval_writes_everything(checkpoint: Path, questions_file: Path, tmp_path
     numbers = report["benchmarks"]["vqa"]
     assert numbers["n"] == 10 and numbers["blank_image_accuracy"] is not None and numbers["by_type"]["what"]["n"] == 10
     assert report["model"]["folder"] == str(checkpoint) and "seconds" not in report
+    assert set(report["checkpoint"]) == {"weights", "processor"} and report["code"]["version"]
+    low, high = numbers["interval"]
+    assert low <= numbers["score"] <= high and len(numbers["hashes"]["prompts"]) == 64
     assert (out / "report.html").is_file() and (out / "vqa" / "predictions_blank.jsonl").is_file()
     predictions = out / "vqa" / "predictions.jsonl"
     again = call("score", "vqa.evalai", "--gold", predictions, "--predictions", predictions, "--json")
@@ -56,6 +59,14 @@ def test_eval_several_benchmarks_beside_the_model(checkpoint: Path) -> None:
     assert not (out / "easy_vqa" / "predictions_blank.jsonl").exists()
     with pytest.raises(RunError, match="already exists and is not empty"):
         call("eval", "easy-vqa", "--model", checkpoint, "--limit", 5)
+
+
+def test_a_page_holds_as_many_questions_as_it_is_told(checkpoint: Path, questions_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call("eval", "vqa", f"file={questions_file}", "--model", checkpoint, "--out", out, "--no-blank", "--page-items", 4)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "4 of 10 questions: a random sample." in page and page.count('"head":') == 4
+    assert len((out / "vqa" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 10
 
 
 def test_eval_list() -> None:

@@ -14,12 +14,13 @@ from PIL import Image
 from mminstruct.errors import DataError, MediaError, RunError
 from mminstruct.evaluation.benchmark import Item
 from mminstruct.evaluation.facts import model_facts
-from mminstruct.evaluation.gallery import THUMBNAIL, data_uri, exhibits
+from mminstruct.evaluation.gallery import THUMBNAIL, collection, data_uri
 from mminstruct.evaluation.plot import loss_svg, read_curves, smooth
-from mminstruct.evaluation.report import duration, fact, percent, points, write_report
+from mminstruct.evaluation.report import write_report
 from mminstruct.evaluation.requests import Reply
 from mminstruct.evaluation.results import BenchmarkResult, judge
 from mminstruct.evaluation.runner import Predictions
+from mminstruct.evaluation.words import duration, fact, percent, points
 from tests.command import call
 
 from .conftest import Mixed, Pair
@@ -96,7 +97,7 @@ def test_report_is_complete(result: BenchmarkResult, metrics: list[Path], tmp_pa
         folder, [result], metrics_files=metrics, seconds={"train": 75.0}, model_facts=facts, title="My run"
     )
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report
-    assert set(report) == {"benchmarks", "seconds", "model", "versions"}
+    assert set(report) == {"benchmarks", "seconds", "model", "checkpoint", "code", "versions"}
     assert report["benchmarks"] == {"mixed_bag": result.numbers()}
     assert report["model"] == facts and report["seconds"] == {"train": 75.0}
     assert {"mminstruct", "python", "torch", "transformers"} <= set(report["versions"])
@@ -110,11 +111,12 @@ def test_page_is_self_contained_and_escaped(result: BenchmarkResult, metrics: li
     write_report(tmp_path / "report", [result], metrics_files=metrics, title=NASTY)
     text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
+    assert not {"link", "iframe", "object", "form"} & set(page.tags) and page.tags.count("script") == 2
+    assert "default-src &#39;none&#39;" in text and "script-src &#39;sha256-" in text
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
     assert "@import" not in text and "url(http" not in text
-    assert page.tags.count("img") == 16
-    assert "&lt;script&gt;" in text and "alert(" in text and "<script>" not in text
+    assert page.tags.count("img") == 6, "each picture once"
+    assert "&lt;script&gt;" in text and "\\u003cscript\\u003ealert(" in text and "<script>alert" not in text
 
 
 def test_verdicts_do_not_rely_on_colour(result: BenchmarkResult, tmp_path: Path) -> None:
@@ -125,23 +127,69 @@ def test_verdicts_do_not_rely_on_colour(result: BenchmarkResult, tmp_path: Path)
     assert "Training loss" not in text
 
 
-def test_gallery_is_a_seeded_sample_of_right_and_wrong(result: BenchmarkResult) -> None:
-    shown = exhibits(result, each=4, seed=0)
-    assert [exhibit.verdict for exhibit in shown] == ["wrong"] * 4 + ["right"] * 4
-    assert shown == exhibits(result, each=4, seed=0) and shown != exhibits(result, each=4, seed=1)
-    assert len(exhibits(result, each=100, seed=0)) == 30
+def test_pages_show_all_or_a_seeded_sample(result: BenchmarkResult) -> None:
+    everything = collection(result, most=30, seed=0, each=4)
+    assert [exhibit.id for exhibit in everything.exhibits] == [str(number) for number in range(30)]
+    assert [still.exhibit.head for still in everything.stills] == ["wrong"] * 4 + ["right"] * 4
+    some = collection(result, most=9, seed=0, each=4)
+    assert some == collection(result, most=9, seed=0, each=4) != collection(result, most=9, seed=1, each=4)
+    assert len(some.exhibits) == 9 and some.total == 30
+    places = [int(exhibit.id) for exhibit in some.exhibits]
+    assert places == sorted(set(places))
 
 
-def test_gallery_knows_partly_right(pictures: list[Path]) -> None:
+def test_each_picture_is_stored_once(result: BenchmarkResult) -> None:
+    """In the data, or in the part that needs no script, whichever comes first."""
+    found = collection(result, most=30, seed=0, each=2)
+    data = found.data()
+    inside = [source for still in found.stills for _, _, source in still.pictures if source]
+    kept = [source for source in data["pictures"] if source is not None]
+    assert len(found.pictures) == 6 == len({*inside, *kept}) == len(inside) + len(kept)
+    assert len(inside) == 4, "different pictures as far as there are"
+
+
+def test_an_exhibit_holds_what_is_to_know(pictures: list[Path]) -> None:
+    """Choices with the gold and the given letter, earlier turns with what the model said, marks of the answer."""
+
+    class Letters(Mixed):
+        primary_scorer = "mmbench"
+        further_scorers = ()
+
+    choices = ("red", "blue", "green")
+    items = [
+        Item("1", (pictures[0],), "what color?", ("B",), "color", choices=choices),
+        Item("2", (pictures[0], pictures[1]), "and here?", ("A",), "color", "odd", choices=choices, after=("1",)),
+        Item("3", (pictures[0],), "again?", ("A",), choices=choices),
+    ]
+    replies = [
+        Reply(text="B", tokens=1, finish="end"),
+        Reply(text="(C) green", tokens=6, finish="length"),
+        Reply(text="", tokens=0, finish="end"),
+    ]
+    benchmark, seen = Letters(pictures), Predictions(items, replies, distinct=3, generated=3, seconds=1.0)
+    one, two, three = collection(
+        BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}), most=9, seed=0, each=3
+    ).exhibits
+    assert one.choices == [("A", "red", False), ("B", "blue", True), ("C", "green", False)]
+    assert (one.head, one.sides[0].given, one.tags) == ("right", "B", ["right"])
+    assert two.earlier == [["what color?", "B"]] and two.types == ["color", "color (odd)"]
+    assert two.pictures == [(0, "image 1 of 2"), (1, "image 2 of 2")]
+    assert (two.head, two.sides[0].given, two.tags) == ("wrong", "C", ["wrong", "cut off"])
+    assert two.sides[0].notes == ["cut off", "read as 'C'"]
+    assert {"no answer", "unparsed"} <= set(three.tags) and three.sides[0].given == ""
+
+
+def test_pages_know_partly_right(pictures: list[Path]) -> None:
     class Votes(Mixed):
         primary_scorer = "vqa.evalai"
 
     item = Item("1", (pictures[0], pictures[1]), "what?", ("red",) * 2 + ("blue",) * 8)
     seen = Predictions([item], [Reply(text="red", tokens=1, finish="end")], distinct=1, generated=1, seconds=1.0)
     benchmark = Votes(pictures)
-    (exhibit,) = exhibits(BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}), each=3, seed=0)
-    assert (exhibit.verdict, exhibit.answers, len(exhibit.images)) == ("partly right", ["red", "blue"], 2)
-    assert exhibit.score == pytest.approx(0.6)
+    result = BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {})
+    (exhibit,) = collection(result, most=3, seed=0, each=3).exhibits
+    assert (exhibit.head, exhibit.golds, len(exhibit.pictures)) == ("partly right", ["red", "blue"], 2)
+    assert exhibit.order["score"] == pytest.approx(0.6) and exhibit.sides[0].notes == ["scores 0.60"]
 
 
 def test_gallery_says_which_image_is_gone(result: BenchmarkResult, tmp_path: Path) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mminstruct.conversation import Conversation
+from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.adapters.zoo import ZooAdapter
-from mminstruct.evaluation.benchmark import Item
+from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
 from mminstruct.evaluation.requests import Reply
 from mminstruct.evaluation.results import BenchmarkResult, judge, run_benchmark, write_predictions
-from mminstruct.evaluation.runner import Predictions
+from mminstruct.evaluation.runner import Predictions, evaluate
 from mminstruct.evaluation.statistics import standard_error
 
 from .conftest import Mixed, Pair
+from .test_runner import Echo
 
 ITEMS = [
     Item("1", (Path("a.png"),), "is it red?", ("yes",), "yes-no", "color", cluster="a"),
@@ -51,7 +58,15 @@ def test_numbers_by_hand(result: BenchmarkResult) -> None:
     scores, clusters = [1.0, 0.0, 1.0, 1.0, 0.0], list("aabbc")
     assert numbers["accuracy"] == pytest.approx(0.6) and numbers["n"] == 5 and numbers["clusters"] == 3
     assert numbers["stderr"] == pytest.approx(standard_error(scores, clusters))
-    assert numbers["scorers"] == pytest.approx({"exact-match": 0.6, "exact-match.strict": 0.4, "vqa.evalai": 0.6})
+    assert {name: found["score"] for name, found in numbers["scorers"].items()} == pytest.approx(
+        {"exact-match": 0.6, "exact-match.strict": 0.4, "vqa.evalai": 0.6}
+    )
+    evalai = numbers["scorers"]["vqa.evalai"]
+    assert (evalai["name"], evalai["unparsed"], evalai["best"]) == ("vqa.evalai", 0, 1.0) and evalai["source"]
+    assert evalai["figures"]["perQuestionType color"] == 1.0
+    assert numbers["score"] == numbers["accuracy"] == result.accuracy and numbers["score_stderr"] == numbers["stderr"]
+    assert numbers["parse_rate"] == 1.0 and numbers["cut_off_share"] == 0.0
+    assert numbers["mean_answer_characters"] == pytest.approx((4 + 3 + 3 + 4 + 0) / 5)
     assert numbers["blank_image_accuracy"] == pytest.approx(0.4)
     assert numbers["image_gain"] == pytest.approx(0.2)
     gains = [1.0, -1.0, 1.0, 1.0, -1.0]
@@ -63,6 +78,96 @@ def test_numbers_by_hand(result: BenchmarkResult) -> None:
     assert numbers["mean_answer_tokens"] == pytest.approx(14 / 5) and numbers["cut_off_answers"] == 0
     assert result.timing()["answers"]["questions_per_second"] == pytest.approx(2.5)
     assert (numbers["scorer"], numbers["limit"]) == ("exact-match.forgiving", None)
+
+
+def test_intervals_are_the_percentiles_of_drawn_clusters(result: BenchmarkResult) -> None:
+    """Drawn here one cluster at a time, from the same seed: a x2 = (1, 0), b x2 = (1, 1), c = (0)."""
+    clusters = [[1.0, 0.0], [1.0, 1.0], [0.0]]
+    chosen = np.random.default_rng(0).integers(3, size=(1000, 3))
+    means = [np.mean([score for number in drawn for score in clusters[number]]) for drawn in chosen]
+    numbers = result.numbers()
+    assert numbers["interval"] == pytest.approx(list(np.percentile(means, [2.5, 97.5])))
+    assert numbers["by_type"]["color"]["interval"] is None, "one image says nothing of others"
+
+
+def test_a_corpus_score_has_its_own_interval_and_error(pictures: list[Path]) -> None:
+    """The mean over two sets of the F1 of yes; the mean of the questions' scores stands beside it."""
+
+    class Polls(Mixed):
+        primary_scorer = "pope"
+        further_scorers = ()
+
+    draw = random.Random(0)
+    golds = [draw.choice(["yes", "no"]) for _ in range(80)]
+    said = [gold if draw.random() < 0.7 else draw.choice(["yes", "no"]) for gold in golds]
+    items = [
+        Item(str(n), (Path(f"{n}.png"),), f"{n}?", (gold,), "first" if n % 2 else "second")
+        for n, gold in enumerate(golds)
+    ]
+    seen = Predictions(items, [Reply(text=text, tokens=1, finish="end") for text in said], 80, 80, 1.0)
+    benchmark = Polls(pictures)
+    numbers = BenchmarkResult(benchmark, seen, judge(benchmark, seen), None, {}).numbers()
+
+    def f1(places: list[int]) -> float:
+        hit = sum(golds[p] == said[p] == "yes" for p in places)
+        return 2 * hit / (sum(golds[p] == "yes" for p in places) + sum(said[p] == "yes" for p in places))
+
+    def score(places: list[int]) -> float:
+        sets = [[p for p in places if p % 2 == rest] for rest in (0, 1)]
+        return float(np.mean([f1(some) for some in sets if some]))
+
+    assert numbers["score"] == pytest.approx(score(list(range(80)))) and not numbers["score_is_mean"]
+    assert numbers["accuracy"] == pytest.approx(sum(map(str.__eq__, golds, said)) / 80) != numbers["score"]
+    assert numbers["by_type"]["first"]["score"] == pytest.approx(f1(list(range(1, 80, 2))))
+    draws = [score(list(chosen)) for chosen in np.random.default_rng(0).integers(80, size=(300, 80))]
+    assert numbers["interval"] == pytest.approx(list(np.percentile(draws, [2.5, 97.5])))
+    assert numbers["score_stderr"] == pytest.approx(np.std(draws, ddof=1))
+
+
+def test_hashes_name_what_was_asked_and_what_was_right(pair: Pair, mixed: Mixed, pictures: list[Path]) -> None:
+    """Another prompt, picture or gold answer is another hash; another model is not."""
+
+    def hashes(benchmark: Benchmark, adapter: Adapter) -> dict[str, str]:
+        found = run_benchmark(adapter, benchmark, limit=9, blank=False)
+        return dict(found.numbers()["hashes"])
+
+    class Golden(Mixed):
+        def items(self) -> Iterator[Item]:
+            yield from (replace(item, answers=("blue",)) for item in super().items())
+
+    class Prompted(Mixed):
+        def conversation(self, item: Item) -> Conversation:
+            return one_question(item, item.question + "?")
+
+    first = hashes(mixed, Echo(None))
+    assert hashes(mixed, ZooAdapter(*pair)) == first == hashes(mixed, Echo({"checkpoint": "b"}))
+    golden, prompted = hashes(Golden(pictures), Echo(None)), hashes(Prompted(pictures), Echo(None))
+    assert golden["prompts"] == first["prompts"] and golden["gold"] != first["gold"]
+    assert prompted["prompts"] != first["prompts"] and prompted["gold"] == first["gold"]
+    other = hashes(Mixed([pictures[1], pictures[0], *pictures[2:]]), Echo(None))
+    assert other["prompts"] != first["prompts"] and other["gold"] == first["gold"]
+
+
+def test_what_a_later_turn_asks_is_the_same_for_every_model(pictures: list[Path]) -> None:
+    class Chats(Mixed):
+        def items(self) -> Iterator[Item]:
+            yield Item("1", (pictures[0],), "what is it?", ("x",))
+            yield Item("2", (pictures[0],), "and why?", ("x",), after=("1",))
+
+        def conversation_after(self, item: Item, replies: Sequence[str]) -> Conversation:
+            return one_question(item, " / ".join([*replies, item.question]))
+
+    benchmark = Chats(pictures)
+    one, two = (evaluate(Echo(None, aside=aside), benchmark) for aside in ("", "!"))
+    assert one.asked == two.asked and len(set(one.asked)) == 2
+
+
+def test_timing_has_the_median_and_the_95th_percentile(result: BenchmarkResult) -> None:
+    slow = replace(result.predictions, batches=tuple((float(n), 2) for n in range(1, 101)))
+    timing = replace(result, predictions=slow).timing()["answers"]
+    assert timing["batches"] == {"count": 100, "median": 50.5, "percentile_95": 95.0}
+    assert timing["seconds_a_question"] == {"count": 200, "median": 25.25, "percentile_95": 47.5}
+    assert result.timing()["answers"]["batches"] is None, "what was known before took no time"
 
 
 def test_types_coarse_and_fine(result: BenchmarkResult) -> None:
@@ -103,6 +208,7 @@ def test_predictions_file(result: BenchmarkResult, tmp_path: Path) -> None:
         "images": ["a.png"],
         "prediction": "Yes.",
         "scores": {"exact-match": 1.0, "exact-match.strict": 0.0, "vqa.evalai": 1.0},
+        "finish": "end",
         "kind": "yes-no",
         "detail": "color",
         "cluster": "a",

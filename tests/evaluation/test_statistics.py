@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from mminstruct.evaluation.scorers import Item, Verdict, scorer
@@ -16,8 +17,10 @@ from mminstruct.evaluation.statistics import (
     compare,
     estimate,
     interval,
+    is_mean,
     majority_accuracy,
     most_frequent_answer,
+    spread,
     standard_error,
 )
 
@@ -223,3 +226,36 @@ def test_one_cluster_or_an_undefined_figure_has_no_interval() -> None:
     assert compare(items, [Verdict(1.0)] * 2, [Verdict(0.0)] * 2, mean) is None
     apart = [Item("1"), Item("2")]
     assert interval(apart, [Verdict(1.0)] * 2, lambda items, verdicts: {"score": None}) is None
+
+
+def test_a_total_is_a_mean_where_it_is_one_of_all_and_of_parts() -> None:
+    """VQA's figures of answer types do not keep its headline from being one; F1 and pairs of questions do."""
+    draw = random.Random(0)
+    for name, expected in (("vqa.evalai", True), ("exact-match", True), ("pope", False), ("mme", False)):
+        items = [
+            Item(str(n), question="?", answers=(draw.choice(["yes", "no"]),), kind="existence", group=str(n // 2))
+            for n in range(60)
+        ]
+        rule = scorer(name)
+        verdicts = rule.score(items, [draw.choice(["yes", "no"]) for _ in items]).verdicts
+        assert is_mean(items, verdicts, rule.variant.total) is expected, name
+        if name == "vqa.evalai":
+            assert spread(items, verdicts, mean, draws=50) == spread(items, verdicts, rule.variant.total, draws=50)
+
+
+def test_a_cluster_drawn_twice_counts_as_two() -> None:
+    """Of pairs that are right together: a copy of a pair is a pair of its own."""
+    items = [Item(str(n), answers=("x",), cluster=str(n // 2), group=str(n // 2)) for n in range(6)]
+    verdicts = [Verdict(score) for score in (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)]
+
+    def pairs(some: Sequence[Item], judged: Sequence[Verdict]) -> dict[str, float | None]:
+        together: dict[str, list[float]] = {}
+        for item, verdict in zip(some, judged, strict=True):
+            together.setdefault(item.group, []).append(verdict.score)
+        assert {len(scores) for scores in together.values()} == {2} and len(together) == 3
+        return {"score": sum(min(scores) for scores in together.values()) / len(together)}
+
+    found = spread(items, verdicts, pairs, draws=200)
+    chosen = np.random.default_rng(0).integers(3, size=(200, 3))
+    expected = [float(np.mean([number == 0 for number in drawn])) for drawn in chosen]
+    assert found is not None and found.stderr == pytest.approx(np.std(expected, ddof=1))
