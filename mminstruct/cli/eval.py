@@ -143,10 +143,15 @@ def results_table(numbers: dict[str, Any]) -> Table:
     """A benchmark's numbers, one row for all questions and one for each type."""
     from rich.table import Column, Table
 
-    from mminstruct.evaluation.report import percent, points
+    from mminstruct.evaluation.report import headline, percent, points
 
     columns = ("questions", "accuracy", "std. error", "grey images", "majority")
-    table = Table("type", *(Column(name, justify="right") for name in columns), title=numbers["name"])
+    table = Table(
+        "type",
+        *(Column(name, justify="right") for name in columns),
+        title=numbers["name"],
+        caption=f"score by {numbers['scorer']}: {headline(numbers)}",
+    )
     for kind, row in [("all", numbers), *numbers["by_type"].items()]:
         table.add_row(
             kind,

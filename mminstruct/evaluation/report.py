@@ -22,6 +22,7 @@ from mminstruct.evaluation.facts import versions
 from mminstruct.evaluation.gallery import exhibits
 from mminstruct.evaluation.plot import loss_svg, read_curves
 from mminstruct.evaluation.results import BenchmarkResult
+from mminstruct.evaluation.scorers import scorer
 from mminstruct.files import write_json, write_text
 
 GALLERY_EACH = 8
@@ -86,13 +87,27 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "duration": duration, "fact": fact}
+    environment.filters |= {
+        "percent": percent,
+        "headline": headline,
+        "points": points,
+        "duration": duration,
+        "fact": fact,
+    }
     return environment
 
 
 def percent(value: float | None) -> str:
     """An accuracy in [0, 1] as people read it."""
     return "not run" if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+
+
+def headline(numbers: Mapping[str, Any]) -> str:
+    """The score of a benchmark by its scorer's own total, which need not be the mean over single answers."""
+    value, best = numbers["score"], scorer(numbers["scorer"]).metric.best
+    if value is None:
+        return "undefined"
+    return percent(value) if best == 1 else f"{value:,.2f} of {best:,.0f}"
 
 
 def points(value: float | None) -> str:

@@ -16,7 +16,7 @@ from mminstruct.evaluation.benchmark import Item
 from mminstruct.evaluation.facts import model_facts
 from mminstruct.evaluation.gallery import THUMBNAIL, data_uri, exhibits
 from mminstruct.evaluation.plot import loss_svg, read_curves, smooth
-from mminstruct.evaluation.report import duration, fact, percent, points, write_report
+from mminstruct.evaluation.report import duration, fact, headline, percent, points, write_report
 from mminstruct.evaluation.requests import Reply
 from mminstruct.evaluation.results import BenchmarkResult, judge
 from mminstruct.evaluation.runner import Predictions
@@ -254,3 +254,10 @@ def test_model_facts(pair: Pair, tmp_path: Path) -> None:
     assert facts["folder"] == str(tmp_path) and facts["device"] == "cpu" and facts["dtype"] == "float32"
     assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     json.dumps(facts)
+
+
+def test_the_headline_is_the_scorers_own_total() -> None:
+    """Not the mean of single answers: of MMBench's rotations all must be right, MME's best is 2,800."""
+    assert headline({"scorer": "mmbench.exact-matching", "score": 0.5}) == "50.00\N{NO-BREAK SPACE}%"
+    assert headline({"scorer": "mme.official", "score": 1826.667}) == "1,826.67 of 2,800"
+    assert headline({"scorer": "mme.official", "score": None}) == "undefined"
