@@ -61,8 +61,9 @@ class Pope(Benchmark):
     class Options(Config):
         """A folder of the sets or the file of one, and the folder of images.
 
-        A table has its images within: they are written into `cache`, default `FILE.tsv.images`. `older_random` says that
-        the random set is that of LLaVA's numbers, with 2,910 questions.
+        A table has its images within: they are written into `cache`, default `FILE.tsv.images`.
+
+        `older_random` says that the random set is that of LLaVA's numbers, with 2,910 questions.
         """
 
         questions: Path
