@@ -28,7 +28,7 @@ from mminstruct.evaluation.scorers.metric import Metric, Predictions, Variant, V
 
 SEED = 2680
 _GUESSED = "ABCDE"
-_AROUND = (("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."))
+_AROUND: tuple[tuple[str, str], ...] = (("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."))
 _AROUND += ((":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."))
 
 
