@@ -19,13 +19,10 @@ from mminstruct.building import run
 from mminstruct.conversation import ImagePart
 from mminstruct.data_builders.easy_vqa import BUILDER, INSTRUCTION
 from mminstruct.errors import ConfigError, DataError
-from mminstruct.evaluation import scorers
 from mminstruct.evaluation.benchmark import Benchmark, Item, benchmark_class, load_benchmark, one_question
 from mminstruct.evaluation.scorers import scorer
 
-# Benchmarks of captions wait until the metric of that name is there.
-WAITING = [] if "captions" in scorers.names() else ["coco-captions", "flickr30k", "nocaps"]
-NAMES = [name for name in catalog.names(catalog.BENCHMARK) if name not in WAITING]
+NAMES = catalog.names(catalog.BENCHMARK)
 
 
 def needs_options(found: type[Benchmark]) -> bool:

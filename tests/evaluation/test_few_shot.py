@@ -220,3 +220,9 @@ def test_choices_by_hand() -> None:
     with pytest.raises(DataError, match="4 examples are to be shown and 3 are"):
         Nearest(pool, of_questions).choose(item, 4)
     assert sorted(one.id for one in at_random(pool, item, 3, seed=0)) == ["1", "2", "3"]
+
+
+def test_two_questions_on_other_images_draw_differently() -> None:
+    pool = [Item(str(number), cluster=str(number)) for number in range(50)]
+    one, other = (at_random(pool, Item(name, cluster="elsewhere"), 10, seed=0) for name in ("a", "b"))
+    assert {item.id for item in one} != {item.id for item in other}
