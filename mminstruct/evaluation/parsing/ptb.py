@@ -1,7 +1,7 @@
 r"""English text to the tokens of the Penn Treebank, as the caption scorers' Java program makes them, without Java.
 
-    [sentence] ── tokens ──▶ ["a man 's t-shirt -lrb- grey -rrb- ."]     Stanford PTBTokenizer 3.4.1, lower case
-               ── caption_tokens ──▶ ["a man 's t-shirt -lrb- grey -rrb-"]   and without punctuation
+    ["A man's t-shirt (grey)."] ── tokens ──▶ ["a man 's t-shirt -lrb- grey -rrb- ."]          as the program prints it
+                                ── caption_tokens ──▶ ["a man 's t-shirt -lrb- grey -rrb-"]   without punctuation
 
 A table of rules stands for the lexer's grammar (`PTBLexer` of Stanford CoreNLP 3.4.1, `-preserveLines -lowerCase`): at
 each place the rule that matches most text, what must follow counted in, makes the next token; among equals the first.
@@ -39,7 +39,10 @@ def caption_tokens(sentences: Iterable[str]) -> list[str]:
 
 def tokens(sentences: Iterable[str]) -> list[str]:
     """The lower case tokens of each sentence, joined by blanks. The sentences are read as one text, see above."""
-    text = "\n".join(_LINE_ENDS.sub(" ", sentence) for sentence in sentences)
+    given = [_LINE_ENDS.sub(" ", sentence) for sentence in sentences]
+    if not given:
+        return []
+    text = "\n".join(given)
     lines: list[list[str]] = [[]]
     place = 0
     while place < len(text):
@@ -197,7 +200,8 @@ _LETTER = (
     "|[\u00ad\u0237-\u024f\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02ff\u0300-\u036f\u0370-\u037d\u0384\u0385\u03cf\u03f6"
     "\u03fc-\u03ff\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0615-\u061a\u064b-\u065e\u0670"
     "\u06d6-\u06ef\u06fa-\u06ff\u0711\u0730-\u074f\u07a6-\u07b1\u07ca-\u07f5\u0900-\u0903\u093c\u093e-\u094e"
-    "\u0951-\u0955\u0962\u0963\u0981-\u0983\u09bc-\u09c4\u09c7\u09c8\u09cb-\u09cd\u0a01-\u0a03\u0a3c\u0a3e-\u0a4f\u0a81-\u0a83\u0abc-\u0acf\u0b82\u0bbe-\u0bcd\u0c01-\u0c03\u0c3e-\u0c56\u0d3e-\u0d48"
+    "\u0951-\u0955\u0962\u0963\u0981-\u0983\u09bc-\u09c4\u09c7\u09c8\u09cb-\u09cd"
+    "\u0a01-\u0a03\u0a3c\u0a3e-\u0a4f\u0a81-\u0a83\u0abc-\u0acf\u0b82\u0bbe-\u0bcd\u0c01-\u0c03\u0c3e-\u0c56\u0d3e-\u0d48"
     "\u0e30-\u0e3a\u0e47-\u0e4e"
     "\u055a-\u055f\u070f\u09d7\u09e2\u09e3\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ecd])"
 )

@@ -6,9 +6,12 @@ The variants differ in what the numbers mean, which no text says: the model's ow
 
 - `qwen-vl`: `(x1,y1),(x2,y2)` in thousandths, divided by 999; the first such pair only, other forms are no box
   (QwenLM/Qwen-VL, eval_mm/evaluate_grounding.py). Counted in 32-bit floats, as there.
-- `thousand`: any form, divided by 1000.
-- `unit`: any form, in [0, 1] (LLaVA, Shikra; lmms-eval's RefCOCO tasks).
-- `pixel`: any form, in pixels (Qwen2.5-VL).
+- `internvl`: `[a,b,c,d]`; thousandths where the numbers add up to 4 or more, else parts of 1 (OpenGVLab/InternVL,
+  eval/refcoco/evaluate_grounding.py). A tiny box of thousandths is so taken for parts of 1.
+- `lmms-eval`: `[a, b, c, d]` of plain decimals in parts of 1 (tasks/refcoco/utils_rec.py), which also gives Center_ACC,
+  the share of boxes whose centre is inside the right one.
+- `thousand`, `unit`, `pixel`: any usual form of box, in thousandths, in parts of 1 (LLaVA, Shikra), in pixels
+  (Qwen2.5-VL).
 
 An IoU of exactly the limit counts. A text without a box, and a box without area, has an IoU of 0.
 """
@@ -16,19 +19,22 @@ An IoU of exactly the limit counts. A text without a box, and a box without area
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.official import Official, json_lines_or_list, record, records, unique, unique_items
-from mminstruct.evaluation.parsing.boxes import Box, first_box, overlap
+from mminstruct.evaluation.parsing.boxes import Box, first_box, overlap, scaled
 from mminstruct.evaluation.scorers.metric import Figures, JudgeAll, Metric, Variant, Verdict, each, mean
 
 LIMITS = (0.1, 0.3, 0.5, 0.7, 0.9)
 HEADLINE = 0.5
 _QWEN = re.compile(r"\((.*?)\),\((.*?)\)")
+_INTERNVL = re.compile(r"\[*\[(.*?),(.*?),(.*?),(.*?)\]\]*")
+_DECIMAL = r"\s*(-?\d+(?:\.\d+)?)"
+_LMMS_EVAL = re.compile(rf"\[{_DECIMAL},{_DECIMAL},{_DECIMAL},{_DECIMAL}\s*\]")
 
 
 class Target(Official):
@@ -51,35 +57,88 @@ def qwen_box(text: str) -> Box | None:
     return x1, y1, x2, y2
 
 
-def judge(read: Callable[[str], Box | None], parts: float | None) -> JudgeAll:
-    """`judge_all` for boxes in so many parts of the image, None for pixels. The part of a verdict is the IoU."""
+def internvl_box(text: str) -> Box | None:
+    """The first `[a,b,c,d]` as InternVL's scorer reads it."""
+    found = _INTERNVL.search(text)
+    try:
+        return None if found is None else _box(map(float, found.groups()))
+    except ValueError:
+        return None
+
+
+def lmms_eval_box(text: str) -> Box | None:
+    """The first `[a, b, c, d]` of plain decimal numbers, as lmms-eval reads it."""
+    found = _LMMS_EVAL.search(text)
+    return None if found is None else _box(map(float, found.groups()))
+
+
+def _box(numbers: Iterable[float]) -> Box:
+    x1, y1, x2, y2 = numbers
+    return x1, y1, x2, y2
+
+
+Places = Callable[[Box, Target], tuple[Box, Box]]
+"""A model's box and the target -> both boxes in one measure."""
+
+
+def in_parts(parts: float) -> Places:
+    """Boxes in pixels, from so many parts of the image; in 32 bits, as torch: at a limit both fall on the same side."""
+
+    def places(box: Box, target: Target) -> tuple[Box, Box]:
+        sizes = np.asarray([target.width, target.height] * 2, dtype=np.float32)
+        return _box(np.asarray(box, dtype=np.float32) / np.float32(parts) * sizes), _in_32_bits(target.box)
+
+    return places
+
+
+def in_pixels(box: Box, target: Target) -> tuple[Box, Box]:
+    """Both boxes as they are."""
+    return _in_32_bits(box), _in_32_bits(target.box)
+
+
+def internvl_parts(box: Box, target: Target) -> tuple[Box, Box]:
+    """InternVL's rule: thousandths where the four numbers add up to 4 or more, else parts of 1."""
+    return in_parts(1000 if np.asarray(box, dtype=np.float32).sum() >= 4 else 1)(box, target)
+
+
+def in_units(box: Box, target: Target) -> tuple[Box, Box]:
+    """Both boxes in parts of the image from 0 to 1, in 64 bits, as lmms-eval."""
+    return box, scaled(target.box, 1 / target.width, 1 / target.height)
+
+
+def _in_32_bits(box: Box) -> Box:
+    return _box(np.asarray(box, dtype=np.float32))
+
+
+def judge(read: Callable[[str], Box | None], places: Places) -> JudgeAll:
+    """`judge_all` of a way to read boxes and to measure them. A verdict's parts: IoU, and whether the centre is inside.
+
+    Where there is no box the centre is that of (0, 0, 0, 0), as in lmms-eval, and inside a box that begins there.
+    """
 
     def one(text: str, item: Item) -> Verdict:
         target = record(f"item {item.id}: facts", dict(item.facts), Target)
         box = read(text)
-        if box is None:
-            return Verdict(0.0, parsed=False, parts=(0.0,))
-        found = np.asarray(box, dtype=np.float32)
-        if parts is not None:
-            found = found / np.float32(parts)
-            found[0::2] *= np.float32(target.width)
-            found[1::2] *= np.float32(target.height)
-        # In 32 bits, as torch: an IoU next to the limit falls on the same side.
-        iou = overlap(tuple(found), tuple(np.asarray(target.box, dtype=np.float32)))
-        shown = "[" + ", ".join(f"{number:g}" for number in box) + "]"
-        return Verdict(float(iou >= HEADLINE), answer=shown, parts=(float(iou),))
+        mine, gold = places(box or (0.0, 0.0, 0.0, 0.0), target)
+        x, y = (mine[0] + mine[2]) / 2, (mine[1] + mine[3]) / 2
+        centre = float(gold[0] <= x <= gold[2] and gold[1] <= y <= gold[3])
+        iou = float(overlap(mine, gold))
+        shown = None if box is None else "[" + ", ".join(f"{number:g}" for number in box) + "]"
+        return Verdict(float(iou >= HEADLINE), answer=shown, parsed=box is not None, parts=(iou, centre))
 
     return each(one)
 
 
 def total(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
-    """Accuracy at each limit, and the mean IoU."""
+    """Accuracy at each limit, the mean IoU, and the share of boxes whose centre is inside the right one."""
     ious = [verdict.parts[0] if verdict.parts else 0.0 for verdict in verdicts]
     found = mean(items, verdicts)
     for limit in LIMITS:
         at = sum(iou >= limit for iou in ious) / len(ious) if ious else None
         found[f"acc@{limit}"] = at
-    return found | {"IoU": sum(ious) / len(ious) if ious else None}
+    found["IoU"] = sum(ious) / len(ious) if ious else None
+    centres = [verdict.parts[1] if verdict.parts else 0.0 for verdict in verdicts]
+    return found | {"Center_ACC": sum(centres) / len(centres) if centres else None}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -140,14 +199,24 @@ METRIC = Metric(
         Variant(
             "qwen-vl",
             "QwenLM/Qwen-VL, eval_mm/evaluate_grounding.py: (x1,y1),(x2,y2) divided by 999.",
-            judge(qwen_box, 999),
+            judge(qwen_box, in_parts(999)),
             total,
         ),
-        Variant("thousand", "Any form of box, divided by 1000.", judge(first_box, 1000), total),
         Variant(
-            "unit", "Any form of box, in parts of the image from 0 to 1 (LLaVA, Shikra).", judge(first_box, 1), total
+            "internvl",
+            "OpenGVLab/InternVL, eval/refcoco/evaluate_grounding.py: [a,b,c,d], in 1/1000 or parts of 1 by their sum.",
+            judge(internvl_box, internvl_parts),
+            total,
         ),
-        Variant("pixel", "Any form of box, in pixels of the image file (Qwen2.5-VL).", judge(first_box, None), total),
+        Variant(
+            "lmms-eval",
+            "EvolvingLMMs-Lab/lmms-eval, tasks/refcoco/utils_rec.py: [a, b, c, d] in parts of 1 and nothing else.",
+            judge(lmms_eval_box, in_units),
+            total,
+        ),
+        Variant("thousand", "Any form of box, divided by 1000.", judge(first_box, in_parts(1000)), total),
+        Variant("unit", "Any form of box, in parts of the image from 0 to 1.", judge(first_box, in_parts(1)), total),
+        Variant("pixel", "Any form of box, in pixels of the image file.", judge(first_box, in_pixels), total),
     ),
     files="lines {image, sent, bbox, width, height} and {answer}, or one array of {answer, gt_bbox, hw} for both",
     gold=read_expressions,

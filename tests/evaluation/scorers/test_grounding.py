@@ -78,6 +78,8 @@ GOLD = [
     ("variant", "answers"),
     [
         ("qwen-vl", ["(0,0),(499.5,999)", "(500,0),(999,999)"]),
+        ("internvl", ["[[0,0,500,1000]]", "box[0.5, 0, 1, 1]"]),
+        ("lmms-eval", ["[0, 0, 0.5, 1]", "at [0.5, 0, 1.0, 1]."]),
         ("thousand", ["[0, 0, 500, 1000]", "(500,0),(1000,1000)"]),
         ("unit", ["[0, 0, 0.5, 1.0]", "[0.5, 0, 1, 1]"]),
         ("pixel", ["[0, 0, 100, 100]", "[100, 0, 200, 100]"]),
@@ -90,6 +92,22 @@ def test_each_convention(variant: str, answers: list[str], tmp_path: Path) -> No
     # The first box is twice as high as the right one: an IoU of exactly 0.5 counts.
     assert found["score"] == found["figures"]["acc@0.5"] == 1.0
     assert found["figures"]["acc@0.7"] == 0.5 and found["figures"]["IoU"] == pytest.approx(0.75, abs=1e-3)
+
+
+def test_internvl_takes_small_numbers_for_parts_of_one(tmp_path: Path) -> None:
+    gold = write_lines(tmp_path / "g.jsonl", [GOLD[0] | {"bbox": [0, 0, 0.4, 0.1]}] * 2)
+    given = write_json(tmp_path / "a.json", [{"answer": "[0,0,2,1]"}, {"answer": "[0,0,3,1]"}])
+    # 0 + 0 + 2 + 1 < 4: two images wide; 0 + 0 + 3 + 1 = 4: thousandths, 0.6 x 0.1 pixels.
+    found = score("grounding", gold, given, "--variant", "internvl")
+    assert found["score"] == 0.5 and found["figures"]["acc@0.7"] == 0.0
+    assert score("grounding", gold, given, "--variant", "thousand")["score"] == 1.0
+
+
+def test_no_box_has_its_centre_in_the_corner(tmp_path: Path) -> None:
+    gold = write_lines(tmp_path / "g.jsonl", GOLD)
+    given = write_json(tmp_path / "a.json", [{"answer": "(0, 0, 1, 1)"}, {"answer": ".5"}])
+    found = score("grounding", gold, given, "--variant", "lmms-eval")
+    assert found["unparsed"] == 2 and found["figures"]["Center_ACC"] == 0.5 and found["score"] == 0.0
 
 
 def test_one_file_of_outputs_for_both(tmp_path: Path) -> None:
