@@ -18,8 +18,9 @@ from pathlib import Path
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import Pictures, found
+from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.chartqa import read_questions
+from mminstruct.evaluation.table_images import with_images_within
 
 # To the letter, with a word that stands twice there.
 REASONED = """{question}
@@ -57,19 +58,29 @@ class Chartqa(Benchmark):
         ),
     )
     licence = "GPL-3.0 (vis-nlp/ChartQA); the charts are of Statista, Pew Research, Our World in Data and the OECD"
-    data = "ChartQA of vis-nlp/ChartQA: questions=ChartQA Dataset/test/ (or one of its files), images=test/png/"
+    data = (
+        "ChartQA of vis-nlp/ChartQA: questions=ChartQA Dataset/test/ (or one of its files), images=test/png/; "
+        "or VLMEvalKit's questions=ChartQA_TEST.tsv"
+    )
 
     class Options(Config):
-        """The folder of the split or one of its two files; images: default `png` in the folder."""
+        """The folder of the split or one of its two files; images: default `png` in the folder.
+
+        A table has its images within: they are written into `cache`, default `FILE.tsv.images`.
+        """
 
         questions: Path
         images: Path | None = None
+        cache: Path | None = None
 
     options: Options
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
-        questions = found(self.options.questions, self.data)
+        questions = found(self.options.questions, self.data, tables=True)
+        if questions.suffix == TABLE:
+            yield from with_images_within(read_questions(questions), questions, self.options.cache)
+            return
         folder = questions if questions.is_dir() else questions.parent
         pictures = Pictures(self.options.images or folder / "png", self.data)
         for item in read_questions(questions):

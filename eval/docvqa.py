@@ -16,8 +16,9 @@ from pathlib import Path
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import Pictures, found
+from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.anls import read_questions
+from mminstruct.evaluation.table_images import with_images_within
 
 
 class Docvqa(Benchmark):
@@ -36,21 +37,29 @@ class Docvqa(Benchmark):
     licence = "MIT (so says the list of the MMFM challenge); the pages are of the UCSF Industry Documents Library"
     data = (
         "DocVQA of the Robust Reading Competition (docvqa.org): questions=val_v1.0_withQT.json and "
-        "images=spdocvqa_images/ (or the folder that holds documents/)"
+        "images=spdocvqa_images/ (or the folder that holds documents/); or VLMEvalKit's questions=DocVQA_VAL.tsv"
     )
 
     class Options(Config):
-        """The official file and the folder of images."""
+        """The official file and the folder of images.
+
+        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
+        """
 
         questions: Path
-        images: Path
+        images: Path | None = None
+        cache: Path | None = None
 
     options: Options
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
+        questions = found(self.options.questions, self.data, tables=True)
+        if questions.suffix == TABLE:
+            yield from with_images_within(read_questions(questions), questions, self.options.cache)
+            return
         pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(found(self.options.questions, self.data)):
+        for item in read_questions(questions):
             # Files name the images by the folder in which they were first published, or by nothing but their name.
             bare = item.cluster.rpartition("/")[2]
             yield dataclasses.replace(item, images=(pictures.named(*dict.fromkeys((item.cluster, bare))),))

@@ -16,8 +16,9 @@ from pathlib import Path
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, LLAVA_TOKENS, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import Pictures, found
+from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.gqa import read_questions
+from mminstruct.evaluation.table_images import with_images_within
 
 
 class Gqa(Benchmark):
@@ -40,20 +41,31 @@ class Gqa(Benchmark):
         ),
     )
     licence = "CC BY 4.0 (so says its copy Graphcore/gqa); the images are Visual Genome's"
-    data = "GQA of cs.stanford.edu: questions=testdev_balanced_questions.json (or its folder) and images=images/"
+    data = (
+        "GQA of cs.stanford.edu: questions=testdev_balanced_questions.json (or its folder) and images=images/; "
+        "or VLMEvalKit's questions=GQA_TestDev_Balanced.tsv"
+    )
 
     class Options(Config):
-        """The official file, or a folder with it and the choices, and the folder of images."""
+        """The official file, or a folder with it and the choices, and the folder of images.
+
+        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
+        """
 
         questions: Path
-        images: Path
+        images: Path | None = None
+        cache: Path | None = None
 
     options: Options
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
+        questions = found(self.options.questions, self.data, tables=True)
+        if questions.suffix == TABLE:
+            yield from with_images_within(read_questions(questions), questions, self.options.cache)
+            return
         pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(found(self.options.questions, self.data)):
+        for item in read_questions(questions):
             yield dataclasses.replace(item, images=(pictures.named(f"{item.cluster}.jpg"),))
 
 

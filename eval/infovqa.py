@@ -27,7 +27,8 @@ class Infovqa(Docvqa):
     licence = "MIT (so says the list of the MMFM challenge); the infographics belong to their makers"
     data = (
         "InfographicVQA of the Robust Reading Competition (docvqa.org): "
-        "questions=infographicsVQA_val_v1.0_withQT.json and images=infographicsvqa_images/"
+        "questions=infographicsVQA_val_v1.0_withQT.json and images=infographicsvqa_images/; "
+        "or VLMEvalKit's questions=InfoVQA_VAL.tsv"
     )
 
 

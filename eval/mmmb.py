@@ -25,7 +25,7 @@ from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol, one_quest
 from mminstruct.evaluation.embedded_images import Embedded, Shared
 from mminstruct.evaluation.local_files import found
 from mminstruct.evaluation.option_tables import all_rounds, first_rounds
-from mminstruct.evaluation.scorers.mmmb import LANGUAGES, language_of, read_rows
+from mminstruct.evaluation.scorers.mmmb import language_of, read_rows
 
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
@@ -56,7 +56,9 @@ class Mmmb(Benchmark):
         """The folder of tables, the languages that are asked, and as for MMBench where images go and the rotations."""
 
         folder: Path
-        languages: list[Literal["ar", "cn", "en", "pt", "ru", "tr"]] = Field(default=list(LANGUAGES), min_length=1)
+        languages: list[Literal["ar", "cn", "en", "pt", "ru", "tr"]] = Field(
+            default=["ar", "cn", "en", "pt", "ru", "tr"], min_length=1
+        )
         cache: Path | None = None
         circular: bool = True
 

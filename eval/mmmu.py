@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
+from mminstruct.errors import DataError
 from mminstruct.eval.mmbench import LETTER
 from mminstruct.eval.vqa import AFTER_IMAGE
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol, lettered, one_question
@@ -38,10 +39,12 @@ class Images:
         self._pictures = pictures
 
     def of(self, place: str, row: Mapping[str, Any]) -> tuple[Path, ...]:
-        """The images up to the first that is empty. Raises `DataError` where one is missing or none."""
+        """The images up to the first that is empty. Raises `DataError` where there are none, or one is missing."""
         names = [f"image_{number}" for number in range(1, MOST_IMAGES + 1)]
         cells = [row.get(name) for name in names]
         last = next((number for number, cell in enumerate(cells) if _is_empty(cell)), len(cells))
+        if not last:
+            raise DataError(f"{place} has no image_1; give the data set, whose rows have their images")
         return tuple(self.one(f"{place}, {name}", cell) for name, cell in zip(names[:last], cells, strict=False))
 
     def one(self, place: str, cell: Any) -> Path:

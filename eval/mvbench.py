@@ -18,6 +18,7 @@ from pathlib import Path
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError
+from mminstruct.eval.mmbench import LETTER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol, one_question
 from mminstruct.evaluation.local_files import Pictures, found
 from mminstruct.evaluation.parsing.letters import lettered
@@ -67,9 +68,9 @@ class MvBench(Benchmark):
         ),
         Protocol(
             name="lmms-eval",
-            source="lmms-eval, tasks/mvbench/utils.py and its tasks' post_prompt",
+            source="lmms-eval, tasks/mvbench/utils.py, with the post_prompt of mvbench_action_sequence.yaml",
             max_new_tokens=16,
-            prompt="\nQuestion:{question}\nOption:\n{options}\nOnly give the best option.\n",
+            prompt="\nQuestion:{question}\nOption:\n{options}\n" + LETTER,
         ),
     )
     licence = "MIT (OpenGVLab/Ask-Anything); the videos have licences of their own"

@@ -61,7 +61,7 @@ class NextQa(Benchmark):
         for item in read_gold(found(self.options.file, self.data)):
             mapped = [f"{folders[item.cluster]}.mp4"] if item.cluster in folders else []
             names = [*mapped, *(str(path) for path in item.videos)]
-            yield replace(item, videos=(videos.named(*names),))
+            yield replace(item, question=item.question.strip(), videos=(videos.named(*names),))
 
     def _folders(self) -> dict[str, str]:
         if self.options.map is None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, LLAVA_TOKENS, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import Pictures, found
+from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.ocrvqa import read_questions
+from mminstruct.evaluation.table_images import with_images_within
 
 
 class OcrVqa(Benchmark):
@@ -34,20 +35,31 @@ class OcrVqa(Benchmark):
         ),
     )
     licence = "for research only; the covers belong to their publishers"
-    data = "OCR-VQA of ocr-vqa.github.io: questions=dataset.json and images=images/, as loadDataset.py fetches them"
+    data = (
+        "OCR-VQA of ocr-vqa.github.io: questions=dataset.json and images=images/, as loadDataset.py fetches them; "
+        "or VLMEvalKit's questions=OCRVQA_TEST.tsv"
+    )
 
     class Options(Config):
-        """The official file and the folder of images."""
+        """The official file and the folder of images.
+
+        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
+        """
 
         questions: Path
-        images: Path
+        images: Path | None = None
+        cache: Path | None = None
 
     options: Options
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
+        questions = found(self.options.questions, self.data, tables=True)
+        if questions.suffix == TABLE:
+            yield from with_images_within(read_questions(questions), questions, self.options.cache)
+            return
         pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(found(self.options.questions, self.data)):
+        for item in read_questions(questions):
             names = dict.fromkeys((*map(str, item.images), f"{item.cluster}.jpg"))
             yield dataclasses.replace(item, images=(pictures.named(*names),))
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import Pictures, found
+from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.ocrbench import read_questions
+from mminstruct.evaluation.table_images import with_images_within
 
 
 class Ocrbench(Benchmark):
@@ -33,20 +34,31 @@ class Ocrbench(Benchmark):
         ),
     )
     licence = "for research only; the images are of 29 public sets, each under its own terms"
-    data = "OCRBench of Yuliang-Liu/MultimodalOCR: questions=OCRBench/OCRBench.json and images=OCRBench_Images/"
+    data = (
+        "OCRBench of Yuliang-Liu/MultimodalOCR: questions=OCRBench/OCRBench.json and images=OCRBench_Images/; "
+        "or VLMEvalKit's questions=OCRBench.tsv"
+    )
 
     class Options(Config):
-        """The official file and the folder of images."""
+        """The official file and the folder of images.
+
+        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
+        """
 
         questions: Path
-        images: Path
+        images: Path | None = None
+        cache: Path | None = None
 
     options: Options
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
+        questions = found(self.options.questions, self.data, tables=True)
+        if questions.suffix == TABLE:
+            yield from with_images_within(read_questions(questions), questions, self.options.cache)
+            return
         pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(found(self.options.questions, self.data)):
+        for item in read_questions(questions):
             question = item.question.strip()
             yield dataclasses.replace(item, images=(pictures.named(item.cluster),), question=question)
 

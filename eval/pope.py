@@ -25,8 +25,9 @@ from mminstruct.config import Config
 from mminstruct.errors import DataError
 from mminstruct.eval.vqa import AFTER_IMAGE, LLAVA_TOKENS, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import Pictures, found
+from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.pope import read_questions
+from mminstruct.evaluation.table_images import with_images_within
 
 OLDER_RANDOM = 2910
 
@@ -52,27 +53,35 @@ class Pope(Benchmark):
     )
     licence = "MIT (AoiDragon/POPE); the images are COCO's, under Flickr's terms"
     data = (
-        "POPE of AoiDragon/POPE: questions=output/coco/ (or one set's file), and COCO's images=val2014/; "
-        "LLaVA's numbers are by commit e3e39262, whose random set has 2,910 questions and not 3,000"
+        "POPE of AoiDragon/POPE: questions=output/coco/ (or one set's file), and COCO's images=val2014/, or "
+        "VLMEvalKit's questions=POPE.tsv; LLaVA's numbers are by commit e3e39262, "
+        "whose random set has 2,910 questions and not 3,000"
     )
 
     class Options(Config):
         """A folder of the sets or the file of one, and the folder of images.
 
+        A table has its images within: they are written into `cache`, default `FILE.tsv.images`.
+
         `older_random` says that the random set is that of LLaVA's numbers, with 2,910 questions.
         """
 
         questions: Path
-        images: Path
+        images: Path | None = None
+        cache: Path | None = None
         older_random: bool = False
 
     options: Options
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing, or the random set is not the one that is meant."""
-        pictures = Pictures(self.options.images, self.data)
-        items = read_questions(found(self.options.questions, self.data))
+        questions = found(self.options.questions, self.data, tables=True)
+        items = read_questions(questions)
         self._require_meant(items)
+        if questions.suffix == TABLE:
+            yield from with_images_within(items, questions, self.options.cache)
+            return
+        pictures = Pictures(self.options.images, self.data)
         for item in items:
             yield dataclasses.replace(item, images=(pictures.named(item.cluster),), question=item.question.strip())
 

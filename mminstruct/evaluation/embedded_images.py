@@ -55,7 +55,7 @@ class Embedded:
 
 
 class Shared:
-    """Images of a table in which a cell may hold the index of the row that has the image (VLMEvalKit's TSV)."""
+    """Images of a table in which a cell may hold the index of the row that has the image."""
 
     def __init__(self, embedded: Embedded) -> None:
         self._embedded = embedded

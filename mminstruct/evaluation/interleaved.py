@@ -1,6 +1,6 @@
 """Prompts with images at their places: "Compare <image 1> with <image 2>." -> image, text, image, text.
 
-The marks are those of MMMU's questions, numbered from 1. An image may be named twice, and then stands in both places.
+Marks are numbered from 1. An image may be named twice, and then stands in both places.
 """
 
 from __future__ import annotations

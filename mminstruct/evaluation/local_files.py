@@ -35,15 +35,17 @@ class Pictures:
     """A folder of images, or of videos.
 
     Args:
-        folder: where they are.
+        folder: where they are; None where the user gave none.
         data: what is needed and where to get it, for errors.
         kind: "image" or "video", for errors.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or none is given.
     """
 
-    def __init__(self, folder: Path, data: str, kind: str = "image") -> None:
+    def __init__(self, folder: Path | None, data: str, kind: str = "image") -> None:
+        if folder is None:
+            raise DataError(f"no folder of {kind}s is given; give it as {kind}s=; needed is: {data}")
         if not found(folder, data).is_dir():
             raise DataError(f"{folder} is a file; give the folder of {kind}s; needed is: {data}")
         self._folder, self._data, self._kind = folder.absolute(), data, kind

@@ -101,8 +101,8 @@ class _Answer(Official):
 def all_rounds(items: Iterable[Item]) -> list[Item]:
     """The questions in every rotation of their options, those of one question together.
 
-    A table that has rows of later rounds is taken as it is; else the rounds are made as MMBench's are: in each, the
-    first option of the round before comes last.
+    A table that has rows of later rounds is taken as it is; else the rounds are made: in each, the first option of the
+    round before comes last.
     """
     found = list(items)
     groups: dict[str, list[Item]] = {}

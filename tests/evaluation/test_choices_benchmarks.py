@@ -188,6 +188,7 @@ def test_mmbench_refuses_with_file_and_line(changes: dict[str, str], message: st
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({}, r"rows\.jsonl:1 has no image_1; give the data set"),
         ({"options": "nothing"}, r"rows\.jsonl:1: options is no list \('nothing'\)"),
         ({"image_1": struct(1)["path"]}, r"rows\.jsonl:1, image_1: its image is no base64 text"),
         ({"id": 4}, r"rows\.jsonl:1: id: Input should be a valid string"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mminstruct import catalog
 from mminstruct.conversation import Conversation, TextPart
 from mminstruct.errors import DataError
 from mminstruct.evaluation.adapters import Adapter
@@ -19,6 +20,7 @@ from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.results import run_benchmark
 from tests.evaluation import miniatures
 from tests.evaluation.miniatures.miniature import Miniature
+from tests.evaluation.test_official_files import ALL as OFFICIAL
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(miniatures.__path__) if module.name != "miniature")
 
@@ -96,3 +98,9 @@ def test_what_is_missing_is_named(name: str, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         shutil.move(away, whole)
     loaded.questions()
+
+
+def test_every_benchmark_is_asked_in_small() -> None:
+    """Here, in `test_official_files.py`, or, with data that are at hand, in `test_benchmarks.py`."""
+    small = {name.replace("_", "-") for name in NAMES} | {one.name for one in OFFICIAL}
+    assert small | {"easy-vqa", "vqa", "worlds", "robustness"} == set(catalog.names(catalog.BENCHMARK))

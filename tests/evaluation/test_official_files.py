@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.results import BenchmarkResult, run_benchmark
 from mminstruct.media import open_image
 
-from .official_files import IMAGE, Miniature, captions, documents, few_shot, photographs, yes_no
+from .official_files import IMAGE, Miniature, captions, documents, few_shot, photographs, picture, yes_no
 from .scorers.files import write_lines
 
 ALL = [one for module in (photographs, documents, yes_no, captions, few_shot) for one in module.MINIATURES]
@@ -117,7 +119,47 @@ def test_missing_files_are_named_with_where_they_come_from(miniature: Miniature,
         assert word in str(caught.value) and gone.name in str(caught.value) and "\n" not in str(caught.value), name
 
 
-def test_tables_with_images_within_are_refused(miniature: Miniature, tmp_path: Path) -> None:
+TABLES = ("docvqa", "infovqa", "st-vqa", "gqa", "chartqa", "ocrbench", "ocr-vqa", "pope")
+
+
+def write_table(path: Path, answer: str, **further: str) -> list[str]:
+    """VLMEvalKit's table: two questions on one image, the second naming the first one's row."""
+    image = base64.b64encode(picture(path.with_suffix(".png")).read_bytes()).decode()
+    rows = [{"index": "7", "image": image, "question": "What is it?", "answer": answer, **further}]
+    rows += [{"index": "8", "image": "7", "question": "And this?", "answer": answer, **further}]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    return [f"questions={path}"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_with_images_within_are_asked(name: str, tmp_path: Path) -> None:
+    answer = "yes" if name == "pope" else "two words" if name == "gqa" else "['two words', 'both']"
+    options = write_table(tmp_path / "T.tsv", answer, category="random", split="human")
+    benchmark = load_benchmark(name, options)
+    items = benchmark.questions()
+    assert [item.question for item in items] == ["What is it?", "And this?"]
+    assert items[0].answers[0] == answer.removeprefix("['").partition("'")[0]
+    (image,) = {path for item in items for path in item.images}  # written once
+    assert image.read_bytes() == (tmp_path / "T.png").read_bytes()
+    assert image.is_relative_to(tmp_path / "T.tsv.images") and items[0].cluster == items[1].cluster != ""
+    texts = {item.id: item.answers[0] for item in items}
+    assert run_benchmark(Table(texts), benchmark, blank=False).numbers()["accuracy"] == 1.0
+    (tmp_path / "T.tsv").write_text("index\timage\tquestion\tanswer\n1\t\tx?\tyes\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"T\.tsv:2 holds no image"):
+        load_benchmark(name, options).questions()
+
+
+def test_a_folder_of_images_is_needed_for_official_files(tmp_path: Path) -> None:
+    questions, _ = documents.write_docvqa(tmp_path)
+    with pytest.raises(DataError, match=r"no folder of images is given; give it as images=; needed is: DocVQA"):
+        load_benchmark("docvqa", [questions]).questions()
+
+
+@pytest.mark.parametrize("miniature", [one for one in ALL if one.name not in TABLES], ids=lambda one: one.name)
+def test_tables_with_images_within_are_refused_elsewhere(miniature: Miniature, tmp_path: Path) -> None:
     table = tmp_path / "TABLE.tsv"
     table.write_text("index\timage\tquestion\tanswer\n", encoding="utf-8")
     options = [re.sub("^(questions|references)=.*", rf"\1={table}", each) for each in miniature.write(tmp_path)]

@@ -81,7 +81,7 @@ def _entries(path: Path) -> Iterator[tuple[str, object]]:
     for place, row in table(path):
         yield (
             place,
-            {"query": row.get("question", ""), "label": listed(row.get("answer", "")), "split": row.get("split")},
+            {"query": row.get("question", ""), "label": listed(row.get("answer", "")), "split": row.get("split", "")},
         )
 
 

@@ -65,7 +65,15 @@ def read_questions(path: Path) -> list[Item]:
     """The items of `OCRBench.json`, of a result file, or of VLMEvalKit's table; by id or by place."""
     if path.suffix == ".tsv":
         entries = [
-            (place, {"id": row["index"], "type": row.get("category", ""), "answers": listed(row.get("answer", ""))})
+            (
+                place,
+                {
+                    "id": row["index"],
+                    "type": row.get("category", ""),
+                    "question": row.get("question", ""),
+                    "answers": listed(row.get("answer", "")),
+                },
+            )
             for place, row in table(path)
             if "index" in row
         ]

@@ -74,7 +74,14 @@ def read_questions(path: Path) -> list[Item]:
     """
     if path.suffix == ".tsv":
         return unique_items(
-            (place, Item(id=row.get("index", ""), answers=tuple(listed(row.get("answer", "")))))
+            (
+                place,
+                Item(
+                    id=row.get("index", ""),
+                    question=row.get("question", ""),
+                    answers=tuple(listed(row.get("answer", ""))),
+                ),
+            )
             for place, row in table(path)
         )
     if isinstance(read_json(path), list):

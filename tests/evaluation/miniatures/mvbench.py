@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.evaluation.miniatures.miniature import Miniature, write_json, write_videos
+from tests.evaluation.miniatures.miniature import LETTER, Miniature, write_json, write_videos
 
 SYSTEM = (
     "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of "
@@ -29,7 +29,7 @@ def write(folder: Path) -> Miniature:
             ),
             "lmms-eval": (
                 "action_count/0",
-                "<video>\nQuestion:How often?\nOption:\n(A) 1\n(B) 2\n(C) 3\nOnly give the best option.\n",
+                f"<video>\nQuestion:How often?\nOption:\n(A) 1\n(B) 2\n(C) 3\n{LETTER}",
             ),
         },
         perfect={"action_count/0": "(C) 3", "action_sequence/0": "B"},

@@ -9,7 +9,7 @@ from tests.evaluation.miniatures.miniature import LETTER, Miniature, write_json,
 
 def row(video: str, qid: str, kind: str, answer: str) -> dict[str, str]:
     options = {f"a{number}": text for number, text in enumerate(("sit", "run", "jump", "eat", "play "))}
-    return {"video": video, "qid": qid, "question": f"why {qid}", "answer": answer, "type": kind} | options
+    return {"video": video, "qid": qid, "question": f"why {qid} ", "answer": answer, "type": kind} | options
 
 
 def write(folder: Path) -> Miniature:
