@@ -99,7 +99,7 @@ class Robustness(Benchmark):
 
         file: Path | None = None
         kinds: tuple[str, ...] = ("counting", "spatial", "yes-no", "charts", "slides", "ocr")
-        count: int = Field(default=16, ge=1)
+        count: int = Field(default=8, ge=1)
         questions: int | None = Field(default=None, ge=1)
         sets: tuple[Set, ...] = SETS
         seed: int = SEED
@@ -243,13 +243,15 @@ def with_strip(picture: Image.Image, text: str) -> Image.Image:
 
 
 def with_label(picture: Image.Image, text: str) -> Image.Image:
-    """The picture with a text on white at the place, of five by five, where it covers least: the plainest one."""
+    """The picture with a framed label at the place, of nine by nine, where it covers least but the plain ground."""
     letters = _written(text, max(24, picture.width * 2 // 3), picture.width)
-    grey = np.asarray(picture.convert("L"), dtype=np.float64)
+    ImageDraw.Draw(letters).rectangle((0, 0, letters.width - 1, letters.height - 1), outline=(0, 0, 0))
+    grey = np.asarray(picture.convert("L"))
+    drawn = np.abs(grey.astype(np.int16) - int(np.bincount(grey.ravel()).argmax())) > 24  # all but the commonest grey
     across, down = max(0, picture.width - letters.width), max(0, picture.height - letters.height)
-    places = [(across * x // 4, down * y // 4) for y in range(5) for x in range(5)]
+    places = [(across * x // 8, down * y // 8) for y in range(9) for x in range(9)]
     left, top = min(
-        places, key=lambda at: float(grey[at[1] : at[1] + letters.height, at[0] : at[0] + letters.width].std())
+        places, key=lambda at: int(drawn[at[1] : at[1] + letters.height, at[0] : at[0] + letters.width].sum())
     )
     found = picture.copy()
     found.paste(letters, (left, top))
@@ -258,7 +260,7 @@ def with_label(picture: Image.Image, text: str) -> Image.Image:
 
 def _written(text: str, room: int, width: int) -> Image.Image:
     """A text in rows, black on white, in letters that suit a picture's width."""
-    face = Face("sans", max(11, min(40, width // 18)), bold=True)
+    face = Face("sans", max(11, min(40, width // 22)), bold=True)
     while face.size > 8 and max(map(face.advance, text.split())) > room:
         face = Face("sans", face.size - 1, bold=True)
     rows = face.wrapped(text, room)

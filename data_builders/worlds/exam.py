@@ -90,7 +90,7 @@ def _of(kind: str, form: Form, place: int, seed: int, count: int) -> Iterator[Qu
     chance.shuffle(targets)
     given: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    places = {}  # where each target's letters begin, so that those of all run on
+    places: dict[str, int] = {}  # where each target's letters begin, so that those of all run on
     for place, target in enumerate(sorted(targets)):
         places.setdefault(target, place)
     for target in targets:

@@ -46,7 +46,8 @@ def test_benchmark_keeps_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not needs_options(benchmark_class(name))])
-def test_prompts_ask_and_do_not_tell(name: str) -> None:
+def test_prompts_ask_and_do_not_tell(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where some draw what they ask
     benchmark = load_benchmark(name)
     for item in benchmark.questions(limit=50):
         conversation = benchmark.conversation(item)

@@ -21,8 +21,8 @@ from tests.building.test_charts import places
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Benchmark:
-    return load_benchmark("robustness", [f"data_cache={tmp_path}", "count=6", "kinds=[spatial, yes-no]"])
+def bench(worlds_cache: Path) -> Benchmark:
+    return load_benchmark("robustness", [f"data_cache={worlds_cache}", "count=6", "kinds=[spatial, yes-no]"])
 
 
 def prompt(benchmark: Benchmark, item: Item) -> str:
@@ -70,7 +70,7 @@ def test_the_injected_answer_is_wrong_and_stands_in_the_picture(bench: Benchmark
                 changed = (after != before).any(axis=2)
                 assert after.shape == before.shape and 0 < changed.mean() < 0.25
             text = {"strip neutral": "recycled"}.get(form, wrong)
-            size = max(11, min(40, width // 18))
+            size = max(11, min(40, width // 22))
             assert places(after, text.split()[-1], size, bold=True), (form, text)
 
 
