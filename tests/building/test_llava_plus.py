@@ -389,7 +389,7 @@ def test_tools_and_pictures_of_ones_own_with_a_model(
                 server.url,
             )
         )
-    assert (code, printed) == (0, f"{out}: 1 conversations, 1 images\n"), error
+    assert (code, printed) == (0, f"{out}: 1 conversation, 1 image\n"), error
     (found,) = formats.read(out)
     question, calling, output, concluding = parts(found)
     assert (question, output, concluding.value) == ("How bright is a?", {"mean": 0.2}, "At 0.2 of full light.")

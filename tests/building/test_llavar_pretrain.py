@@ -159,7 +159,7 @@ def test_rapidocr_through_the_command_line(tmp_path: Path) -> None:
     code, said, error = call(
         *("build", "llavar-pretrain", "--out", out, f"source={tmp_path / 'scans'}", "engine=rapidocr")
     )
-    assert (code, said, error) == (0, f"{out}: 1 conversations, 1 images\n", "")
+    assert (code, said, error) == (0, f"{out}: 1 conversation, 1 image\n", "")
     (one,) = formats.read(out)
     assert character_error_rate(answer(one), "Käse & Brot täglich frisch") < 0.05
 
