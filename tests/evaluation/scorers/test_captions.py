@@ -255,7 +255,7 @@ def test_punctuation_is_upper_case_where_tokens_are_lower() -> None:
 
 
 def test_the_example_of_aac_metrics(tmp_path: Path) -> None:
-    """README of aac-metrics 0.6.0 (MIT licence): bleu_1 is 0.4278, cider_d 0.9614, and of the captions 1.3641, 0.5587."""
+    """README of aac-metrics 0.6.0 (MIT licence): bleu_1 is 0.4278, cider_d 0.9614, of each 1.3641 and 0.5587."""
     spoken = ["a man speaks.", "someone speaks.", "a man is speaking while a bird is chirping in the background"]
     gold = write_json(tmp_path / "gold.json", {"1": spoken, "2": ["rain is falling hard on a surface"]})
     said = write_json(tmp_path / "said.json", {"1": "a man is speaking", "2": "rain falls"})

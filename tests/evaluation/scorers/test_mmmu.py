@@ -245,7 +245,7 @@ def test_real_responses_of_gpt_4o_as_its_published_file_records_them(tmp_path: P
 
 def test_one_subjects_folder_and_the_first_published_outputs(tmp_path: Path) -> None:
     """MMMU-Benchmark/MMMU, example_outputs/blip2_flant5xxl/Electronics: five of its 30, called by "No"."""
-    options = ["75 + 13.3 cos(250t - 57.7\u00b0)V", "75 + 23.3 cos(250t - 57.7\u00b0)V"]
+    sums = ["75 + 13.3 cos(250t - 57.7\u00b0)V", "75 + 23.3 cos(250t - 57.7\u00b0)V"]
     halves = ["[(1 - e^{-s(T/2)}) / {s(1 - e^{-sT})}]", "[(2 - e^{-s(T)}) / {s(1 - e^{-sT})}]"]
     entries: list[dict[str, Any]] = [
         {"No": "11", "question_type": "open", "answer": "50", "response": "image 2>"},
@@ -254,8 +254,8 @@ def test_one_subjects_folder_and_the_first_published_outputs(tmp_path: Path) -> 
         {"No": "190", "question_type": "multiple-choice", "answer": "A", "response": "(A)"},
         {"No": "216", "question_type": "multiple-choice", "answer": "A", "response": "[(1 -"},
     ]
-    for entry, texts in zip(entries[3:], (options, halves), strict=True):
-        entry |= {"all_choices": ["A", "B"], "index2ans": dict(zip("AB", texts, strict=True))}
+    for entry, choices in zip(entries[3:], (sums, halves), strict=True):
+        entry |= {"all_choices": ["A", "B"], "index2ans": dict(zip("AB", choices, strict=True))}
     folder = tmp_path / "blip2_flant5xxl" / "Electronics"
     folder.mkdir(parents=True)
     write_json(folder / "output.json", entries)
