@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mminstruct.cli.device import Device, pick
+from mminstruct.cli.device import Device
 from mminstruct.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,25 +76,15 @@ def evaluate(
     out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
 
-    from mminstruct.evaluation.adapters.zoo import ZooAdapter
+    from mminstruct.cli.eval_model import folder_adapter
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
-    from mminstruct.evaluation.facts import identity, model_facts
     from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
-    from mminstruct.models.checkpoint import load
 
     with ExitStack() as stack:
         processes = stack.enter_context(joined())
-        network, processor = load(model, device=pick(device))
-        facts = model_facts(network, processor, model)
-        adapter = ZooAdapter(
-            network,
-            processor,
-            batch_tokens=batch_tokens,
-            identity=identity(model, facts["dtype"]) if reuse else None,
-            facts=facts,
-        )
+        adapter = folder_adapter(model, device, batch_tokens, reuse)
         kept = stack.enter_context(AnswerCache(answers or default_path())) if reuse else None
         results = []
         for benchmark in benchmarks:

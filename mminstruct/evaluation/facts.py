@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from mminstruct.models.base_processor import BaseProcessor
 
+# Weights, configs, chat templates, and vocabularies of tokenizers without a tokenizer.json.
+_DECIDING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 PACKAGES = ("mminstruct", "torch", "transformers", "timm", "open_clip_torch", "pillow", "numpy")
 
 
@@ -47,7 +49,7 @@ def identity(folder: Path, dtype: str) -> dict[str, str]:
     """
     from mminstruct.files import bytes_sha256, sha256
 
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in (".safetensors", ".json"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in _DECIDING)
     named = [f"{path.relative_to(folder)} {sha256(path)}" for path in files if not path.name.endswith(".index.json")]
     return {
         "checkpoint": bytes_sha256("\n".join(named).encode()),

@@ -1,0 +1,60 @@
+"""What `mminstruct eval --model` names: a checkpoint folder of ours, one of transformers, or a server's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mminstruct.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mminstruct.evaluation.adapters import Adapter
+
+
+def folder_adapter(folder: Path, device: str, batch_tokens: int, keep: bool) -> Adapter:
+    """The adapter of a folder, by what it holds: ours has mminstruct.json, a folder of transformers has none.
+
+    Raises:
+        CheckpointError: it is no folder, neither of the two, or not whole.
+    """
+    from mminstruct.cli.device import pick
+    from mminstruct.models.base_processor import FILE
+
+    on = pick(device)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give a checkpoint's, or a server's model with --base-url")
+    if (folder / FILE).is_file():
+        from mminstruct.evaluation.adapters.zoo import ZooAdapter
+        from mminstruct.evaluation.facts import identity, model_facts
+        from mminstruct.models.checkpoint import load
+
+        network, processor = load(folder, device=on)
+        facts = model_facts(network, processor, folder)
+        return ZooAdapter(
+            network,
+            processor,
+            batch_tokens=batch_tokens,
+            identity=identity(folder, facts["dtype"]) if keep else None,
+            facts=facts,
+        )
+    _require_transformers(folder, FILE)
+    from mminstruct.evaluation.adapters.transformers_vlm import open_folder
+
+    return open_folder(folder, device=on, batch_tokens=batch_tokens, keep=keep)
+
+
+def _require_transformers(folder: Path, own_file: str) -> None:
+    from mminstruct.files import read_json
+    from mminstruct.models.native.checkpoint import is_native
+
+    config = folder / "config.json"
+    if not config.is_file():
+        raise CheckpointError(
+            f"{folder} holds neither {own_file} nor config.json; give a checkpoint folder of mminstruct or transformers"
+        )
+    if not is_native(folder):
+        kind = read_json(config).get("model_type")
+        raise CheckpointError(
+            f"{folder} is a {kind!r}, which is no vision-language model that transformers knows without code of the "
+            "folder's own; `mminstruct zoo import` takes LLaVA's own folders and others"
+        )
