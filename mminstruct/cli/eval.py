@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +17,9 @@ from mminstruct.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_SERVER = "A server's model"
+_CHECKED = 8  # questions that are answered alone too
 
 
 def run_in_place(file: str) -> None:
@@ -31,7 +35,9 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="BENCHMARK... [KEY=VALUE...]", help="Benchmarks by name or file, and their options."),
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="The checkpoint folder.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A checkpoint folder, of transformers too, or a server's model.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A new folder for the results. Default: beside the model, MODEL-eval-BENCHMARK."),
@@ -43,10 +49,30 @@ def evaluate(
         Path | None, typer.Option("--answers", help="The file of known answers. Default: in the user's cache folder.")
     ] = None,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse", help="Look up and keep answers in that file.")] = True,
-    check: Annotated[int, typer.Option("--check", min=0, help="Of so many questions compare batch and alone.")] = 8,
+    check: Annotated[
+        int | None,
+        typer.Option("--check", min=0, help="Of so many questions compare batch and alone. Default: 8; of a server 0."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Ask only the first so many questions.")] = None,
     blank: Annotated[bool, typer.Option("--blank/--no-blank", help="Also run the control with grey images.")] = True,
     device: Device = "auto",
+    base_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask a server with OpenAI's chat API, e.g. .../v1; several share.", rich_help_panel=_SERVER),
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(help="The environment's variable with the server's key.", rich_help_panel=_SERVER)
+    ] = "OPENAI_API_KEY",
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Questions that are on their way at once.", rich_help_panel=_SERVER)
+    ] = 8,
+    timeout: Annotated[float, typer.Option(help="Seconds for one answer.", rich_help_panel=_SERVER)] = 120.0,
+    on_error: Annotated[
+        Literal["raise", "skip"],
+        typer.Option(
+            help="Stop at a question that the server does not answer, or count it as missing.", rich_help_panel=_SERVER
+        ),
+    ] = "raise",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
 ) -> None:
@@ -55,6 +81,8 @@ def evaluate(
     Example: `mminstruct eval easy-vqa --model runs/quickstart/model`
 
     With your own questions: `mminstruct eval vqa file=questions.jsonl --model runs/quickstart/model`
+
+    A server's model: `mminstruct eval easy-vqa --base-url http://127.0.0.1:8000/v1 --model NAME`
     """
     if list_them:
         _list(as_json)
@@ -65,6 +93,8 @@ def evaluate(
         raise ConfigError("no benchmark given; name one or more of: mminstruct eval --list")
     if model is None:
         raise ConfigError("no model given; add --model with a checkpoint folder")
+    if on_error != "raise" and not base_url:
+        raise ConfigError(f"--on-error {on_error} is of questions to a server; add --base-url, or leave it out")
 
     from mminstruct.evaluation.benchmark import load_benchmark
     from mminstruct.files import require_new
@@ -73,10 +103,12 @@ def evaluate(
     keys = [benchmark.key for benchmark in benchmarks]
     if len(set(keys)) < len(keys):
         raise ConfigError(f"a benchmark is named twice ({', '.join(keys)}); name each once")
-    out = out or model.resolve().with_name(f"{model.resolve().name}-eval-{'-'.join(b.name for b in benchmarks)}")
+    # A server's model has no folder, so what is found of it lies in the current one.
+    beside = Path(re.sub(r"[^\w.-]+", "-", model)).absolute() if base_url else Path(model).resolve()
+    out = out or beside.with_name(f"{beside.name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
 
-    from mminstruct.cli.eval_model import folder_adapter
+    from mminstruct.cli.eval_model import endpoint_adapter, folder_adapter
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
     from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
@@ -84,7 +116,20 @@ def evaluate(
 
     with ExitStack() as stack:
         processes = stack.enter_context(joined())
-        adapter = folder_adapter(model, device, batch_tokens, reuse)
+        if base_url:
+            adapter = stack.enter_context(
+                endpoint_adapter(
+                    model,
+                    base_url,
+                    key_variable=api_key_env,
+                    concurrency=concurrency,
+                    timeout=timeout,
+                    on_error=on_error,
+                    keep=reuse,
+                )
+            )
+        else:
+            adapter = folder_adapter(Path(model), device, batch_tokens, reuse)
         kept = stack.enter_context(AnswerCache(answers or default_path())) if reuse else None
         results = []
         for benchmark in benchmarks:
@@ -95,7 +140,7 @@ def evaluate(
                     limit=limit,
                     blank=blank,
                     answers=kept,
-                    check=check,
+                    check=check if check is not None else 0 if base_url else _CHECKED,
                     folder=out / benchmark.key,
                     progress=progress,
                     processes=processes,

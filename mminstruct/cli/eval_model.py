@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mminstruct.errors import CheckpointError
 
@@ -41,6 +43,27 @@ def folder_adapter(folder: Path, device: str, batch_tokens: int, keep: bool) -> 
     from mminstruct.evaluation.adapters.transformers_vlm import open_folder
 
     return open_folder(folder, device=on, batch_tokens=batch_tokens, keep=keep)
+
+
+@contextlib.contextmanager
+def endpoint_adapter(
+    model: str,
+    base_urls: Sequence[str],
+    *,
+    key_variable: str,
+    concurrency: int,
+    timeout: float,
+    on_error: Literal["raise", "skip"],
+    keep: bool,
+) -> Iterator[Adapter]:
+    """The adapter of a server's model, and its connections closed behind it. Raises `ConfigError`."""
+    from mminstruct.building.clients import OpenAICompatibleClient
+    from mminstruct.evaluation.adapters.endpoint import EndpointAdapter, EndpointConfig
+
+    client = OpenAICompatibleClient(model, base_urls, key_variable=key_variable, timeout=timeout)
+    with contextlib.closing(client):
+        config = EndpointConfig(concurrency=concurrency, on_error=on_error)
+        yield EndpointAdapter(client, base_urls, config, keep=keep)
 
 
 def _require_transformers(folder: Path, own_file: str) -> None:

@@ -79,6 +79,7 @@ class BenchmarkResult:
             / len(items),
             "empty_answers": sum(not answer for answer in self.predictions.texts),
             "cut_off_answers": sum(reply.finish == "length" for reply in self.predictions.replies),
+            "missing_answers": sum(reply.finish == "missing" for reply in self.predictions.replies),
             "mean_answer_tokens": sum(reply.tokens for reply in self.predictions.replies) / len(items),
             "distinct_requests": self.predictions.distinct,
             "batch_checked": self.predictions.checked,
@@ -188,7 +189,7 @@ def run_benchmark(
 
 def judge(benchmark: Benchmark, predictions: Predictions) -> dict[str, Score]:
     """What each of the benchmark's scorers says of the answers, by the name under which the benchmark has it."""
-    return {name: scorer(name).score(predictions.items, predictions.texts) for name in benchmark.scorer_names}
+    return {name: scorer(name).score(predictions.items, predictions.scored) for name in benchmark.scorer_names}
 
 
 def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str, Score]) -> None:
@@ -197,9 +198,11 @@ def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str,
     It holds gold answers and predictions, so `mminstruct score` takes it for either.
     """
     with atomic_file(path) as stream:
-        for place, (item, answer) in enumerate(zip(predictions.items, predictions.texts, strict=True)):
+        for place, (item, reply) in enumerate(zip(predictions.items, predictions.replies, strict=True)):
             scored = {name: found.verdicts[place].score for name, found in scores.items()}
-            line = item_line(item) | {"prediction": answer, "scores": scored}
+            line = item_line(item) | {"prediction": reply.text, "scores": scored}
+            if reply.finish == "missing":  # an empty answer to whoever scores the file again
+                line["missing"] = True
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -18,7 +18,7 @@ import torch
 
 from mminstruct.errors import ConfigError
 from mminstruct.evaluation.adapters import Adapter
-from mminstruct.evaluation.requests import Reply, Request
+from mminstruct.evaluation.requests import Reply, Request, first_stop
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -215,12 +215,6 @@ class GeneratingAdapter(Adapter):
             )
         scores = {choice: float(chances[token]) for choice, token in zip(request.choices, tokens, strict=True)}
         return Reply(text=max(scores, key=lambda choice: scores[choice]), tokens=1, finish="choice", scores=scores)
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where in a text the first of the stop texts begins."""
-    places = [text.find(stop) for stop in stops]
-    return min((place for place in places if place >= 0), default=None)
 
 
 def _media(request: Request) -> tuple[Any, ...]:
