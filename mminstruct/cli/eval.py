@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _SERVER = "A server's model"
+_JUDGE = "A judge of answers"
 _CHECKED = 8  # questions that are answered alone too
 
 
@@ -73,6 +74,22 @@ def evaluate(
             help="Stop at a question that the server does not answer, or count it as missing.", rich_help_panel=_SERVER
         ),
     ] = "raise",
+    judge_url: Annotated[
+        list[str] | None, typer.Option(help="The address of the judge's server; several share.", rich_help_panel=_JUDGE)
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Its name at the server; only judged benchmarks ask it.", rich_help_panel=_JUDGE)
+    ] = None,
+    judge_key_env: Annotated[
+        str, typer.Option(help="The environment's variable with its key.", rich_help_panel=_JUDGE)
+    ] = "OPENAI_API_KEY",
+    judge_prices: Annotated[
+        Path | None, typer.Option(help="A YAML file of prices, to show what it cost.", rich_help_panel=_JUDGE)
+    ] = None,
+    judge_calls: Annotated[
+        Path | None,
+        typer.Option(help="The log of its replies. Default: in the user's cache folder.", rich_help_panel=_JUDGE),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     list_them: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
 ) -> None:
@@ -108,13 +125,27 @@ def evaluate(
     out = out or beside.with_name(f"{beside.name}-eval-{'-'.join(b.name for b in benchmarks)}")
     require_new(out)
 
-    from mminstruct.cli.eval_model import endpoint_adapter, folder_adapter
+    from mminstruct.cli.eval_model import endpoint_adapter, folder_adapter, open_judge
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
+    from mminstruct.evaluation.judges.benchmark import require_judge
     from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark
 
     with ExitStack() as stack:
+        judge = stack.enter_context(
+            open_judge(
+                judge_model,
+                judge_url,
+                key_variable=judge_key_env,
+                prices=judge_prices,
+                concurrency=concurrency,
+                timeout=timeout,
+                calls=(judge_calls or default_path().with_name("judgements.sqlite")) if reuse else None,
+            )
+        )
+        for benchmark in benchmarks:
+            require_judge(benchmark, judge)
         processes = stack.enter_context(joined())
         if base_url:
             adapter = stack.enter_context(
@@ -144,6 +175,7 @@ def evaluate(
                     folder=out / benchmark.key,
                     progress=progress,
                     processes=processes,
+                    grader=judge,
                 )
                 results.append(result)
     if not processes.first:
@@ -154,6 +186,8 @@ def evaluate(
     else:
         for numbers in report["benchmarks"].values():
             show_table(results_table(numbers))
+            if numbers["judge"] is not None:
+                typer.echo(_judged(numbers["judge"], numbers["judge_failed"]))
         typer.echo(f"report: {out / 'report.html'}")
 
 
@@ -193,6 +227,13 @@ def results_table(numbers: dict[str, Any]) -> Table:
             end_section=kind == "all",
         )
     return table
+
+
+def _judged(judge: dict[str, Any], failed: int) -> str:
+    cost = "" if judge["cost"] is None else f", ${judge['cost']:.2f}"
+    tokens = f"{judge['tokens_read']:,} tokens read and {judge['tokens_written']:,} written"
+    left_out = f"; {failed:,} answers could not be judged and are in no figure" if failed else ""
+    return f"judged by {judge['model']}: {judge['replies']:,} replies, {tokens}{cost}{left_out}"
 
 
 def show_table(table: Table) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mminstruct.errors import CheckpointError
+from mminstruct.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mminstruct.evaluation.adapters import Adapter
+    from mminstruct.evaluation.judges import Judge
 
 
 def folder_adapter(folder: Path, device: str, batch_tokens: int, keep: bool) -> Adapter:
@@ -64,6 +66,44 @@ def endpoint_adapter(
     with contextlib.closing(client):
         config = EndpointConfig(concurrency=concurrency, on_error=on_error)
         yield EndpointAdapter(client, base_urls, config, keep=keep)
+
+
+@contextlib.contextmanager
+def open_judge(
+    model: str | None,
+    base_urls: Sequence[str] | None,
+    *,
+    key_variable: str,
+    prices: Path | None,
+    concurrency: int,
+    timeout: float,
+    calls: Path | None,
+) -> Iterator[Judge | None]:
+    """The judge that the options name, if they name one.
+
+    Args:
+        calls: the log of its replies; None keeps none.
+
+    Raises:
+        ConfigError: half of a judge is named, or its key or price is missing.
+    """
+    if model is None and not base_urls:
+        yield None
+        return
+    if model is None or not base_urls:
+        raise ConfigError("a judge needs both --judge-url and --judge-model")
+    from mminstruct.building.call_log import CallLog
+    from mminstruct.building.clients import OpenAICompatibleClient
+    from mminstruct.building.limits import read_price
+    from mminstruct.evaluation.judges import Judge
+
+    price = None if prices is None else read_price(prices, model)
+    with contextlib.ExitStack() as stack:
+        client = OpenAICompatibleClient(model, base_urls, key_variable=key_variable, timeout=timeout)
+        stack.enter_context(contextlib.closing(client))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mminstruct-"))
+        log = stack.enter_context(CallLog(calls or Path(folder) / "calls.sqlite"))
+        yield Judge(client, log, concurrency=concurrency, price=price)
 
 
 def _require_transformers(folder: Path, own_file: str) -> None:

@@ -67,14 +67,17 @@ def _result(metric: Metric, variant: Variant, items: list[Item], texts: list[str
     found = variant.score(items, texts)
     figures = dict(found.figures)
     # The clustered error of a mean is no error of any other figure.
-    spread = estimate([verdict.score for verdict in found.verdicts], [item.cluster or item.id for item in items])
+    counted = [pair for pair in zip(items, found.verdicts, strict=True) if not pair[1].excluded]
+    spread = estimate([verdict.score for _, verdict in counted], [item.cluster or item.id for item, _ in counted])
     is_mean = found.score is not None and abs(spread.mean - found.score) < 1e-12
+    excluded = {"excluded": found.excluded} if found.excluded else {}
     return {
         "metric": metric.name,
         "variant": variant.name,
         "score": figures.pop("score"),
         "n": len(items),
         "unparsed": found.unparsed,
+        **excluded,
         "missing": sum(text is None for text in texts),
         "stderr": spread.stderr if is_mean else None,
         "figures": figures,
@@ -90,6 +93,7 @@ def _line(row: dict[str, Any], best: float) -> str:
     error = "" if row["stderr"] is None else f" ± {100 * row['stderr']:.2f} (standard error)"
     head = f"{row['metric']}.{row['variant']}: {shown(row['score'])}{error}, n = {row['n']}"
     head += f", {row['unparsed']} unparsed" if row["unparsed"] else ""
+    head += f", {row['excluded']} excluded" if "excluded" in row else ""
     head += f", {row['missing']} missing" if row["missing"] else ""
     return "\n".join([head, *(f"  {name}: {shown(value)}" for name, value in row["figures"].items())])
 

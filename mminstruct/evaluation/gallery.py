@@ -34,7 +34,8 @@ class Exhibit:
 
 def exhibits(result: BenchmarkResult, each: int, seed: int) -> list[Exhibit]:
     """Up to `each` answers that are wholly right and `each` that are not, drawn with a seed; wrong ones first."""
-    places = range(len(result.predictions.items))
+    verdicts = result.scores[result.benchmark.primary_scorer].verdicts
+    places = [place for place, verdict in enumerate(verdicts) if not verdict.excluded]
     right = [place for place in places if result.primary(place) >= 1.0]
     wrong = [place for place in places if result.primary(place) < 1.0]
     draw = random.Random(seed)
