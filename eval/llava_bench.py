@@ -6,8 +6,10 @@
     ─▶ the judge's scores of 1 to 10 for both, on the first line of its reply ─▶ mean(model) / mean(reference)
 
 The judge sees no picture; its prompt is the official one (`prompts/llava_bench.yaml`), at temperature 0.2. Published
-scores are by gpt-4-0314 (later ones by gpt-4-0613, which is stricter); another judge gives others. The official order,
-the reference first, is the default; `orders=both` also swaps the answers, takes each answer's mean, and says how often
+scores are by gpt-4-0314 (later ones by other judges, which give other scores). The published captions are texts, and
+the official script joins their letters by line ends, so its judge reads one letter a line: that is the default here,
+since published scores were got so; `context=plain` shows the caption as it is. The official order, the reference first,
+is the default too; `orders=both` also swaps the answers, takes each answer's mean, and says how often
 the model won, lost and tied, a pair whose orders name different winners being a tie.
 """
 
@@ -76,7 +78,7 @@ class _Question(Official):
 
 class _Context(Official):
     image: str
-    caption: list[str] | str
+    caption: str | list[str]
 
 
 class _Reference(Official):
@@ -105,6 +107,7 @@ class LlavaBench(JudgedBenchmark):
         """`folder` is the data set's, with the files under their official names."""
 
         folder: Path
+        context: Literal["official", "plain"] = "official"
         orders: Literal["reference-first", "both"] = "reference-first"
 
     options: Options
@@ -115,7 +118,9 @@ class LlavaBench(JudgedBenchmark):
         path = folder / "questions.jsonl"
         images = {str(one.question_id): one.image for _, one in records(json_lines(path), _Question)}
         contexts = {
-            one.image: one.caption if isinstance(one.caption, str) else "\n".join(one.caption)
+            one.image: one.caption
+            if isinstance(one.caption, str) and self.options.context == "plain"
+            else "\n".join(one.caption)
             for _, one in records(json_lines(folder / "context.jsonl"), _Context)
         }
         references = {

@@ -68,8 +68,11 @@ def _result(metric: Metric, variant: Variant, items: list[Item], texts: list[str
     figures = dict(found.figures)
     # The clustered error of a mean is no error of any other figure.
     counted = [pair for pair in zip(items, found.verdicts, strict=True) if not pair[1].excluded]
-    spread = estimate([verdict.score for _, verdict in counted], [item.cluster or item.id for item, _ in counted])
-    is_mean = found.score is not None and abs(spread.mean - found.score) < 1e-12
+    stderr = None
+    if counted and found.score is not None:
+        spread = estimate([verdict.score for _, verdict in counted], [item.cluster or item.id for item, _ in counted])
+        # The clustered error of a mean is no error of any other figure.
+        stderr = spread.stderr if abs(spread.mean - found.score) < 1e-12 else None
     excluded = {"excluded": found.excluded} if found.excluded else {}
     return {
         "metric": metric.name,
@@ -79,7 +82,7 @@ def _result(metric: Metric, variant: Variant, items: list[Item], texts: list[str
         "unparsed": found.unparsed,
         **excluded,
         "missing": sum(text is None for text in texts),
-        "stderr": spread.stderr if is_mean else None,
+        "stderr": stderr,
         "figures": figures,
     }
 

@@ -116,7 +116,7 @@ class TransformersAdapter(GeneratingAdapter):
     # ---- the processor -----------------------------------------------------------------------------------------------
 
     def _text(self, messages: Sequence[Message], frames: Sequence[int], name: str, answered: bool = False) -> str:
-        turns = [{"role": one.role, "content": _content(one, frames)} for one in messages]
+        turns: Any = [{"role": one.role, "content": _content(one, frames)} for one in messages]
         try:
             return str(self.processor.apply_chat_template(turns, add_generation_prompt=not answered, tokenize=False))
         except (TemplateError, ValueError, TypeError) as error:

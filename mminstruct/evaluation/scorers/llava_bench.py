@@ -142,13 +142,17 @@ def _total(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Figures:
 
 def _mean(verdicts: Sequence[Verdict], place: int) -> float | None:
     """The mean of the reference's (0) or the model's (1) scores, as a share of 10."""
-    values = [math.fsum(one.parts[place::2]) / (len(one.parts) // 2) for one in verdicts]
-    return math.fsum(values) / len(values) / 10 if values else None
+    return _sum(verdicts, place) / len(verdicts) / 10 if verdicts else None
+
+
+def _sum(verdicts: Sequence[Verdict], place: int) -> float:
+    """Of the scores of one side; a pair in two orders counts once, by its mean."""
+    return math.fsum(math.fsum(one.parts[place::2]) / (len(one.parts) // 2) for one in verdicts)
 
 
 def _ratio(verdicts: Sequence[Verdict]) -> float | None:
-    reference, model = _mean(verdicts, 0), _mean(verdicts, 1)
-    return model / reference if reference and model is not None else None
+    reference = _sum(verdicts, 0)
+    return _sum(verdicts, 1) / reference if reference else None
 
 
 METRIC = Metric(
