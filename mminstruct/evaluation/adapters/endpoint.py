@@ -1,4 +1,4 @@
-"""Answers of a server that speaks OpenAI's chat API (vLLM, SGLang, llama.cpp, OpenAI, `mminstruct serve`).
+"""Answers of a server that speaks OpenAI's chat API (vLLM, SGLang, llama.cpp, OpenAI itself).
 
     request ─ pictures as files within limits ─▶ call ─ many at once ─▶ the builders' client ─▶ reply, as it comes
                                                           └ again on 429, 5xx and silence (`building.sending`)
@@ -10,6 +10,7 @@ on their way have come and are kept; with `skip` it counts as missing instead an
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -33,6 +34,8 @@ from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.requests import Reply, Request, first_stop
 from mminstruct.files import bytes_sha256
 from mminstruct.media import FrameSampling, Video, image_suffix
+
+log = logging.getLogger(__name__)
 
 _SENT_AS_THEY_ARE = (".jpeg", ".png", ".webp")  # what servers are sure to read
 # Orientation stands in EXIF, which a server may or may not obey, so a picture that has any is written anew, upright.
@@ -246,9 +249,10 @@ class _Flight:
     def _one(self, request: Request, call: Call) -> Reply:
         try:
             said = self._sender.send(call)
-        except ServerError:
+        except ServerError as error:
             if self._config.on_error == "raise" or self._failure is not None:
                 raise
+            log.warning("%s counts as missing: %s", request.conversation.id, error)
             return Reply(text="", tokens=0, finish="missing")
         reply: Reply = self._read(request, said)
         return reply

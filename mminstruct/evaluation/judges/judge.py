@@ -10,6 +10,7 @@ turned into a score.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections import Counter
@@ -32,6 +33,8 @@ from mminstruct.errors import ReplyError, ServerError
 
 F = TypeVar("F")
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -132,6 +135,8 @@ class Judge:
             try:
                 return asker.ask(prompt, fact, (), [], draw=draw)
             except (ReplyError, ServerError) as error:
+                if not self.failures[error.code]:
+                    log.warning("%s could not judge an answer, which is in no figure: %s", self._client.model, error)
                 self.failures[error.code] += 1
                 return None
 

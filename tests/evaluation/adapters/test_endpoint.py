@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -173,13 +172,29 @@ def test_servers_that_fail_now_and_then_answer_in_the_end(mixed: Mixed) -> None:
     with (
         serving(digest, often(0.3)) as first,
         serving(digest, often(0.3, seed=1)) as second,
-        adapter(first.url, second.url, timeout=0.3) as found,
+        adapter(first.url, second.url) as found,
     ):
+        first.silence = second.silence = 0.05  # it then hangs up; a time limit would be the machine's load's to break
         stormy = evaluate(found, mixed)
     assert stormy.texts == expected.texts and stormy.distinct == expected.distinct < len(mixed.questions())
     assert first.answered and second.answered and first.faults["429"] + second.faults["429"] > 0
     assert max((first.answered + second.answered).values()) == 1
-    assert calm.most_at_once > 1
+
+
+def test_as_many_are_on_their_way_as_are_allowed(mixed: Mixed) -> None:
+    """The first three questions are answered only once all three are there; a fourth never is beside them."""
+    together = threading.Barrier(3)
+
+    def answer(body: dict[str, Any]) -> str:
+        if together.n_waiting < 3 and not done.is_set():
+            together.wait(timeout=30)
+            done.set()
+        return digest(body)
+
+    done = threading.Event()
+    with serving(answer) as server, adapter(server.url, concurrency=3, timeout=60) as found:
+        evaluate(found, mixed, limit=9)
+    assert done.is_set() and server.most_at_once == 3
 
 
 def test_a_question_that_fails_for_good_stops_the_run_and_keeps_the_others(mixed: Mixed, tmp_path: Path) -> None:
@@ -276,14 +291,6 @@ def test_the_command_says_what_is_wrong(questions_file: Path, tmp_path: Path, mo
     assert code == 2 and error == "error: NOT_SET is not set; export it (any text for a server that asks for no key)\n"
 
 
-RUN = """
-import sys
-from mminstruct.cli import main
-sys.argv = ["mminstruct", *sys.argv[1:]]
-main()
-"""
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_and_pays_for_nothing_twice(how: int, questions_file: Path, tmp_path: Path) -> None:
     def slowly(body: dict[str, Any]) -> str:
@@ -291,23 +298,22 @@ def test_a_killed_run_goes_on_and_pays_for_nothing_twice(how: int, questions_fil
         return digest(body)
 
     with serving(slowly) as server:
-        command = [
-            sys.executable, "-c", RUN, "eval", "vqa", f"file={questions_file}", "--base-url", server.url,
-            "--model", "eyes", "--no-blank", "--concurrency", "2", "--out", str(tmp_path / "out"),
-            "--answers", str(tmp_path / "answers.sqlite"),
+        arguments = [
+            "eval", "vqa", f"file={questions_file}", "--base-url", server.url, "--model", "eyes", "--no-blank",
+            "--concurrency", "2", "--out", str(tmp_path / "out"), "--answers", str(tmp_path / "answers.sqlite"),
         ]  # fmt: skip
-        with subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        command = [sys.executable, "-m", "mminstruct", *arguments]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             _wait_for(server, 5)
             process.send_signal(how)
-            process.communicate()
         before = sum(server.answered.values())
         assert 5 <= before < 10
         with AnswerCache(tmp_path / "answers.sqlite") as answers:
             (kept,) = answers._connection.execute("SELECT count(*) FROM replies").fetchone()
         # Killed in the act, those on their way are lost; asked to stop, they are waited for.
         assert before - kept <= (2 * 2 if how == signal.SIGKILL else 0)
-        done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        code, _, error = call(*arguments)
+        assert code == 0, error
     assert sum(server.answered.values()) == 10 + before - kept and len(server.answered) == 10
 
 

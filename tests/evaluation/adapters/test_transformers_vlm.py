@@ -13,15 +13,16 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from mminstruct.conversation import Conversation, Media, Message, image, text
+from mminstruct.conversation import Conversation, Media, Message, VideoPart, image, text
 from mminstruct.errors import CheckpointError, ConfigError, DataError
 from mminstruct.evaluation import requests as asking
 from mminstruct.evaluation.adapters.transformers_vlm import TransformersAdapter, open_folder
 from mminstruct.evaluation.benchmark import Item
 from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.runner import evaluate
-from mminstruct.media import open_image
+from mminstruct.media import encode_clip, open_image, open_video
 from tests.command import call
+from tests.conftest import picture
 from tests.models import interop
 from tests.models.native import lively
 
@@ -121,6 +122,25 @@ def test_each_picture_is_opened_once(llava: Path, pictures: list[Path], monkeypa
     benchmark = Mixed(pictures)
     ask(open_folder(llava), [benchmark.request(item) for item in items])
     assert opened == {path.name: 1 for path in pictures[:3]}
+
+
+def test_a_video_is_shown_as_its_frames(llava: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(encode_clip([picture(n, (32, 32)) for n in range(5)], 4))
+    frames = open_video(clip).frames
+    paths = [tmp_path / f"{n}.png" for n in range(len(frames))]
+    for frame, path in zip(frames, paths, strict=True):
+        frame.save(path)
+
+    def asked(parts: list[Any], media: list[Media]) -> Request:
+        said = [Message(role="user", content=[*parts, text("what is it?")])]
+        return Request(Conversation(id="clip", messages=said, media=media), max_new_tokens=6)
+
+    whole = asked([VideoPart(index=0)], [Media(kind="video", path=str(clip))])
+    single = asked([image(n) for n in range(len(paths))], [Media(path=str(path)) for path in paths])
+    other = asked([image(0)], [Media(path=str(paths[0]))])
+    found = ask(open_folder(llava), [whole, single, other])
+    assert len(frames) == 5 and found[0] == found[1] and found[0].text != found[2].text
 
 
 def test_stop_texts_and_choices(llava: Path, pictures: list[Path]) -> None:

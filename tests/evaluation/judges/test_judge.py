@@ -118,7 +118,7 @@ def test_garbage_is_asked_three_times_and_then_no_judgement(tmp_path: Path) -> N
         assert all("two numbers, please" in repair for repair in repairs)
 
 
-def test_refusals_and_silence_give_no_judgement(tmp_path: Path) -> None:
+def test_refusals_and_silence_give_no_judgement(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving(lengths) as server, judging(server.url, tmp_path / "log") as judge:
         server.refusal = lambda body: "refused" if "bad" in str(body) else None
         assert judge.ask(Which(), [Two("bad", "b"), Two("a", "b")]) == [None, (1.0, 1.0)]
@@ -129,6 +129,8 @@ def test_refusals_and_silence_give_no_judgement(tmp_path: Path) -> None:
     ):
         assert judge.ask(Which(), [Two("a", "b")]) == [None] and judge.failures == {"server": 1}
         assert judge.facts()["replies"] == 0
+    warned = [record.message.partition(":")[0] for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ["wise could not judge an answer, which is in no figure"] * 2
 
 
 def test_a_wrong_key_stops_it(tmp_path: Path) -> None:
