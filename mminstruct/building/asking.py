@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -29,21 +27,20 @@ from mminstruct.building.clients.base import Call, LanguageModelClient
 from mminstruct.building.limits import Budget, Rate
 from mminstruct.building.prompt import Prompt
 from mminstruct.building.request import Completion, Parameters, Request
+from mminstruct.building.sending import Sender
 from mminstruct.building.usage import Usage
 from mminstruct.config import Config
 from mminstruct.conversation import Media, Message, text
-from mminstruct.errors import ConfigError, RefusedError, ReplyError, ServerError
+from mminstruct.errors import RefusedError, ReplyError
 
 F = TypeVar("F")
 R = TypeVar("R")
 
-_LOG = logging.getLogger(__name__)
 _REPAIR = (
     "Your reply cannot be used: {problem}. Reply to the same request again, exactly in the form that was asked for."
 )
 _QUOTED = 200  # characters of a refusal
 _SHOWN = 400  # characters of a reply that was cut off, in what is said behind it
-CHARACTERS_A_TOKEN = 4  # of English text, near enough to keep to a rate
 
 
 class AskingConfig(Config):
@@ -53,6 +50,8 @@ class AskingConfig(Config):
         server_attempts: how often one request is sent until there is a reply.
         first_wait, longest_wait: seconds; between two attempts a random time up to the first, up to its double and so
             on, unless the server says how long.
+        stop_unanswered: whether a question that is never answered stops the run where no other was answered either:
+            the server is not there, or cannot do what is asked.
         parameters: what replaces those of the prompts.
     """
 
@@ -60,6 +59,7 @@ class AskingConfig(Config):
     server_attempts: int = Field(default=8, ge=1)
     first_wait: float = Field(default=1.0, ge=0)
     longest_wait: float = Field(default=60.0, ge=0)
+    stop_unanswered: bool = True
     parameters: Parameters = Parameters()
 
 
@@ -91,20 +91,20 @@ class Asker:
         self._folder = folder
         self._config = config
         self._parameters = config.parameters.model_dump(exclude_none=True)
-        self._rate = rate
+        self._sender = Sender(client, config, budget, rate)
         self._another_round = another_round
-        self._stopped = threading.Event()
-        self._answered = False  # whether the client ever did, in this run
-        self._random = random.Random()  # only of waiting times
         self._lock = threading.Lock()
         self._on_the_way: dict[str, Future[Completion]] = {}
 
     def stop(self) -> None:
         """Let nobody wait any more; what is on its way ends, nothing new is sent."""
-        self._stopped.set()
+        self._sender.stop()
 
-    def ask(self, prompt: Prompt[F, R], facts: F, media: Sequence[Media], call_ids: list[str]) -> R:
+    def ask(self, prompt: Prompt[F, R], facts: F, media: Sequence[Media], call_ids: list[str], *, draw: int = 0) -> R:
         """The reply's content; the key of every reply on the way is added to `call_ids`.
+
+        Args:
+            draw: another number asks the same question anew.
 
         Raises:
             ReplyError: no reply could be read; a `RefusedError` where the last was a refusal.
@@ -118,7 +118,7 @@ class Asker:
             media=list(media),
             parameters=parameters,
             reply_schema=prompt.schema(facts),
-            prompt=f"{prompt.name}@{prompt.version}",
+            prompt=f"{prompt.name}@{prompt.version}" + (f"#{draw}" if draw else ""),
         )
         rounds_left = int(self._another_round)
         for sample in itertools.count():
@@ -174,44 +174,10 @@ class Asker:
         known = self._log.get(key)
         if known is not None:
             return known
-        call = Call(key, request, prompt, facts, self._folder)
-        reply = self._send(call) if self.client.paid else self.client.complete(call)
+        call = Call(key, request, self._folder, prompt, facts)
+        reply = self._sender.send(call) if self.client.paid else self.client.complete(call)
         self._log.put(key, self.client.backend, self.client.model, request, reply, paid=self.client.paid)
         return reply
-
-    def _send(self, call: Call) -> Completion:
-        expected = len(json.dumps([message.text for message in call.request.messages])) // CHARACTERS_A_TOKEN
-        for attempt in range(self._config.server_attempts):
-            self._wait(self._rate.before(expected))
-            self.budget.take()
-            try:
-                reply = self.client.complete(call)
-            except ServerError as error:
-                if not error.again:
-                    raise
-                if attempt + 1 == self._config.server_attempts:
-                    if self._answered:
-                        raise
-                    # A server that is not there, or cannot do what is asked (pictures, to a model of text): each item
-                    # would wait as long for nothing.
-                    raise ConfigError(
-                        f"no question was answered, this one not in {attempt + 1} attempts: {error}; check that the "
-                        f"server runs, and takes what {call.prompt.name} sends"
-                    ) from None
-                longest = min(self._config.longest_wait, self._config.first_wait * 2**attempt)
-                wait = self._random.uniform(0, longest) if error.after is None else error.after
-                _LOG.info("%s; asking again in %.1f s", error, wait)
-                self._wait(wait)
-                continue
-            self._answered = True
-            self.budget.add(reply)
-            self._rate.after(expected, reply)
-            return reply
-        raise AssertionError("the last attempt returns or raises")
-
-    def _wait(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
-            raise ServerError("the build is stopping")
 
 
 def _repair(reply: Completion, problem: str) -> list[Message]:
@@ -226,7 +192,7 @@ def _repair(reply: Completion, problem: str) -> list[Message]:
 
 
 def _read(reply: Completion, prompt: Prompt[F, R], facts: F) -> R:
-    if reply.finish == "length" and not _whole_json(reply, prompt, facts):
+    if reply.finish == "length" and not prompt.may_be_cut and not _whole_json(reply, prompt, facts):
         raise ReplyError("the reply was cut off at its greatest length; be shorter")
     return prompt.parse(reply.text, facts)
 

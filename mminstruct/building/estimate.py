@@ -12,13 +12,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mminstruct.building.asking import CHARACTERS_A_TOKEN, Asker, AskingConfig
+from mminstruct.building.asking import Asker, AskingConfig
 from mminstruct.building.builder import BadItem, Builder
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import TemplateClient
 from mminstruct.building.job import Job
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
 from mminstruct.building.request import Completion
+from mminstruct.building.sending import CHARACTERS_A_TOKEN
 from mminstruct.errors import ConfigError, DataError
 
 

@@ -31,12 +31,14 @@ class Prompt(ABC, Generic[F, R]):
         version: changes whenever the same reply would be read in another way.
         parameters: how replies are drawn, unless a build says otherwise.
         reply_schema: the JSON schema of replies that are JSON (`replies.strict_schema`).
+        may_be_cut: whether a reply that reached its greatest length is read like any other.
     """
 
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     parameters: ClassVar[Parameters] = Parameters()
     reply_schema: ClassVar[dict[str, Any] | None] = None
+    may_be_cut: ClassVar[bool] = False
 
     @abstractmethod
     def messages(self, facts: F) -> list[Message]:

@@ -65,12 +65,14 @@ class Completion(Record):
         finish: why it ended, in OpenAI's words: `stop`, `length`, or `content_filter` where it refused.
         usage: what the server counted, as it says it; prices change, so money is computed of this only when asked for.
         batch: whether it came in a batch, which has other prices.
+        first_token: log probabilities of the tokens that it might have begun with, where the server was asked for them.
     """
 
     text: str
     finish: str = "stop"
     usage: dict[str, Any] = Field(default_factory=dict)
     batch: bool = False
+    first_token: dict[str, float] | None = None
 
     @property
     def cached(self) -> int:

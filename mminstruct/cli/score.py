@@ -68,16 +68,22 @@ def _result(metric: Metric, variant: Variant, items: list[Item], texts: list[str
     found = variant.score(items, texts)
     figures = dict(found.figures)
     # The clustered error of a mean is no error of any other figure.
-    spread = estimate([verdict.score for verdict in found.verdicts], [item.cluster or item.id for item in items])
-    is_mean = found.score is not None and abs(spread.mean - found.score) < 1e-12
+    counted = [pair for pair in zip(items, found.verdicts, strict=True) if not pair[1].excluded]
+    stderr = None
+    if counted and found.score is not None:
+        spread = estimate([verdict.score for _, verdict in counted], [item.cluster or item.id for item, _ in counted])
+        # The clustered error of a mean is no error of any other figure.
+        stderr = spread.stderr if abs(spread.mean - found.score) < 1e-12 else None
+    excluded = {"excluded": found.excluded} if found.excluded else {}
     return {
         "metric": metric.name,
         "variant": variant.name,
         "score": figures.pop("score"),
         "n": len(items),
         "unparsed": found.unparsed,
+        **excluded,
         "missing": sum(text is None for text in texts),
-        "stderr": spread.stderr if is_mean else None,
+        "stderr": stderr,
         "figures": figures,
     }
 
@@ -91,6 +97,7 @@ def _line(row: dict[str, Any], best: float) -> str:
     error = "" if row["stderr"] is None else f" ± {100 * row['stderr']:.2f} (standard error)"
     head = f"{row['metric']}.{row['variant']}: {shown(row['score'])}{error}, n = {row['n']}"
     head += f", {row['unparsed']} unparsed" if row["unparsed"] else ""
+    head += f", {row['excluded']} excluded" if "excluded" in row else ""
     head += f", {row['missing']} missing" if row["missing"] else ""
     return "\n".join([head, *(f"  {name}: {shown(value)}" for name, value in row["figures"].items())])
 

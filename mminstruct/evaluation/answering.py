@@ -23,7 +23,7 @@ import torch
 
 from mminstruct.conversation import Conversation, Message, TextPart
 from mminstruct.data.index import cut
-from mminstruct.evaluation.adapters.zoo import evaluation_mode
+from mminstruct.evaluation.adapters.generating import evaluation_mode
 from mminstruct.formats import media_source
 from mminstruct.media import open_medium
 

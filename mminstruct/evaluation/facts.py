@@ -9,11 +9,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mminstruct import __version__
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from mminstruct.models.base_processor import BaseProcessor
 
+# Weights, configs, chat templates, and vocabularies of tokenizers without a tokenizer.json.
+_DECIDING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 PACKAGES = ("mminstruct", "torch", "transformers", "timm", "open_clip_torch", "pillow", "numpy")
 
 
@@ -47,10 +51,8 @@ def code(root: Path | None = None) -> dict[str, Any]:
 
     Both are None where there is no checkout, or no git to ask. `root` is the checkout; by default the one of this file.
     """
-    import mminstruct
-
-    root = root or Path(mminstruct.__file__).resolve().parents[1]
-    found: dict[str, Any] = {"version": mminstruct.__version__, "commit": None, "changed": None}
+    root = root or Path(__file__).resolve().parents[2]
+    found: dict[str, Any] = {"version": __version__, "commit": None, "changed": None}
     if (root / ".git").exists():
         commit = _git(root, "rev-parse", "HEAD")
         changes = _git(root, "status", "--porcelain", "--untracked-files=no")
@@ -92,7 +94,7 @@ def checkpoint_files(folder: Path) -> dict[str, str]:
     """
     from mminstruct.files import sha256
 
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in (".safetensors", ".json"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in _DECIDING)
     return {str(path.relative_to(folder)): sha256(path) for path in files if not path.name.endswith(".index.json")}
 
 

@@ -164,7 +164,8 @@ def collection(result: BenchmarkResult, most: int, seed: int, each: int) -> Coll
     by_id = {item.id: item for item in items}
     pictures = Pictures()
     exhibits = []
-    for place in sample(len(items), most, seed):
+    judged = [place for place, verdict in enumerate(verdicts) if not verdict.excluded]
+    for place in (judged[number] for number in sample(len(judged), most, seed)):
         item, reply = items[place], result.predictions.replies[place]
         one = side("model", item, reply.text, verdicts[place], reply.finish == "length")
         exhibits.append(

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch.distributed
-
 from mminstruct.evaluation.requests import Reply
 
 
@@ -34,6 +32,8 @@ class Processes:
         """What the first process gives: all must agree on what is known before they share out the rest."""
         if self.count == 1:
             return replies
+        import torch.distributed
+
         given = [replies]
         torch.distributed.broadcast_object_list(given, src=0)
         return given[0]
@@ -42,6 +42,8 @@ class Processes:
         """The replies of all processes."""
         if self.count == 1:
             return dict(replies)
+        import torch.distributed
+
         shares: list[dict[str, Reply] | None] = [None] * self.count
         torch.distributed.all_gather_object(shares, dict(replies))
         return {key: reply for share in shares for key, reply in (share or {}).items()}
@@ -54,6 +56,8 @@ def joined() -> Iterator[Processes]:
     if count == 1:
         yield Processes()
         return
+    import torch.distributed
+
     # Replies are small Python objects: gloo carries them whatever the models run on.
     torch.distributed.init_process_group("gloo")
     try:

@@ -10,7 +10,7 @@ the adapter says of its weights and processor. Equal keys are asked once, and as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -61,7 +61,8 @@ class Reply(BaseModel):
     Attributes:
         text: without special tokens, outer white space and the text that stopped it.
         tokens: how many were generated.
-        finish: "end" by an end token or a stop text, "length" by the limit, "choice" where one was picked.
+        finish: "end" by an end token or a stop text, "length" by the limit, "choice" where one was picked, "missing"
+            where a server gave none: such a reply is never kept.
         scores: log probability of each choice's first token.
     """
 
@@ -69,7 +70,7 @@ class Reply(BaseModel):
 
     text: str
     tokens: int
-    finish: Literal["end", "length", "choice"]
+    finish: Literal["end", "length", "choice", "missing"]
     scores: dict[str, float] | None = None
 
 
@@ -129,6 +130,12 @@ class Keys:
         if path not in self._sizes:
             self._sizes[path] = "grey {}x{}".format(*open_image(Path(path)).size)
         return self._sizes[path]
+
+
+def first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Where in a text the first of the stop texts begins."""
+    places = [text.find(stop) for stop in stops]
+    return min((place for place in places if place >= 0), default=None)
 
 
 def _grey(medium: Image.Image | Video) -> Image.Image | Video:

@@ -27,6 +27,8 @@ from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.answer_cache import AnswerCache
 from mminstruct.evaluation.benchmark import Benchmark
 from mminstruct.evaluation.item import Item
+from mminstruct.evaluation.judges.benchmark import JudgedBenchmark, require_judge
+from mminstruct.evaluation.judges.judge import Judge
 from mminstruct.evaluation.own_files import item_line, question_line
 from mminstruct.evaluation.processes import Processes
 from mminstruct.evaluation.runner import ALONE, Predictions, evaluate
@@ -34,6 +36,9 @@ from mminstruct.evaluation.scorers import Score, Verdict, scorer
 from mminstruct.evaluation.scorers.metric import Total, mean
 from mminstruct.evaluation.statistics import estimate, is_mean, majority_accuracy, most_frequent_answer, spread
 from mminstruct.files import atomic_file, bytes_sha256
+
+_CONTROL = ("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr")
+_FIGURES = ("accuracy", "stderr", "score", "score_stderr", "interval", *_CONTROL)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class BenchmarkResult:
         blank: the blank control's answers to the same items, or None where it was not run.
         blank_scores: what the scorers say of those.
         limit: how many of the first questions were asked; None for all.
+        judge: what the report says of the judge of a `JudgedBenchmark`.
     """
 
     benchmark: Benchmark
@@ -53,6 +59,7 @@ class BenchmarkResult:
     blank: Predictions | None
     blank_scores: dict[str, Score]
     limit: int | None = None
+    judge: dict[str, Any] | None = None
 
     def primary(self, place: int) -> float:
         """The primary score of an item."""
@@ -82,7 +89,6 @@ class BenchmarkResult:
         primary, rule = self.scores[benchmark.primary_scorer], scorer(benchmark.primary_scorer)
         everything = list(range(len(items)))
         overall = self._figures(everything)
-        finest = _places_by([item.types[-1] if item.types else "" for item in items])
         return {
             "name": benchmark.name,
             "summary": benchmark.summary,
@@ -96,16 +102,14 @@ class BenchmarkResult:
             "scorer": rule.name,
             "scorers": {name: _by_scorer(name, found) for name, found in self.scores.items()},
             "by_type": self._by_type(),
-            "majority_answer": most_frequent_answer([item.answers for item in items]),
-            "majority_accuracy": majority_accuracy(items, rule),
-            "majority_by_type_accuracy": sum(
-                majority_accuracy([items[place] for place in places], rule) * len(places) for places in finest.values()
-            )
-            / len(items),
+            **self._majority(),
             "empty_answers": sum(not answer for answer in self.predictions.texts),
             "cut_off_answers": sum(reply.finish == "length" for reply in self.predictions.replies),
             "cut_off_share": sum(reply.finish == "length" for reply in self.predictions.replies) / len(items),
             "mean_answer_characters": sum(map(len, self.predictions.texts)) / len(items),
+            "judge_failed": primary.excluded,
+            "judge": self.judge,
+            "missing_answers": sum(reply.finish == "missing" for reply in self.predictions.replies),
             "mean_answer_tokens": sum(reply.tokens for reply in self.predictions.replies) / len(items),
             "distinct_requests": self.predictions.distinct,
             "batch_checked": self.predictions.checked,
@@ -133,6 +137,19 @@ class BenchmarkResult:
             for name, done in passes.items()
         }
 
+    def _majority(self) -> dict[str, Any]:
+        """What the most frequent gold answers would score; nobody has them judged."""
+        if isinstance(self.benchmark, JudgedBenchmark):
+            return dict.fromkeys(("majority_answer", "majority_accuracy", "majority_by_type_accuracy"))
+        items, rule = self.predictions.items, scorer(self.benchmark.primary_scorer)
+        finest = _places_by([item.types[-1] if item.types else "" for item in items]).values()
+        by_type = sum(majority_accuracy([items[place] for place in places], rule) * len(places) for places in finest)
+        return {
+            "majority_answer": most_frequent_answer([item.answers for item in items]),
+            "majority_accuracy": majority_accuracy(items, rule),
+            "majority_by_type_accuracy": by_type / len(items),
+        }
+
     def _by_type(self) -> dict[str, dict[str, Any]]:
         """Numbers of each question type, coarse and fine, in alphabetical order."""
         items, rule = self.predictions.items, scorer(self.benchmark.primary_scorer)
@@ -140,17 +157,24 @@ class BenchmarkResult:
         for place, item in enumerate(items):
             for name in item.types:
                 places_of[name].append(place)
+        judged = isinstance(self.benchmark, JudgedBenchmark)
         return {
             name: self._figures(places)
-            | {"majority_accuracy": majority_accuracy([items[place] for place in places], rule)}
+            | {"majority_accuracy": None if judged else majority_accuracy([items[place] for place in places], rule)}
             for name, places in sorted(places_of.items())
         }
 
     def _figures(self, places: Sequence[int]) -> dict[str, Any]:
-        """Accuracy, score, n, standard errors, interval and blank control of some of the items."""
-        name, items = self.benchmark.primary_scorer, [self.predictions.items[place] for place in places]
-        clusters = [item.cluster or item.id for item in items]
+        """Accuracy, score, n, standard errors, interval and blank control of some of the items, but of none that could
+        not be judged."""
+        name, everything = self.benchmark.primary_scorer, self.predictions.items
         verdicts = self.scores[name].verdicts
+        unjudged = [self.scores[name], *([self.blank_scores[name]] if self.blank is not None else [])]
+        places = [place for place in places if not any(found.verdicts[place].excluded for found in unjudged)]
+        if not places:
+            return {"n": 0} | dict.fromkeys(_FIGURES)
+        items = [everything[place] for place in places]
+        clusters = [item.cluster or item.id for item in items]
         seen = estimate([verdicts[place].score for place in places], clusters)
         total, judged = self._total, [verdicts[place] for place in places]
         drawn = spread(items, judged, total)
@@ -163,7 +187,7 @@ class BenchmarkResult:
             "score_stderr": seen.stderr if total is mean else None if drawn is None else drawn.stderr,
             "interval": None if drawn is None else [drawn.low, drawn.high],
         }
-        figures |= dict.fromkeys(("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr"))
+        figures |= dict.fromkeys(_CONTROL)
         if self.blank is not None:
             controls = self.blank_scores[name].verdicts
             unseen = estimate([controls[place].score for place in places], clusters)
@@ -190,6 +214,7 @@ def run_benchmark(
     folder: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     processes: Processes = ALONE,
+    grader: Judge | None = None,
 ) -> BenchmarkResult:
     """Answer a benchmark, with the blank control, and score it.
 
@@ -198,11 +223,15 @@ def run_benchmark(
         answers, check, processes: as `evaluate` takes them.
         folder: where `predictions.jsonl` and `predictions_blank.jsonl` go, each as soon as it is known.
         progress: called as progress(phase, items done, items in all), phase being "answers" or "blank control".
+        grader: of the answers, where the benchmark is a `JudgedBenchmark`; what it says goes to `judged.jsonl`.
 
     Raises:
+        ConfigError: the benchmark needs a judge, and there is none.
         DataError: the benchmark's data is missing or broken.
         MediaError: an image cannot be read.
     """
+    require_judge(benchmark, grader)
+    grader = None if grader is None else grader.anew()
 
     def one_pass(phase: str, blank_images: bool) -> tuple[Predictions, dict[str, Score]]:
         predictions = evaluate(
@@ -215,10 +244,18 @@ def run_benchmark(
             progress=None if progress is None else lambda done, total: progress(phase, done, total),
             processes=processes,
         )
-        scores = judge(benchmark, predictions)
+        end = "_blank.jsonl" if blank_images else ".jsonl"
+        graded: list[str] | None = None
+        if grader is not None and isinstance(benchmark, JudgedBenchmark):
+            # The others' scores are not shown; an empty answer stands for a missing one.
+            graded = ["null"] * len(predictions.items)
+            if processes.first:
+                graded = benchmark.grade(grader, predictions.items, predictions.texts)
+                if folder is not None:
+                    write_judged(folder / f"judged{end}", predictions.items, graded)
+        scores = judge(benchmark, predictions, graded)
         if folder is not None and processes.first:
-            name = "predictions_blank.jsonl" if blank_images else "predictions.jsonl"
-            write_predictions(folder / name, predictions, scores)
+            write_predictions(folder / f"predictions{end}", predictions, scores)
         return predictions, scores
 
     predictions, scores = one_pass("answers", blank_images=False)
@@ -226,12 +263,26 @@ def run_benchmark(
     if blank:
         control, control_scores = one_pass("blank control", blank_images=True)
         result = replace(result, blank=control, blank_scores=control_scores)
+    if grader is not None and isinstance(benchmark, JudgedBenchmark):
+        result = replace(result, judge=grader.facts())
     return result
 
 
-def judge(benchmark: Benchmark, predictions: Predictions) -> dict[str, Score]:
-    """What each of the benchmark's scorers says of the answers, by the name under which the benchmark has it."""
-    return {name: scorer(name).score(predictions.items, predictions.texts) for name in benchmark.scorer_names}
+def judge(benchmark: Benchmark, predictions: Predictions, graded: Sequence[str] | None = None) -> dict[str, Score]:
+    """What each of the benchmark's scorers says of the answers, by the name under which the benchmark has it.
+
+    Args:
+        graded: what a language model said of the answers, where scorers read that.
+    """
+    texts = predictions.scored if graded is None else graded
+    return {name: scorer(name).score(predictions.items, texts) for name in benchmark.scorer_names}
+
+
+def write_judged(path: Path, items: Sequence[Item], graded: Sequence[str]) -> None:
+    """A judge's grades, one JSON line per item: `mminstruct score` takes the file for predictions."""
+    with atomic_file(path) as stream:
+        for item, grade in zip(items, graded, strict=True):
+            stream.write(json.dumps({"id": item.id, "prediction": grade}) + "\n")
 
 
 def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str, Score]) -> None:
@@ -241,13 +292,9 @@ def write_predictions(path: Path, predictions: Predictions, scores: Mapping[str,
     each answer ended, and what was asked (`Predictions.asked`).
     """
     with atomic_file(path) as stream:
-        for place, (item, answer) in enumerate(zip(predictions.items, predictions.texts, strict=True)):
+        for place, (item, reply) in enumerate(zip(predictions.items, predictions.replies, strict=True)):
             scored = {name: found.verdicts[place].score for name, found in scores.items()}
-            line = item_line(item) | {
-                "prediction": answer,
-                "scores": scored,
-                "finish": predictions.replies[place].finish,
-            }
+            line = item_line(item) | {"prediction": reply.text, "scores": scored, "finish": reply.finish}
             if predictions.asked:
                 line["asked"] = predictions.asked[place]
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")

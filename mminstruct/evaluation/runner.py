@@ -60,6 +60,11 @@ class Predictions:
     def texts(self) -> list[str]:
         return [reply.text for reply in self.replies]
 
+    @property
+    def scored(self) -> list[str | None]:
+        """What scorers are given: the texts, None for a reply that is missing."""
+        return [None if reply.finish == "missing" else reply.text for reply in self.replies]
+
 
 def evaluate(
     adapter: Adapter,
@@ -189,7 +194,7 @@ class _Asking:
         for batch in self._adapter.answer([requests[key] for key in mine]):
             replies = {mine[place]: reply for place, reply in batch}
             if self._answers is not None:
-                self._answers.put(replies.items())
+                self._answers.put([(key, reply) for key, reply in replies.items() if reply.finish != "missing"])
             fresh |= replies
             self._count(replies, ids)
             now = time.perf_counter()

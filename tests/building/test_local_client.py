@@ -99,7 +99,7 @@ def question(text: str, parameters: Parameters, media: list[Media] | None = None
     content = [image(index) for index in range(len(media or []))]
     asked = [message("system", "You see."), message("user", *content, text)]
     request = Request(messages=asked, media=media or [], parameters=parameters, prompt="greys/shade@1")
-    return Call(request.key("transformers", "m"), request, Shade(), None, folder)
+    return Call(request.key("transformers", "m"), request, folder, Shade())
 
 
 def test_greedy_replies_are_what_generate_gives(writer: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_server_that_never_answers_stops_the_build_at_its_first_question(tmp_p
     assert len(server.requests) == QUICK.server_attempts
     assert str(told.value).startswith("no question was answered, this one not in 4 attempts: http://127.0.0.1:")
     assert "image input is not supported" in str(told.value)
-    assert str(told.value).endswith("check that the server runs, and takes what greys/shade sends")
+    assert str(told.value).endswith("check that the server runs, and takes what greys/shade@1 sends")
 
 
 def test_a_server_that_answered_before_is_no_reason_to_stop(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,15 +18,17 @@ class Call:
 
     Attributes:
         key: under which the reply will be kept.
-        prompt: what made the request of `facts`.
         folder: where the request's media lie.
+        prompt: what made the request of `facts`, where a prompt did.
+        further: what a server is told beside the request, in its API's own keys (`stop`, `logprobs`); a part of `key`.
     """
 
     key: str
     request: Request
-    prompt: Prompt[Any, Any]
-    facts: Any
     folder: Path
+    prompt: Prompt[Any, Any] | None = None
+    facts: Any = None
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LanguageModelClient(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
@@ -29,9 +30,33 @@ class _Message(BaseModel):
     refusal: str | None = None
 
 
+class _Token(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Place(_Token):
+    top_logprobs: list[_Token] = Field(default_factory=list)
+
+
+class _Logprobs(BaseModel):
+    content: list[_Place] | None = None
+
+
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+    @property
+    def first_token(self) -> dict[str, float] | None:
+        """Log probability of each first token that the server says; of two spelt alike the more probable one's."""
+        if self.logprobs is None or not self.logprobs.content:
+            return None
+        found: dict[str, float] = {}
+        for one in [self.logprobs.content[0], *self.logprobs.content[0].top_logprobs]:
+            found[one.token] = max(one.logprob, found.get(one.token, one.logprob))
+        return found
 
 
 class _Answer(BaseModel):
@@ -62,6 +87,14 @@ def connect(base_url: str, key_variable: str, **options: Any) -> openai.OpenAI:
     return openai.OpenAI(api_key=secret, base_url=base_url, **options)
 
 
+def shown(base_url: str) -> str:
+    """A server's address without what may be a secret: the user and password, and what stands behind the path."""
+    parts = urlsplit(base_url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
 def body(call: Call, model: str) -> dict[str, Any]:
     """The body of a question.
 
@@ -75,6 +108,7 @@ def body(call: Call, model: str) -> dict[str, Any]:
     given |= request.parameters.model_dump(exclude_none=True)
     if request.parameters.seed is not None:
         given["seed"] = request.parameters.seed + request.sample  # another round is another draw
+    given |= call.further
     if request.reply_schema is not None:
         schema = {"name": "reply", "strict": True, "schema": request.reply_schema}
         given["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -87,7 +121,7 @@ def completion(data: bytes | str) -> Completion:
     choice = answer.choices[0]
     finish = "content_filter" if choice.message.refusal else choice.finish_reason or "stop"
     said = choice.message.content or choice.message.refusal or ""
-    return Completion(text=said, finish=finish, usage=answer.usage or {})
+    return Completion(text=said, finish=finish, usage=answer.usage or {}, first_token=choice.first_token)
 
 
 def _content(message: Message, call: Call) -> str | list[dict[str, Any]]:

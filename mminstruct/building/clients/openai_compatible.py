@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from mminstruct.building.clients.base import Call, LanguageModelClient
-from mminstruct.building.clients.chat_api import AGAIN, body, completion, connect
+from mminstruct.building.clients.chat_api import AGAIN, body, completion, connect, shown
 from mminstruct.building.request import Completion
 from mminstruct.errors import ConfigError, ServerError
 
@@ -53,6 +53,7 @@ class OpenAICompatibleClient(LanguageModelClient):
 
         with self._lock:
             server = next(self._turns)
+        where = shown(str(server.base_url))
         try:
             # The raw text: the package's own parser lets through what is no answer.
             response = server.chat.completions.with_raw_response.create(
@@ -62,16 +63,16 @@ class OpenAICompatibleClient(LanguageModelClient):
             return completion(response.content)
         except openai.APITimeoutError:
             raise ServerError(
-                f"{server.base_url} did not answer within {self._timeout:g} s; a slow server needs a longer "
-                "--timeout or fewer --workers",
+                f"{where} did not answer within {self._timeout:g} s; a slow server needs a longer "
+                "--timeout or fewer questions at once",
                 again=True,
             ) from None
         except openai.APIConnectionError as error:
-            raise ServerError(f"{server.base_url} did not answer ({type(error).__name__})", again=True) from None
+            raise ServerError(f"{where} did not answer ({type(error).__name__})", again=True) from None
         except openai.APIStatusError as error:
-            raise _refusal(error, str(server.base_url)) from None
+            raise _refusal(error, where) from None
         except ValidationError:
-            raise ServerError(f"{server.base_url} answered something that is no completion", again=True) from None
+            raise ServerError(f"{where} answered something that is no completion", again=True) from None
 
     def close(self) -> None:
         for server in self._servers:

@@ -15,4 +15,6 @@ class TemplateClient(LanguageModelClient):
     model = "template"
 
     def complete(self, call: Call) -> Completion:
+        if call.prompt is None:
+            raise TypeError("a question that no prompt made has no template")
         return Completion(text=call.prompt.template(call.facts, random.Random(call.key)))

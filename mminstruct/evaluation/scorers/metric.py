@@ -35,12 +35,14 @@ class Verdict:
         parsed: whether an answer could be read at all. An unparsed prediction is counted; what it scores is the
             variant's business.
         parts: what the metric adds up over a corpus where that is more than the score (BLEU's counts).
+        excluded: it could not be judged, and is in no mean; such predictions are counted.
     """
 
     score: float
     answer: str | None = None
     parsed: bool = True
     parts: tuple[float, ...] = ()
+    excluded: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Score:
     @property
     def unparsed(self) -> int:
         return sum(not verdict.parsed for verdict in self.verdicts)
+
+    @property
+    def excluded(self) -> int:
+        return sum(verdict.excluded for verdict in self.verdicts)
 
 
 JudgeAll = Callable[[Sequence[Item], Predictions], list[Verdict]]

@@ -45,7 +45,7 @@ def load(
 ) -> tuple[PreTrainedModel, NativeProcessor]:
     """The model (in evaluation mode) and processor of a folder; see `mminstruct.models.checkpoint.load`."""
     config = _own_config(folder)
-    model = _model(folder, dtype or "auto").eval()
+    model = open_model(folder, dtype or "auto").eval()
     model.to(device=device)  # type: ignore[call-arg]
     processor = open_processor(folder, config)
     if not (folder / "generation_config.json").is_file():  # a config's own eos id alone need not be the turn's end
@@ -79,7 +79,7 @@ def open_processor(source: str | Path, config: NativeConfig, **options: Any) -> 
     return NativeProcessor(native, config)
 
 
-def _model(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
+def open_model(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     """transformers' own loader, held to strictness: no tensor missing, left over or of another shape; no pickle."""
     try:
         opened: Any = AutoModelForImageTextToText.from_pretrained(
