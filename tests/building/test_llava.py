@@ -242,10 +242,9 @@ def test_broken_facts_and_pictures(photographs: Path, tmp_path: Path) -> None:
         run(load_builder("llava", [f"facts={photographs}"]), tmp_path / "a")
     settings = BuildConfig(on_error="skip")
     assert run(load_builder("llava", [f"facts={photographs}"]), tmp_path / "b", settings).conversations == 3
-    with photographs.open("a") as stream:
-        stream.write('{"id": "3", "image": "a.png", "captions": []}\n')
-    with pytest.raises(DataError, match=r"facts\.jsonl:3: captions: .*mend or drop the line"):
-        run(load_builder("llava", [f"facts={photographs}"]), tmp_path / "c", settings)
+    photographs.write_text('{"id": "3", "image": "a.png", "captions": []}\n')
+    with pytest.raises(DataError, match=r"facts\.jsonl:1: captions: .*mend or drop it"):
+        run(load_builder("llava", [f"facts={photographs}"]), tmp_path / "c")
 
 
 def test_pictures_go_as_the_bytes_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -360,7 +360,7 @@ def test_captions_that_are_missing_or_broken(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"captions\.jsonl has no caption of b\.png; add a line"):
         run(with_engines(tmp_path, f"captions={file}", "most_disagreement=1"), tmp_path / "a")
     file.write_text('{"image": "a.png", "caption": "A label."}\n{"image": 3}\n')
-    with pytest.raises(DataError, match=r"captions\.jsonl:2 is not"):
+    with pytest.raises(DataError, match=r"captions\.jsonl:2: image: Input should be a valid string"):
         run(with_engines(tmp_path, f"captions={file}", "most_disagreement=1"), tmp_path / "b")
 
 

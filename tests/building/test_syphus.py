@@ -251,7 +251,7 @@ def test_a_model_writes_of_annotations_of_ones_own_and_is_sent_back_what_breaks_
             *("build", "syphus", "preset=first-person", f"facts={own}", "turns=all", "--out", tmp_path / "set"),
             *("--backend", "openai", "--model", "m", "--base-url", server.url),
         )
-    assert (code, error) == (0, "") and "1 conversations" in printed
+    assert (code, error) == (0, "") and "1 conversation," in printed
     assert [re.findall(r"cannot be used: (.*?)\.", one)[0] for one in complaints] == [
         "there are 1 pairs; write 6 to 12",
         "it says '0 seconds', which it must not",
@@ -289,8 +289,8 @@ def test_a_preset_of_ones_own_and_broken_ones(own: Path, tmp_path: Path) -> None
 )
 def test_broken_annotations(row: dict[str, Any], problem: str, own: Path, tmp_path: Path) -> None:
     own.write_text(own.read_text() + json.dumps({"id": "b"} | row) + "\n")
-    with pytest.raises(DataError, match=rf"facts\.jsonl:2: .*{problem}.*; mend or drop the line"):
-        list(load_builder("syphus", [f"facts={own}"]).items())
+    with pytest.raises(DataError, match=rf"facts\.jsonl:2: .*{problem}.*; mend or drop it"):
+        run(load_builder("syphus", [f"facts={own}"]), tmp_path / "set")
 
 
 def test_broken_clips_are_one_line_or_a_dead_letter(own: Path, tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ from tests.command import call
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three or four questions of each type about two pictures, all with scores but the captions."""
     folder = tmp_path_factory.mktemp("corrections") / "built"
-    run(load_builder("mminstruct-data", ["quotas={shapes: 1, charts: 1}"]), folder)
+    run(
+        load_builder(
+            "mminstruct-data", ["quotas={shapes: 1, charts: 1}", "kinds=[caption, judgement, choice, long, short]"]
+        ),
+        folder,
+    )
     return folder
 
 

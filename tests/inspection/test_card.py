@@ -43,7 +43,7 @@ def test_a_build_writes_its_card_and_data_card_writes_the_same(tmp_path: Path) -
         "configs": [{"config_name": "default", "data_files": "shard-*.jsonl"}],
     }
     assert "| conversations | 15 |" in text and "| pictures | 15, 5 different ones |" in text
-    assert "| option scenes | 5 |" in text and "| llava/detail@1 | template (template) | 5 | 0 | 0 | 0 | 0 |" in text
+    assert "| option scenes | 5 |" in text and "| llava/detail@2 | template (template) | 5 | 0 | 0 | 0 | 0 |" in text
     pictures = re.findall(r"!\[image\]\(<(.*?)>\)", text)
     assert len(pictures) == 3 and all((out / path).is_file() for path in pictures)
     answers = [m.text for c in formats.read(out) for m in c.messages if m.role == "assistant"]

@@ -146,7 +146,7 @@ def test_a_page_shows_evidence_pairs_and_what_was_asked(built: Path, nasty: Path
     log = LoggedCalls(built / "calls.sqlite")
     page = Viewer(open_records(built, tmp_path / "cache"), "a set", log).page({"id": "scenes/0/3/detail"})
     (asked,) = re.findall(r'<details class="call">.*?</details>', page, re.DOTALL)
-    assert "llava/detail@1, template (template)" in asked and "Describe the picture in one full paragraph" in asked
+    assert "llava/detail@2, template (template)" in asked and "Describe the picture in one full paragraph" in asked
     (one,) = [one for one in formats.read(built) if one.id == "llava/scenes/0/3/detail"]
     assert one.messages[1].text in asked
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import mminstruct
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.errors import DataError
+from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.runner import evaluate
 from mminstruct.models import checkpoint
 from mminstruct.models.parts import parts
@@ -104,9 +105,9 @@ def test_evaluation_is_the_same_for_every_batch_size(folder, tmp_path):
     for number, path in enumerate(paths):
         Image.new("RGB", (30 + 20 * number, 40), (80 * number, 50, 200)).save(path)
     benchmark = Mixed(paths, count=9)
-    one_by_one = evaluate(model, processor, benchmark, batch_size=1).texts
+    one_by_one = evaluate(ZooAdapter(model, processor, batch_tokens=1), benchmark).texts
     assert len(set(one_by_one)) > 3
-    assert evaluate(model, processor, benchmark, batch_size=5).texts == one_by_one
+    assert evaluate(ZooAdapter(model, processor, batch_tokens=600), benchmark).texts == one_by_one
 
 
 def test_an_answer_streams(folder):
