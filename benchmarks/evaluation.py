@@ -70,8 +70,8 @@ def asked(count: int) -> list[Question]:
 
 def trained(folder: Path, steps: int) -> None:
     """A model that answers and stops, in `folder/model` and, for peers, in `folder/export`."""
-    tokenizer = make_tokenizer()
-    make_model(tokenizer, 0, folder)
+    make_model(make_tokenizer(), 0, folder)
+    without_system(folder / "ours")
     (folder / "data.json").write_text(llava_json(questions(160 * steps)))
     recipe = {
         "name": "speed",
@@ -84,15 +84,19 @@ def trained(folder: Path, steps: int) -> None:
     interop.export_checkpoint(folder / "run/model", folder / "export", "hf-llava")
 
 
+def without_system(model: Path) -> None:
+    """Let a model's chat template have no system text, as the peers ask."""
+    settings = json.loads((model / "mminstruct.json").read_text())
+    settings["chat_template"]["system"] = ""
+    (model / "mminstruct.json").write_text(json.dumps(settings))
+
+
 def random_30m(folder: Path) -> None:
     """A random model of 30 M parameters, in `folder/big/ours` and `folder/long-export`."""
     sizes = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
     (folder / "big").mkdir()
     make_model(make_tokenizer(), 0, folder / "big", **sizes)
-    path = folder / "big/ours/mminstruct.json"
-    settings = json.loads(path.read_text())
-    settings["chat_template"]["system"] = ""  # as the peers ask
-    path.write_text(json.dumps(settings))
+    without_system(folder / "big/ours")
     interop.export_checkpoint(folder / "big/ours", folder / "long-export", "hf-llava")
 
 

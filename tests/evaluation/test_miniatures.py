@@ -103,4 +103,6 @@ def test_what_is_missing_is_named(name: str, tmp_path: Path) -> None:
 def test_every_benchmark_is_asked_in_small() -> None:
     """Here, in `test_official_files.py`, in files of their own, or, with data at hand, in `test_benchmarks.py`."""
     small = {name.replace("_", "-") for name in NAMES} | {one.name for one in OFFICIAL}
-    assert small | {"easy-vqa", "vqa", "worlds", "robustness", "mm-vet", "llava-bench"} == set(catalog.names(catalog.BENCHMARK))
+    assert small | {"easy-vqa", "vqa", "worlds", "robustness", "mm-vet", "llava-bench"} == set(
+        catalog.names(catalog.BENCHMARK)
+    )
