@@ -9,16 +9,12 @@ not comparable with those of this split. LLaVA-1.5 published none; LLaVA-1.6 and
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
-from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.anls import read_questions
-from mminstruct.evaluation.table_images import with_images_within
+from mminstruct.evaluation.table_images import FileOrTable, with_images
 
 
 class Docvqa(Benchmark):
@@ -40,29 +36,17 @@ class Docvqa(Benchmark):
         "images=spdocvqa_images/ (or the folder that holds documents/); or VLMEvalKit's questions=DocVQA_VAL.tsv"
     )
 
-    class Options(Config):
-        """The official file and the folder of images.
-
-        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
-        """
-
-        questions: Path
-        images: Path | None = None
-        cache: Path | None = None
-
-    options: Options
+    Options = FileOrTable
+    options: FileOrTable
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
-        questions = found(self.options.questions, self.data, tables=True)
-        if questions.suffix == TABLE:
-            yield from with_images_within(read_questions(questions), questions, self.options.cache)
-            return
-        pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(questions):
-            # Files name the images by the folder in which they were first published, or by nothing but their name.
-            bare = item.cluster.rpartition("/")[2]
-            yield dataclasses.replace(item, images=(pictures.named(*dict.fromkeys((item.cluster, bare))),))
+
+        # Files name the images by the folder in which they were first published, or by nothing but their name.
+        def names(item: Item) -> Iterator[str]:
+            yield from (item.cluster, item.cluster.rpartition("/")[2])
+
+        yield from with_images(self.options, self.data, read_questions, names)
 
 
 BENCHMARK = Docvqa

@@ -9,16 +9,12 @@ questions (`testdev_all_questions.json`): those that are not balanced are then a
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
-from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, LLAVA_TOKENS, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.gqa import read_questions
-from mminstruct.evaluation.table_images import with_images_within
+from mminstruct.evaluation.table_images import FileOrTable, with_images
 
 
 class Gqa(Benchmark):
@@ -46,27 +42,12 @@ class Gqa(Benchmark):
         "or VLMEvalKit's questions=GQA_TestDev_Balanced.tsv"
     )
 
-    class Options(Config):
-        """The official file, or a folder with it and the choices, and the folder of images.
-
-        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
-        """
-
-        questions: Path
-        images: Path | None = None
-        cache: Path | None = None
-
-    options: Options
+    Options = FileOrTable
+    options: FileOrTable
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
-        questions = found(self.options.questions, self.data, tables=True)
-        if questions.suffix == TABLE:
-            yield from with_images_within(read_questions(questions), questions, self.options.cache)
-            return
-        pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(questions):
-            yield dataclasses.replace(item, images=(pictures.named(f"{item.cluster}.jpg"),))
+        yield from with_images(self.options, self.data, read_questions, lambda item: [f"{item.cluster}.jpg"])
 
 
 BENCHMARK = Gqa
