@@ -17,7 +17,7 @@ import torch
 from mminstruct.errors import MminstructError
 from mminstruct.serving.chat import Turn
 from mminstruct.serving.detokenizer import printable
-from mminstruct.serving.generator import Usage
+from mminstruct.serving.request import Usage
 
 # Fenced blocks, also one that is still being written, and code spans: Markdown shows these verbatim by itself.
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
@@ -26,7 +26,9 @@ FINISHED = {
     "waiting": "waiting",
     "running": "answering",
     "end": "done",
+    "stop": "done",
     "length": "stopped at the token limit",
+    "time": "stopped at the time limit",
     "cancelled": "stopped",
     "error": "failed",
 }
@@ -115,7 +117,7 @@ def status_line(usage: Usage | None) -> str:
         return _line(["The conversation is empty"])
     if usage.prompt_tokens == 0 and usage.finish_reason in ("waiting", "running"):
         return _line(["Waiting for the model"])
-    facts = [f"read <b>{usage.prompt_tokens:,}</b> tokens, {_count(usage.images, 'image')} among them"]
+    facts = [f"read <b>{usage.prompt_tokens:,}</b> tokens, {_count(usage.media, 'image')} among them"]
     facts.append(f"wrote <b>{usage.new_tokens:,}</b> tokens")
     if usage.new_tokens and usage.seconds > 0:
         facts.append(f"{usage.tokens_per_second:,.1f} tokens/s")

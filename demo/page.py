@@ -27,7 +27,8 @@ from mminstruct.demo.visitors import Run, Visitor, Visitors
 from mminstruct.errors import DataError, MediaError, MminstructError
 from mminstruct.media import open_image
 from mminstruct.serving.chat import Framing, Reply
-from mminstruct.serving.generator import GenerationSettings, Generator
+from mminstruct.serving.generator import Generator
+from mminstruct.serving.settings import GenerationSettings
 
 log = logging.getLogger("mminstruct.demo")
 

@@ -61,7 +61,7 @@ class Visitor:
 
     def require_room(self, images: int, pixels: int) -> None:
         """Raises `MediaError` when the chat cannot hold so much more."""
-        held = [image for turn in self.chat.turns for image in turn.images]
+        held = [image for turn in self.chat.turns for image in turn.media]
         if len(held) + images > MAX_IMAGES:
             raise MediaError(
                 f"this chat holds {len(held)} images and {images} more are above its limit of {MAX_IMAGES}; "

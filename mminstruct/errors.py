@@ -66,6 +66,18 @@ class RunError(MminstructError):
     code = "run"
 
 
+class BusyError(RunError):
+    """A model that has as many questions as may wait. The same one may be answered later."""
+
+    code = "busy"
+
+
+class MemoryLimitError(MminstructError):
+    """A conversation for which the device has too little memory."""
+
+    code = "memory"
+
+
 class ServerError(MminstructError):
     """A model's server that did not answer, or refused this one question.
 

@@ -42,7 +42,7 @@ def chat(
     """
     from mminstruct.config import validate
     from mminstruct.serving.chat import ChatSession, Framing
-    from mminstruct.serving.generator import GenerationSettings
+    from mminstruct.serving.settings import GenerationSettings
     from mminstruct.serving.terminal import Terminal, typed_lines
 
     values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}

@@ -1,4 +1,4 @@
-"""A chat as turns: questions with images, answers that stream in, undo, retry and reset.
+"""A chat as turns: questions with pictures and videos, answers that stream in, undo, retry and reset.
 
     chat = ChatSession(generator)
     reply = chat.ask("What is on the sign?", [image], settings, cancel)
@@ -16,9 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, TextPart
+from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, TextPart, VideoPart
 from mminstruct.errors import DataError
-from mminstruct.serving.generator import Answer, GenerationSettings, Generator, Usage
+from mminstruct.media import Video
+from mminstruct.serving.generator import Generator
+from mminstruct.serving.request import Answer, Usage
+from mminstruct.serving.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +37,7 @@ class Turn:
     """
 
     text: str
-    images: list[Image] = field(default_factory=list)
+    media: list[Image | Video] = field(default_factory=list)
     answer: str | None = None
     usage: Usage | None = None
     error: Exception | None = None
@@ -61,31 +64,41 @@ class Framing:
 NO_FRAMING = Framing()
 
 
-def conversation_of(turns: Sequence[Turn], framing: Framing = NO_FRAMING) -> tuple[Conversation, list[Image]]:
-    """The record and its images that ask for an answer to the last turn.
+def conversation_of(turns: Sequence[Turn], framing: Framing = NO_FRAMING) -> tuple[Conversation, list[Image | Video]]:
+    """The record and its media that ask for an answer to the last turn.
 
-    In a user turn images stand before the text, as in the training data. Turns before the last one count only when they
+    In a user turn media stand before the text, as in the training data. Turns before the last one count only when they
     were answered. Raises `DataError` when there is no turn.
     """
     if not turns:
         raise DataError("the chat has no question; add a turn first")
     messages: list[Message] = []
-    images: list[Image] = []
+    media: list[Image | Video] = []
     if framing.system is not None:
         messages.append(Message(role="system", content=[TextPart(text=framing.system)]))
     *past, last = turns
     for turn in [*(t for t in past if t.counts), last]:
-        content: list[Part] = [ImagePart(index=len(images) + place) for place in range(len(turn.images))]
-        images.extend(turn.images)
+        content: list[Part] = [_place(medium, len(media) + place) for place, medium in enumerate(turn.media)]
+        media.extend(turn.media)
         first = not any(message.role == "user" for message in messages)
         text = f"{framing.instruction}\n\n{turn.text}" if first and framing.instruction else turn.text
         messages.append(Message(role="user", content=[*content, TextPart(text=text)]))
         if turn is not last:
             messages.append(Message(role="assistant", content=[TextPart(text=(turn.answer or "").strip())]))
-    media = [
-        Media(path=f"image-{number}", width=image.width, height=image.height) for number, image in enumerate(images)
-    ]
-    return Conversation(id="chat", messages=messages, media=media), images
+    records = [_record(medium, number) for number, medium in enumerate(media)]
+    return Conversation(id="chat", messages=messages, media=records), media
+
+
+def _place(medium: Image | Video, index: int) -> Part:
+    return VideoPart(index=index) if isinstance(medium, Video) else ImagePart(index=index)
+
+
+def _record(medium: Image | Video, number: int) -> Media:
+    width, height = medium.size
+    if isinstance(medium, Video):
+        times = list(medium.timestamps)
+        return Media(kind="video", path=f"video-{number}", width=width, height=height, timestamps=times)
+    return Media(path=f"image-{number}", width=width, height=height)
 
 
 class Reply(Iterator[str]):
@@ -138,18 +151,18 @@ class ChatSession:
     def ask(
         self,
         text: str,
-        images: Sequence[Image] = (),
+        media: Sequence[Image | Video] = (),
         settings: GenerationSettings | None = None,
         cancel: threading.Event | None = None,
         attachment: Any = None,
     ) -> Reply:
         """Add a question and stream its answer. The turn is in `turns` as soon as this returns.
 
-        Raises `DataError` when there is neither text nor image; iterating raises what generation raised.
+        Raises `DataError` when there is neither text nor a medium; iterating raises what generation raised.
         """
-        if not text.strip() and not images:
-            raise DataError("the question is empty; type a question or add an image")
-        turn = Turn(text=text, images=list(images), attachment=attachment)
+        if not text.strip() and not media:
+            raise DataError("the question is empty; type a question or add a picture")
+        turn = Turn(text=text, media=list(media), attachment=attachment)
         return self._answer([*self.turns, turn], settings, cancel)
 
     def retry(self, settings: GenerationSettings | None = None, cancel: threading.Event | None = None) -> Reply:
@@ -157,7 +170,7 @@ class ChatSession:
         if not self.turns:
             raise DataError("the chat has no question to answer again; ask one")
         old = self.turns[-1]
-        again = Turn(text=old.text, images=old.images, attachment=old.attachment)
+        again = Turn(text=old.text, media=old.media, attachment=old.attachment)
         return self._answer([*self.turns[:-1], again], settings, cancel)
 
     def undo(self) -> Turn | None:
@@ -173,7 +186,7 @@ class ChatSession:
         self.turns = []
 
     def _answer(self, turns: list[Turn], settings: GenerationSettings | None, cancel: threading.Event | None) -> Reply:
-        conversation, images = conversation_of(turns, self.framing)
-        answer = self.generator.stream(conversation, images, settings, cancel)
+        conversation, media = conversation_of(turns, self.framing)
+        answer = self.generator.stream(conversation, media, settings, cancel)
         self.turns = turns
         return Reply(turns[-1], answer)

@@ -22,7 +22,7 @@ from mminstruct.errors import DataError, MminstructError, did_you_mean
 from mminstruct.media import open_image
 from mminstruct.serving.chat import ChatSession, Reply, Turn
 from mminstruct.serving.detokenizer import printable
-from mminstruct.serving.generator import GenerationSettings
+from mminstruct.serving.settings import GenerationSettings
 
 HELP = """\
 /image PATH ...  add images to the next question (quote a path with spaces)

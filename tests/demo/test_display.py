@@ -18,7 +18,7 @@ from mminstruct.demo.display import (
 )
 from mminstruct.errors import CheckpointError, MediaError, MminstructError
 from mminstruct.serving.chat import Turn
-from mminstruct.serving.generator import Usage
+from mminstruct.serving.request import Usage
 
 
 def test_turns_become_messages_with_pictures_before_the_text() -> None:
@@ -96,11 +96,11 @@ def test_markdown_keeps_formatting_and_loses_markup(text: str, markdown: str) ->
 
 
 def test_the_status_line_tells_what_was_read_and_written() -> None:
-    usage = Usage(prompt_tokens=1234, images=2, new_tokens=50, seconds=2.0, finish_reason="length")
+    usage = Usage(prompt_tokens=1234, media=2, new_tokens=50, seconds=2.0, finish_reason="length")
     line = status_line(usage)
     for fact in ("<b>1,234</b> tokens", "2 images", "<b>50</b> tokens", "25.0 tokens/s", "stopped at the token limit"):
         assert fact in line
-    assert "1 image among" in status_line(Usage(images=1, prompt_tokens=3))
+    assert "1 image among" in status_line(Usage(media=1, prompt_tokens=3))
     assert "no images" in status_line(Usage(prompt_tokens=3))
     assert "Waiting" in status_line(Usage())
     assert "empty" in status_line(None)

@@ -60,7 +60,7 @@ def test_a_closed_tab_stops_its_answer_and_an_unknown_one_is_no_error(generator:
 
 def test_images_of_a_chat_are_bounded(generator: Generator) -> None:
     visitor = Visitors(generator, NO_FRAMING).get("a")
-    visitor.chat.turns = [Turn("?", images=[Image.new("1", (10, 10))] * (MAX_IMAGES - 1))]
+    visitor.chat.turns = [Turn("?", media=[Image.new("1", (10, 10))] * (MAX_IMAGES - 1))]
     visitor.require_room(1, 100)
     with pytest.raises(MediaError, match=f"limit of {MAX_IMAGES}"):
         visitor.require_room(2, 100)

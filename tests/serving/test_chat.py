@@ -10,7 +10,8 @@ from PIL import Image
 from mminstruct.conversation import ImagePart
 from mminstruct.errors import DataError
 from mminstruct.serving.chat import ChatSession, Framing, Turn, conversation_of
-from mminstruct.serving.generator import GenerationSettings, Generator
+from mminstruct.serving.generator import Generator
+from mminstruct.serving.settings import GenerationSettings
 
 SHORT = GenerationSettings(max_new_tokens=10)
 LONG = GenerationSettings(max_new_tokens=1500)
@@ -47,7 +48,7 @@ def test_several_turns_with_images_in_each(generator: Generator) -> None:
     read = chat.turns[0].usage.prompt_tokens
     second = "".join(chat.ask("And this?", [picture(30)], SHORT))
     assert [turn.answer for turn in chat.turns] == [first, second]
-    assert chat.turns[1].usage.images == 3
+    assert chat.turns[1].usage.media == 3
     assert chat.turns[1].usage.prompt_tokens > read + 10
 
 
@@ -101,7 +102,7 @@ def test_retry_answers_the_last_question_again(generator: Generator) -> None:
     again = "".join(chat.retry(SHORT))
     assert first == again
     assert len(chat.turns) == 1
-    assert chat.turns[0].images == [image] and chat.turns[0].attachment == "mine"
+    assert chat.turns[0].media == [image] and chat.turns[0].attachment == "mine"
 
 
 def test_undo_and_reset(generator: Generator) -> None:
@@ -134,4 +135,4 @@ def test_an_empty_question_is_refused(generator: Generator, text: str) -> None:
         chat.ask(text)
     assert chat.turns == []
     list(chat.ask(text, [picture(10)], SHORT))
-    assert chat.turns[0].usage.images == 1
+    assert chat.turns[0].usage.media == 1

@@ -16,7 +16,8 @@ from mminstruct.conversation import Conversation, Message, text
 from mminstruct.errors import DataError, RunError
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageModel
-from mminstruct.serving.generator import GenerationSettings, Generator
+from mminstruct.serving.generator import Generator
+from mminstruct.serving.settings import GenerationSettings
 
 LONG = GenerationSettings(max_new_tokens=1900)
 SHORT = GenerationSettings(max_new_tokens=12)
@@ -66,7 +67,7 @@ def test_joined_stream_is_the_text_of_greedy_generate(
     assert all(pieces)
     assert len(ids) == count == generator.steps - before == answer.usage.new_tokens
     assert answer.usage.finish_reason == "length"
-    assert answer.usage.images == 1
+    assert answer.usage.media == 1
     assert answer.usage.prompt_tokens == len(processor.prompt(conversation, [picture])["input_ids"])
     assert answer.usage.seconds > 0 and answer.usage.tokens_per_second > 0
 

@@ -23,7 +23,8 @@ from mminstruct.models import checkpoint
 from mminstruct.models.factory import read_row
 from mminstruct.serving.chat import ChatSession, conversation_of
 from mminstruct.serving.detokenizer import printable
-from mminstruct.serving.generator import GenerationSettings, Generator
+from mminstruct.serving.generator import Generator
+from mminstruct.serving.settings import GenerationSettings
 from mminstruct.serving.terminal import Terminal
 from tests.command import call
 
@@ -73,7 +74,7 @@ def test_reset_undo_and_retry(make: Make, file: Path, capsys: pytest.CaptureFixt
     one, _, again = capsys.readouterr().out.splitlines()
     assert one == again
     terminal.run([f'/image "{file}"', "/reset", "Three?"])
-    assert [(turn.text, turn.images) for turn in terminal.chat.turns] == [("Three?", [])]
+    assert [(turn.text, turn.media) for turn in terminal.chat.turns] == [("Three?", [])]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.runner import evaluate
 from mminstruct.models import checkpoint
 from mminstruct.models.parts import parts
-from mminstruct.serving.generator import GenerationSettings, Generator
+from mminstruct.serving.generator import Generator
+from mminstruct.serving.settings import GenerationSettings
 from tests.command import call
 from tests.evaluation.conftest import Mixed
 from tests.models.native import ONE_PICTURE, PICTURES, lively, talk
