@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, TextPart, VideoPart
 from mminstruct.errors import DataError
 from mminstruct.media import Video
-from mminstruct.serving.generator import Generator
+from mminstruct.serving.engine import Engine
 from mminstruct.serving.request import Answer, Usage
 from mminstruct.serving.settings import GenerationSettings
 
@@ -137,14 +137,14 @@ class Reply(Iterator[str]):
 
 
 class ChatSession:
-    """The turns of one chat with one generator.
+    """The turns of one chat with one engine.
 
     Methods may be called while an answer streams, from another thread: `undo` and `reset` take the turn out of the
     chat, and what still streams then belongs to no chat. They do not stop the answer: that is the caller's `cancel`.
     """
 
-    def __init__(self, generator: Generator, framing: Framing = NO_FRAMING) -> None:
-        self.generator = generator
+    def __init__(self, engine: Engine, framing: Framing = NO_FRAMING) -> None:
+        self.engine = engine
         self.framing = framing
         self.turns: list[Turn] = []
 
@@ -187,6 +187,6 @@ class ChatSession:
 
     def _answer(self, turns: list[Turn], settings: GenerationSettings | None, cancel: threading.Event | None) -> Reply:
         conversation, media = conversation_of(turns, self.framing)
-        answer = self.generator.stream(conversation, media, settings, cancel)
+        answer = self.engine.stream(conversation, media, settings, cancel)
         self.turns = turns
         return Reply(turns[-1], answer)

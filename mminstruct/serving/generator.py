@@ -26,20 +26,23 @@ import torch
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BusyError, MemoryLimitError, RunError
 from mminstruct.serving.decoder import Decoder, OneByOne
-from mminstruct.serving.request import Answer, Request, Source
+from mminstruct.serving.engine import Engine
+from mminstruct.serving.request import Answer, Request
 from mminstruct.serving.settings import GenerationSettings, Limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import PreTrainedModel
 
-    from mminstruct.media import Video
+    from mminstruct.media import FrameSampling, Video
     from mminstruct.models.base_processor import BaseProcessor
 
 log = logging.getLogger(__name__)
 
+_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
 
-class Generator(Source):
+
+class Generator(Engine):
     """Answers conversations with one model in one persistent thread.
 
     Puts the model in evaluation mode. `close()` (or leaving the `with` block) ends the thread; requests that wait then
@@ -62,25 +65,34 @@ class Generator(Source):
 
     @property
     def steps(self) -> int:
-        """Tokens generated since the start, over all requests. Stands still exactly when nothing is generated."""
         return self._steps
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their turn."""
         with self._changed:
             return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """How many are being answered."""
         with self._changed:
             return len(self._decoder.running) + (self._taken is not None)
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that prompt and answer may have together; None where the model's config names no limit."""
         return self._decoder.context_length
+
+    @property
+    def frame_sampling(self) -> FrameSampling:
+        return self.processor.frame_sampling
+
+    @property
+    def facts(self) -> list[str]:
+        number = self.model.num_parameters()
+        size = next((f"{number / unit:.3g} {name}" for unit, name in _UNITS if number >= unit), str(number))
+        facts = [f"{size} parameters", f"{self.model.device} · {str(self.model.dtype).removeprefix('torch.')}"]
+        if self.context_length is not None:
+            facts.append(f"context of {self.context_length:,} tokens")
+        return facts
 
     @property
     def alive(self) -> bool:
@@ -98,16 +110,8 @@ class Generator(Source):
         settings: GenerationSettings | None = None,
         cancel: threading.Event | None = None,
     ) -> Answer:
-        """Ask for an answer to `conversation`; `media` in the order of its record.
-
-        Text of the conversation is taken as untrusted: special tokens spelled in it are made harmless. The request is
-        queued at once. Iterating raises `DataError` when the prompt is longer than the model's context,
-        `MemoryLimitError` when the device's memory does not hold it, and otherwise whatever error generation raised.
-
-        Raises:
-            BusyError: as many requests as may wait do so.
-            RunError: the generator is closed.
-        """
+        """As `Engine` has it. Text of the conversation is taken as untrusted: special tokens spelled in it are made
+        harmless."""
         request = Request(conversation, media, settings or GenerationSettings(), cancel)
         request.usage.media = len(media)
         with self._changed:
@@ -131,9 +135,6 @@ class Generator(Source):
 
     def __enter__(self) -> Generator:
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # ---- in the thread -----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mminstruct.media import Video
+    from mminstruct.serving.engine import Engine
 
 # How often a waiting consumer looks at its cancel event. Tokens wake it at once; this bounds only the cancel.
 POLL_SECONDS = 0.05
@@ -92,25 +93,12 @@ class Request:
         return self.closed.is_set() or (self.cancel is not None and self.cancel.is_set())
 
 
-class Source:
-    """Who makes answers, as far as an `Answer` asks."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether what was asked will still be answered."""
-        raise NotImplementedError
-
-    def ahead(self, request: Request) -> int:
-        """How many requests are answered before this one."""
-        raise NotImplementedError
-
-
 class Answer(Iterator[str]):
     """The text of one answer, piece by piece. `close()` (or dropping the object) cancels what is left of it."""
 
-    def __init__(self, request: Request, source: Source) -> None:
+    def __init__(self, request: Request, engine: Engine) -> None:
         self._request = request
-        self._source = source
+        self._engine = engine
         self._ended = False
         self._finalizer = weakref.finalize(self, request.closed.set)
 
@@ -126,7 +114,7 @@ class Answer(Iterator[str]):
     @property
     def position(self) -> int:
         """How many requests are answered before this one; 0 when it is its turn."""
-        return self._source.ahead(self._request)
+        return self._engine.ahead(self._request)
 
     def __iter__(self) -> Answer:
         return self
@@ -149,7 +137,7 @@ class Answer(Iterator[str]):
             if self._request.cancelled:
                 self.usage.finish_reason = "cancelled"
                 self.close()
-            elif not self._source.alive and self._request.out.empty():
+            elif not self._engine.alive and self._request.out.empty():
                 self.close()
                 raise RunError("the inference thread has ended; start the model again") from None
             return None
