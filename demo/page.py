@@ -15,7 +15,9 @@ from mminstruct.demo.chat_room import ChatRoom
 from mminstruct.demo.display import header
 from mminstruct.demo.examples import draw_examples
 from mminstruct.demo.rooms import MAX_WAITING, PageContext, Room, tab_of
+from mminstruct.demo.side_by_side import SideBySide
 from mminstruct.demo.uploads import Uploads
+from mminstruct.demo.votes import VoteFile
 from mminstruct.serving.chat import Framing
 from mminstruct.serving.models import Models
 
@@ -32,6 +34,7 @@ class Page:
         folder: of the page's own files.
         uploads: where Gradio puts the files of visitors.
         flags: the folder for flagged conversations; None switches flagging off.
+        votes: the file for votes; None switches voting off.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Page:
         folder: Path,
         uploads: Path,
         flags: Path | None = None,
+        votes: VoteFile | None = None,
     ) -> None:
         self.url = url
         self.models = models
@@ -49,7 +53,8 @@ class Page:
         examples.mkdir()
         self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples]), flags)
         self.chat = ChatRoom(self.context, draw_examples(examples))
-        self.rooms: list[Room] = [self.chat]
+        self.side_by_side = SideBySide(self.context, votes)
+        self.rooms: list[Room] = [self.chat, self.side_by_side]
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 4
 ACTIONS = 4  # of one answer that are run; more are answered with a line
+WAIT_SECONDS = 0.25  # after which a turn is given again although nothing of it is new
 IMAGE = "image"  # the parameter of any call that says which of the chat's pictures is meant, counted from 0
 
 
@@ -163,7 +164,7 @@ class ToolChat:
         cancel: threading.Event | None = None,
         attachment: Any = None,
     ) -> Iterator[Turn]:
-        """Ask, run what the answers call, and give the turn each time that something of it is new.
+        """Ask, run what the answers call, and give the turn each time that something of it is new, or a while has gone.
 
         The question is asked at once; raises what `ChatSession.ask` raises. Iterating raises what generation raised.
         """
@@ -217,7 +218,8 @@ class ToolChat:
         for number in range(self.rounds + 1):
             try:
                 yield reply.turn
-                for _ in reply:
+                while not reply.ended:
+                    reply.wait(WAIT_SECONDS)
                     yield reply.turn
             finally:
                 reply.close()
