@@ -134,7 +134,7 @@ def running(
         from mminstruct.demo.votes import VoteFile
 
         kept = None if votes is None else VoteFile(votes)
-        page = Page(models, framing, address.url, Path(folder), uploads, flags, kept)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept)
         blocks = page.build()
         hosts = None if address.public else LOOPBACK_HOSTS | {address.host}
         blocks.queue(max_size=MAX_WAITING)

@@ -18,6 +18,8 @@ from mminstruct.demo.rooms import MAX_WAITING, PageContext, Room, tab_of
 from mminstruct.demo.side_by_side import SideBySide
 from mminstruct.demo.uploads import Uploads
 from mminstruct.demo.votes import VoteFile
+from mminstruct.media import Gate, GateLimits
+from mminstruct.media.gate import DEFAULT_GATE_LIMITS
 from mminstruct.serving.chat import Framing
 from mminstruct.serving.models import Models
 
@@ -34,6 +36,8 @@ class Page:
         folder: of the page's own files.
         uploads: where Gradio puts the files of visitors.
         flags: the folder for flagged conversations; None switches flagging off.
+        max_file_size: what a single upload may have, in bytes; the files of one question have the gate's limit, or
+            this where it is more.
         votes: the file for votes; None switches voting off.
     """
 
@@ -45,13 +49,15 @@ class Page:
         folder: Path,
         uploads: Path,
         flags: Path | None = None,
+        max_file_size: int = 0,
         votes: VoteFile | None = None,
     ) -> None:
         self.url = url
         self.models = models
         examples = folder / "examples"
         examples.mkdir()
-        self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples]), flags)
+        gate = Gate(GateLimits(max_bytes=max(max_file_size, DEFAULT_GATE_LIMITS.max_bytes)))
+        self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples], gate), flags)
         self.chat = ChatRoom(self.context, draw_examples(examples))
         self.side_by_side = SideBySide(self.context, votes)
         self.rooms: list[Room] = [self.chat, self.side_by_side]
