@@ -107,10 +107,13 @@ def running(
     framing: Framing | None = None,
     max_file_size: int = MAX_FILE_SIZE,
     flags: Path | None = None,
+    votes: Path | None = None,
 ) -> Iterator[Page]:
-    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any.
+    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any,
+    and votes between two models to the file `votes`.
 
     Raises:
+        DataError: `votes` is a file of something else.
         RunError: gradio is not installed, or the port was taken in the meantime.
     """
     require_gradio()
@@ -119,11 +122,14 @@ def running(
         _environment(Path(folder) / "uploads") as uploads,
     ):
         # Gradio reads the environment when it is imported, so these imports come after it.
+        from mminstruct.demo import compare_layout
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
+        from mminstruct.demo.votes import VoteFile
         from mminstruct.serving.doors import LOOPBACK_HOSTS, Doors, doors
 
-        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size)
+        kept = None if votes is None else VoteFile(votes)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept)
         blocks = page.build()
         options = Doors(
             hosts=None if address.public else LOOPBACK_HOSTS | {address.host},
@@ -150,7 +156,7 @@ def running(
                 max_file_size=max_file_size,
                 footer_links=[],
                 theme=theme(),
-                css=CSS,
+                css=CSS + compare_layout.CSS,
                 app_kwargs={"middleware": doors(options), "docs_url": None, "redoc_url": None},
             )
         except OSError as error:

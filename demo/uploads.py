@@ -123,7 +123,9 @@ def kind_of(path: Path) -> Kind:
     """What a file is by its ending. Raises `MediaError` where that is neither a picture's nor a video's."""
     suffix = path.suffix.lower()
     if suffix not in MEDIA_TYPES:
-        raise MediaError(f"{path.name} is no picture and no video by its name; give one that ends in {', '.join(MEDIA_TYPES)}")
+        raise MediaError(
+            f"{path.name} is no picture and no video by its name; give one that ends in {', '.join(MEDIA_TYPES)}"
+        )
     return "video" if suffix in VIDEO_TYPES else "image"
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from PIL.Image import Image
@@ -100,31 +101,41 @@ def _pixels(medium: Image | Video) -> int:
     return width * height * (len(medium.frames) if isinstance(medium, Video) else 1)
 
 
-class Visitors:
-    """All visitors of one room, by the id that Gradio gives to a tab.
+class Guest(Protocol):
+    """What a room keeps of one tab of the browser."""
+
+    def stop(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+G = TypeVar("G", bound=Guest)
+
+
+class Guests(Generic[G]):
+    """All guests of one room, by the id that Gradio gives to a tab.
 
     Args:
-        models: a new chat begins with the first of them; which one answers may change from question to question.
-        grace: seconds after which a visitor who left is forgotten, with the files of the chat. After a broken
-            connection the tab comes back under the same id.
+        new: what a new tab begins with.
+        grace: seconds after which one that left is forgotten, with the files of the chat. After a broken connection the
+            tab comes back under the same id.
     """
 
-    def __init__(self, models: Models, framing: Framing, grace: float = GRACE_SECONDS) -> None:
-        self._models = models
-        self._framing = framing
+    def __init__(self, new: Callable[[], G], grace: float = GRACE_SECONDS) -> None:
+        self._new = new
         self.grace = grace
-        self._visitors: OrderedDict[str, Visitor] = OrderedDict()
+        self._visitors: OrderedDict[str, G] = OrderedDict()
         self._leaving: dict[str, threading.Timer] = {}
         self._lock = threading.Lock()
 
-    def get(self, tab: str) -> Visitor:
+    def get(self, tab: str) -> G:
         """The tab's chat; a new one when the tab is new."""
         oldest = None
         with self._lock:
             if (timer := self._leaving.pop(tab, None)) is not None:
                 timer.cancel()
             if tab not in self._visitors:
-                self._visitors[tab] = Visitor(ChatSession(self._models[self._models.first], self._framing))
+                self._visitors[tab] = self._new()
                 if len(self._visitors) > MAX_VISITORS:
                     name, oldest = self._visitors.popitem(last=False)
                     self._cancel(name)
@@ -157,3 +168,10 @@ class Visitors:
                 return  # the visitor came back in the meantime
             visitor = self._visitors.pop(tab)
         visitor.forget()
+
+
+class Visitors(Guests[Visitor]):
+    """Guests with one chat each, which begins with the first of the models; which one answers may change."""
+
+    def __init__(self, models: Models, framing: Framing, grace: float = GRACE_SECONDS) -> None:
+        super().__init__(lambda: Visitor(ChatSession(models[models.first], framing)), grace)
