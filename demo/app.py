@@ -1,6 +1,6 @@
 """The chat page in a browser: `mminstruct demo DIR`, or `python demo/app.py --model DIR`.
 
-One process, one model, served to this computer only unless `--allow-public` says otherwise. Nothing is sent anywhere:
+One process, served to this computer only unless `--allow-public` says otherwise. Nothing is sent anywhere:
 no telemetry, no fonts, no share link. Uploads live in a temporary folder that goes with the process.
 """
 
@@ -26,7 +26,7 @@ from mminstruct.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from mminstruct.demo.page import Page
     from mminstruct.serving.chat import Framing
-    from mminstruct.serving.generator import Generator
+    from mminstruct.serving.models import Models
 
 HOST = "127.0.0.1"
 PORT = 7860
@@ -105,13 +105,13 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def running(
-    generator: Generator,
-    title: str,
+    models: Models,
     address: Address,
     framing: Framing | None = None,
     max_file_size: int = MAX_FILE_SIZE,
+    flags: Path | None = None,
 ) -> Iterator[Page]:
-    """The page, served while the block runs.
+    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any.
 
     Raises:
         RunError: gradio is not installed, or the port was taken in the meantime.
@@ -128,7 +128,7 @@ def running(
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
 
-        page = Page(generator, title, framing, address.url, Path(folder), uploads)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags)
         blocks = page.build()
         hosts = None if address.public else LOOPBACK_HOSTS | {address.host}
         blocks.queue(max_size=MAX_WAITING)

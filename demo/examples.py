@@ -10,10 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 @dataclass(frozen=True)
 class Example:
-    """A question about the pictures in `files`."""
+    """A question about the pictures and videos in `files`; `icon` is a picture for its button."""
 
     question: str
     files: tuple[Path, ...]
+
+    @property
+    def icon(self) -> Path:
+        return self.files[-1]
 
 
 def draw_examples(folder: Path) -> list[Example]:

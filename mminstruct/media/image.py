@@ -10,8 +10,6 @@ applied, as in the image processors of transformers and open_clip.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import io
 import os
@@ -28,14 +26,23 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from mminstruct.errors import MediaError
+from mminstruct.media.data_uri import decode_base64, least_size, split_data_uri
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """The largest image that is opened: encoded bytes, and pixels as the header states them."""
+    """The largest image that is opened: encoded bytes, and pixels as the header states them.
+
+    `fixed` says that whoever sends the image cannot raise the limits; messages then do not tell how to.
+    """
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 64_000_000
+    fixed: bool = False
+
+    def remedy(self, name: str) -> str:
+        """What to do about an image beyond the limit of this name."""
+        return "make it smaller" if self.fixed else f"make it smaller or raise ImageLimits.{name}"
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -90,12 +97,17 @@ def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS)
         MediaError: the source is missing, empty, no regular file, too large, not of an accepted format, or broken.
     """
     if isinstance(source, bytes):
-        where, data = f"the image ({len(source)} bytes)", source
-        _check_size(where, len(data), limits)
-    elif isinstance(source, str) and source.startswith("data:"):
+        return decode_image(source, f"the image ({len(source)} bytes)", limits)
+    if isinstance(source, str) and source.startswith("data:"):
         where, data = "the image in the data URI", _read_data_uri(source, limits)
     else:
         where, data = str(source), _read_file(Path(source), limits)
+    return _decode(where, data, limits)
+
+
+def decode_image(data: bytes, where: str, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """The picture in encoded bytes; messages begin with `where`. Raises `MediaError` as `open_image` does."""
+    _check_size(where, len(data), limits)
     return _decode(where, data, limits)
 
 
@@ -134,39 +146,11 @@ def _upright_size(picture: ImageFile.ImageFile) -> tuple[int, int]:
     return (height, width) if _orientation(picture) in _SIDEWAYS else (width, height)
 
 
-def decode_base64(text: str) -> bytes:
-    """The bytes that a base64 text stands for, in the standard or the URL-safe alphabet, with or without padding.
-
-    Raises:
-        MediaError: the text has other characters (white space too), mixes the alphabets, or has an impossible length.
-    """
-    body = text.rstrip("=")
-    padding = len(text) - len(body)
-    if not re.fullmatch(r"[A-Za-z0-9+/]*|[A-Za-z0-9_-]*", body):
-        raise MediaError(
-            f"a base64 text of {len(text)} characters has characters outside one base64 alphabet; encode it again"
-        )
-    if len(body) % 4 == 1 or (padding and padding != -len(body) % 4):
-        raise MediaError(
-            f"a base64 text has an impossible length ({len(body)} characters and {padding} of padding); "
-            f"it was probably cut, send the whole text"
-        )
-    try:
-        return base64.b64decode(body.translate({ord("-"): "+", ord("_"): "/"}) + "=" * (-len(body) % 4), validate=True)
-    except binascii.Error:
-        raise MediaError(f"a text of {len(text)} characters is not base64; encode it again") from None
-
-
 def _read_data_uri(uri: str, limits: ImageLimits) -> bytes:
-    header, comma, body = uri[len("data:") :].partition(",")
-    media_type, *parameters = header.split(";")
-    if not comma or not parameters or parameters[-1] != "base64":
-        raise MediaError("the data URI is not base64; write it as data:image/png;base64,...")
-    if not media_type.startswith("image/"):
-        raise MediaError("the data URI is not of an image type; write it as data:image/png;base64,...")
-    # Base64 grows by 4/3; measured before decoding, so that an oversized text is never decoded.
-    _check_size("the image in the data URI", len(body) * 3 // 4 - 2, limits, least=0)
-    data = decode_base64(body)
+    text = split_data_uri(uri)
+    # Measured before decoding, so that an oversized text is never decoded.
+    _check_size("the image in the data URI", least_size(text), limits, least=0)
+    data = decode_base64(text)
     _check_size("the image in the data URI", len(data), limits)
     return data
 
@@ -205,8 +189,7 @@ def _check_size(where: str, size: int, limits: ImageLimits, least: int = 1) -> N
         raise MediaError(f"{where} is empty; fetch or write the file again")
     if size > limits.max_bytes:
         raise MediaError(
-            f"{where} has {size:,} bytes, more than the limit of {limits.max_bytes:,}; "
-            f"make it smaller or raise ImageLimits.max_bytes"
+            f"{where} has {size:,} bytes, more than the limit of {limits.max_bytes:,}; {limits.remedy('max_bytes')}"
         )
 
 
@@ -224,6 +207,8 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
         picture = Image.open(stream, formats=[name])
         width, height = picture.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if limits.fixed:
+            raise MediaError(f"{where} has more than {limits.max_pixels:,} pixels; make it smaller") from None
         raise MediaError(
             f"{where} has more pixels than Pillow's own limit; make it smaller, "
             f"or raise PIL.Image.MAX_IMAGE_PIXELS for files you trust"
@@ -233,7 +218,7 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
     if width * height > limits.max_pixels:
         raise MediaError(
             f"{where} has {width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}; "
-            f"make it smaller or raise ImageLimits.max_pixels"
+            f"{limits.remedy('max_pixels')}"
         )
     if width < 1 or height < 1:
         raise MediaError(f"{where} is a {name} image of {width} x {height} pixels; fetch or write the file again")
