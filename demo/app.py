@@ -128,7 +128,7 @@ def running(
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
 
-        page = Page(models, framing, address.url, Path(folder), uploads, flags)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size)
         blocks = page.build()
         hosts = None if address.public else LOOPBACK_HOSTS | {address.host}
         blocks.queue(max_size=MAX_WAITING)

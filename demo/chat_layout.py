@@ -52,7 +52,7 @@ def build(context: PageContext, examples: Sequence[Example]) -> ChatParts:
         examples=[
             {
                 "text": example.question,
-                "display_text": example.question,
+                "display_text": example.title,
                 "files": [str(file) for file in example.files],
                 "icon": str(example.icon),
             }

@@ -16,6 +16,8 @@ from mminstruct.demo.display import header
 from mminstruct.demo.examples import draw_examples
 from mminstruct.demo.rooms import MAX_WAITING, PageContext, Room, tab_of
 from mminstruct.demo.uploads import Uploads
+from mminstruct.media import Gate, GateLimits
+from mminstruct.media.gate import DEFAULT_GATE_LIMITS
 from mminstruct.serving.chat import Framing
 from mminstruct.serving.models import Models
 
@@ -32,6 +34,8 @@ class Page:
         folder: of the page's own files.
         uploads: where Gradio puts the files of visitors.
         flags: the folder for flagged conversations; None switches flagging off.
+        max_file_size: what a single upload may have, in bytes; the files of one question have the gate's limit, or
+            this where it is more.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class Page:
         folder: Path,
         uploads: Path,
         flags: Path | None = None,
+        max_file_size: int = 0,
     ) -> None:
         self.url = url
         self.models = models
         examples = folder / "examples"
         examples.mkdir()
-        self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples]), flags)
+        gate = Gate(GateLimits(max_bytes=max(max_file_size, DEFAULT_GATE_LIMITS.max_bytes)))
+        self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples], gate), flags)
         self.chat = ChatRoom(self.context, draw_examples(examples))
         self.rooms: list[Room] = [self.chat]
 

@@ -16,15 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import ImageFont
 from PIL.Image import Image
+from PIL.Image import new as new_image
+from PIL.ImageDraw import Draw
 
 from mminstruct.errors import MediaError
-from mminstruct.media import FrameSampling, Video, open_image, open_video
+from mminstruct.media import FrameSampling, Gate, Video
+from mminstruct.media.gate import Kind
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 VIDEO_TYPES = (".mp4", ".webm", ".mov", ".m4v", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
 MEDIA_TYPES = (*IMAGE_TYPES, *VIDEO_TYPES)
 PICTURE_EDGE = 1024  # of what the page shows of a picture
+SHEET_COLUMNS, SHEET_TEXT = 4, 16
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,12 @@ class Uploads:
     Args:
         folder: Gradio puts uploads there and serves what is in it.
         others: folders besides it that files may be taken from (the examples).
+        gate: opens the media.
     """
 
-    def __init__(self, folder: Path, others: Sequence[Path] = ()) -> None:
+    def __init__(self, folder: Path, others: Sequence[Path] = (), gate: Gate | None = None) -> None:
         self.folder = folder.resolve()
+        self._gate = gate or Gate()
         self._allowed = (self.folder, *(other.resolve() for other in others))
 
     def open(self, files: Sequence[Path], sampling: FrameSampling) -> tuple[list[Image | Video], Shown]:
@@ -85,16 +92,18 @@ class Uploads:
         media: list[Image | Video] = []
         shown: list[ShownMedium] = []
         try:
-            for number, path in enumerate(files, start=1):
-                self.require_own(path)
-                own = folder / str(number)
-                own.mkdir()
-                kept = Path(shutil.copyfile(path, own / path.name))
-                try:
-                    media.append(_open(kept, sampling))
-                except MediaError as error:
-                    raise MediaError(f"file {number} ({path.name}): {error}") from None
-                shown.append(_shown(kept, media[-1], number))
+            with self._gate.request() as request:
+                request.expect(len(files))
+                for number, path in enumerate(files, start=1):
+                    self.require_own(path)
+                    own = folder / str(number)
+                    own.mkdir()
+                    kept = Path(shutil.copyfile(path, own / path.name))
+                    try:
+                        media.append(request.open_bytes(kind_of(kept), kept.read_bytes(), sampling))
+                    except MediaError as error:
+                        raise MediaError(f"{path.name}: {error}") from None
+                    shown.append(_shown(kept, media[-1], number))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -110,19 +119,40 @@ class Uploads:
             raise MediaError(f"the file {path.name} is no upload of this page, or has expired; add it again")
 
 
-def _open(path: Path, sampling: FrameSampling) -> Image | Video:
+def kind_of(path: Path) -> Kind:
+    """What a file is by its ending. Raises `MediaError` where that is neither a picture's nor a video's."""
     suffix = path.suffix.lower()
-    if suffix in VIDEO_TYPES:
-        return open_video(path, sampling)
-    if suffix in IMAGE_TYPES:
-        return open_image(path.read_bytes())
-    raise MediaError(f"it is called {suffix or 'by no ending'}; a picture or a video ends in {', '.join(MEDIA_TYPES)}")
+    if suffix not in MEDIA_TYPES:
+        raise MediaError(f"{path.name} is no picture and no video by its name; give one that ends in {', '.join(MEDIA_TYPES)}")
+    return "video" if suffix in VIDEO_TYPES else "image"
 
 
 def _shown(file: Path, medium: Image | Video, number: int) -> ShownMedium:
     if isinstance(medium, Video):
-        raise MediaError("videos are not shown yet")
+        times = ", ".join(f"{time:.1f}" for time in medium.timestamps)
+        label = f"video {number}: its {len(medium.frames)} frames at {times} seconds"
+        return ShownMedium("video", file, save_picture(frame_sheet(medium), file.parent), label)
     return ShownMedium("image", file, save_picture(medium, file.parent), f"image {number}")
+
+
+def frame_sheet(video: Video) -> Image:
+    """The frames of a video in rows on one sheet, with the time of each below it."""
+    columns = min(SHEET_COLUMNS, len(video.frames))
+    width, height = video.size
+    scale = min(1.0, PICTURE_EDGE / columns / width)
+    across, down = max(1, round(width * scale)), max(1, round(height * scale))
+    line = SHEET_TEXT + 8
+    rows = -(-len(video.frames) // columns)
+    across = max(across, 4 * SHEET_TEXT)  # a time must fit below the smallest frame
+    sheet = new_image("RGB", (columns * across, rows * (down + line)), "#1e293b")
+    draw = Draw(sheet)
+    font = ImageFont.load_default(size=SHEET_TEXT)
+    for number, (frame, time) in enumerate(zip(video.frames, video.timestamps, strict=True)):
+        left, top = number % columns * across, number // columns * (down + line)
+        small = frame.resize((max(1, round(width * scale)), down))
+        sheet.paste(small, (left + (across - small.width) // 2, top))
+        draw.text((left + across / 2, top + down + line / 2), f"{time:.1f} s", fill="white", font=font, anchor="mm")
+    return sheet
 
 
 def save_picture(picture: Image, folder: Path) -> Path:
