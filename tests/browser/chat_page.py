@@ -1,0 +1,172 @@
+"""The demo's page as a person uses it: what can be done and seen there, found by roles, labels and our own ids.
+
+Every selector that a test needs stands here, so that a change of the page is a change of this file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page
+
+from mminstruct.serving.engine import Engine
+
+PATIENCE = 30.0  # seconds that a condition may take on a busy computer
+
+
+class ChatPage:
+    """One open tab of the browser with the demo in it."""
+
+    def __init__(self, view: Page, url: str) -> None:
+        self.view = view
+        view.goto(url)
+        self.box.wait_for()
+
+    # ---- what is there ---------------------------------------------------------------------------------------------
+
+    @property
+    def box(self) -> Locator:
+        return self.view.locator("#question textarea")
+
+    @property
+    def thumbnails(self) -> Locator:
+        return self.view.locator("#question .thumbnail-item")
+
+    @property
+    def send_button(self) -> Locator:
+        return self.view.locator("#question .submit-button")
+
+    @property
+    def stop_button(self) -> Locator:
+        return self.view.locator("#question .stop-button")
+
+    @property
+    def questions(self) -> Locator:
+        return self.view.locator("#chat").get_by_test_id("user")
+
+    @property
+    def answers(self) -> Locator:
+        return self.view.locator("#chat").get_by_test_id("bot")
+
+    @property
+    def answer(self) -> str:
+        """The text of the last answer."""
+        return self.answers.last.inner_text()
+
+    @property
+    def pictures(self) -> Locator:
+        """Pictures in the chat."""
+        return self.view.locator("#chat .message img")
+
+    @property
+    def status(self) -> str:
+        return " ".join(self.view.locator("#status").inner_text().split())
+
+    @property
+    def message(self) -> Locator:
+        """What pops up when something is refused."""
+        return self.view.get_by_test_id("toast-body")
+
+    def button(self, name: str) -> Locator:
+        return self.view.get_by_role("button", name=name)
+
+    # ---- what is done ----------------------------------------------------------------------------------------------
+
+    def choose(self, *files: Path) -> None:
+        """Choose files, as the paper clip does; whether they are taken is another matter."""
+        self.view.locator("#question input[type=file]").set_input_files([str(file) for file in files])
+
+    def upload(self, *files: Path) -> None:
+        there = self.thumbnails.count()
+        self.choose(*files)
+        self.thumbnails.nth(there + len(files) - 1).wait_for()
+
+    def type(self, question: str) -> None:
+        self.box.fill(question)
+
+    def ask(self, question: str, *files: Path) -> None:
+        """Type a question, with files, and send it; its answer may not have begun when this returns."""
+        if files:
+            self.upload(*files)
+        there = self.questions.count()
+        self.type(question)
+        self.box.press("Enter")
+        # Until the question is shown, the page looks as if it had answered already.
+        self.until(lambda: self.questions.count() > there, "the question to be shown")
+
+    def ask_and_read(self, question: str, *files: Path) -> str:
+        """The whole answer to a question."""
+        self.ask(question, *files)
+        self.until_answered()
+        return self.answer
+
+    def longest_answer(self, tokens: int) -> None:
+        """Set how many tokens an answer may have."""
+        panel = self.view.locator("#tokens")
+        if not panel.is_visible():
+            self.button("Settings").click()
+            panel.wait_for()
+        number, slider = panel.locator("input[type=number]"), panel.locator("input[type=range]")
+
+        def is_set() -> bool:
+            # While the panel opens it is drawn anew, and forgets what was typed before.
+            number.fill(str(tokens))
+            number.press("Tab")
+            return slider.input_value() == str(tokens) == number.input_value()
+
+        self.until(is_set)
+        self.next_frame()
+        self.until(is_set)
+
+    def edit(self, number: int, question: str) -> None:
+        """Put the question of this number, counted from 0, in other words, and send it."""
+        row = self.view.locator("#chat .message-row.user-row, #chat .user-row").nth(number)
+        row.hover()
+        row.get_by_role("button", name="Edit").click()
+        self.view.locator("#chat textarea").fill(question)
+        self.button("Submit").click()
+
+    def choose_model(self, name: str) -> None:
+        self.view.get_by_label("Model", exact=True).click()
+        self.view.get_by_role("option", name=name).click()
+
+    def note_clicks(self) -> None:
+        """From now on the browser keeps the time of the last click; `clicked` tells it."""
+        self.view.evaluate("addEventListener('click', () => { window.clickedAt = Date.now() }, {capture: true})")
+
+    def clicked(self) -> float:
+        """When the last click came, as `time.time`."""
+        return float(self.view.evaluate("window.clickedAt")) / 1000
+
+    # ---- what is waited for ----------------------------------------------------------------------------------------
+
+    def until_answered(self) -> None:
+        """Until nothing is answered any more: a question can be sent, also after the page was drawn once more."""
+        for _ in range(2):
+            self.send_button.wait_for()
+            self.next_frame()
+
+    def next_frame(self) -> None:
+        """Until what the page was told so far is drawn."""
+        self.view.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                shown = f"status: {self.status!r}, answers: {self.answers.all_inner_texts()!r:.600}"
+                pytest.fail(f"waited in vain{f' for {what}' if what else ''}; {shown}")
+            self.view.wait_for_timeout(10)
+
+
+def until_idle(engine: Engine) -> float:
+    """When the engine was first seen to make no answer: its steps stand still from then on (as `time.time`)."""
+    deadline = time.monotonic() + PATIENCE
+    while engine.running or engine.waiting:
+        if time.monotonic() > deadline:
+            pytest.fail(f"{engine.running} answers are still made and {engine.waiting} wait")
+        time.sleep(0.002)
+    return time.time()
