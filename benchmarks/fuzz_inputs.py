@@ -291,7 +291,7 @@ def request_body(rng: random.Random) -> bytes:
     for _ in range(rng.randrange(5)):
         _change_value(rng, body)
     if rng.random() < 0.02:
-        body["messages"] = body["messages"] * rng.choice((10, 500))
+        body["messages"] = _request()["messages"] * rng.choice((10, 500))
     try:
         text = json.dumps(body).encode()
     except RecursionError:

@@ -65,6 +65,8 @@ def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
             cuts = content_cuts(_changes(container, video, times, limits["max_pixels"])) if by_scene else []
             whole = [bisect.bisect_left(times, time) for time in keyframes]
             wanted = sampling.indices(len(times), rate, whole, cuts)
+            if not wanted:
+                raise MediaError("it marks no frame as a keyframe; take its frames by another method")
             most = limits["max_total_pixels"] // len(wanted)
             frames = list(_frames(container, video, [times[index] for index in wanted], keyframes, limits, most))
             seconds = [(times[index] - times[0]) * tick for index in wanted]
