@@ -166,9 +166,13 @@ class GateRequest:
             raise MediaError(f"{where} is given by an address that is not opened; send it as a data: URI")
         if self._gate.fetch is None:
             raise MediaError(f"{where} is given by a web address, which this server does not fetch; send a data: URI")
+        left = self.limits.seconds - self._fetching
+        if left <= 0:
+            raise MediaError(
+                f"with {where} its media take more than {self.limits.seconds:g} seconds to fetch; send data: URIs"
+            )
         started = time.monotonic()
         try:
-            left = self.limits.seconds - self._fetching
             data = self._gate.fetch.fetch(url, where, self.limits.max_bytes - self._bytes, left)
         finally:
             self._fetching += time.monotonic() - started
