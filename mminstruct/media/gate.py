@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # it loads TLS, which the gate needs only where it is given o
 
 Kind = Literal["image", "video"]
 
+# Not TIFF: no browser shows it, and its decoder is the one with the longest list of holes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
 
 @dataclass(frozen=True)
 class GateLimits:
@@ -163,9 +166,13 @@ class GateRequest:
             raise MediaError(f"{where} is given by an address that is not opened; send it as a data: URI")
         if self._gate.fetch is None:
             raise MediaError(f"{where} is given by a web address, which this server does not fetch; send a data: URI")
+        left = self.limits.seconds - self._fetching
+        if left <= 0:
+            raise MediaError(
+                f"with {where} its media take more than {self.limits.seconds:g} seconds to fetch; send data: URIs"
+            )
         started = time.monotonic()
         try:
-            left = self.limits.seconds - self._fetching
             data = self._gate.fetch.fetch(url, where, self.limits.max_bytes - self._bytes, left)
         finally:
             self._fetching += time.monotonic() - started
@@ -199,7 +206,7 @@ class GateRequest:
         advice = "make it smaller"
         if left < self.limits.max_pixels:
             advice = f"a request may have {self.limits.max_total_pixels:,} in all, send fewer or smaller media"
-        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), advice)
+        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), advice, FORMATS)
         picture = decode_image(data, where, limits)
         self._pixels += picture.width * picture.height
         return picture
