@@ -289,7 +289,8 @@ class Processor(BaseProcessor):
         }
 
     def _acting_tokens(self) -> Iterable[str]:
-        return self.tokenizer.get_added_vocab()
+        own = self.instruction_tokenizer
+        return [*self.tokenizer.get_added_vocab(), *(own.all_special_tokens if own is not None else ())]
 
     # ---- disk ------------------------------------------------------------------------------------------------------
 
