@@ -1,8 +1,8 @@
 """An ASGI application on a port of this computer, for as long as a block runs or until somebody ends the process.
 
-    address = reserve(port=8000)          # before anything slow, so that a taken port is told at once
-    with served(app, address):
-        wait_for_interrupt()
+address = reserve(port=8000)          # before anything slow, so that a taken port is told at once
+with served(app, address):
+    wait_for_interrupt()
 """
 
 from __future__ import annotations
