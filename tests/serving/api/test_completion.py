@@ -16,7 +16,8 @@ TOKENS = [Token(5, "né", "né".encode(), -0.5, (Token(5, "né", "né".encode(),
 def test_the_events_of_an_answer() -> None:
     chunks = Chunks(HEAD, with_usage=False)
     stream = chunks.begin() + chunks.text('a "né"\n', None) + chunks.end(USAGE, None)
-    start = 'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{"index":0,'
+    head = '"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"m"'
+    start = f'data: {{{head},"choices":[{{"index":0,'
     assert stream.decode() == (
         start + '"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
         + start + '"delta":{"content":"a \\"né\\"\\n"},"logprobs":null,"finish_reason":null}]}\n\n'

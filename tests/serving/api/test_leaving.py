@@ -46,7 +46,7 @@ def small(model_and_processor: tuple[VisionLanguageModel, Processor]) -> Iterato
 
 @pytest.fixture(scope="module")
 def place(small: Generator) -> Iterator[Address]:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve()
     with served(create_app(Models({NAME: small}), Gate()), address, grace=1):
         yield address
 
@@ -124,7 +124,7 @@ def test_a_full_queue_says_when_to_ask_again(small: Generator, place: Address) -
 def test_many_streams_at_once_leave_room_for_other_requests(small: Generator, place: Address) -> None:
     """However many answers are waited for, the list of models and the figures come at once."""
     with Generator(small.model, small.processor, Limits(waiting=100, batch=1)) as generator:
-        address = reserve("127.0.0.1", 0, None)
+        address = reserve()
         with served(create_app(Models({NAME: generator}), Gate()), address, grace=1):
             visitors = [Visitor(address, {**LONG, "stream": bool(number % 2)}) for number in range(60)]
             until(lambda: generator.waiting + generator.running == 60)
@@ -189,7 +189,7 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event(small: Generator, place
 
 def test_a_closed_model_is_told_as_such(model_and_processor: tuple[VisionLanguageModel, Processor]) -> None:
     generator = Generator(*model_and_processor, Limits(batch=1))
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve()
     with served(create_app(Models({NAME: generator}), Gate()), address, grace=1):
         running = Visitor(address, {**LONG, "max_tokens": 100, "stream": True})
         running.read_until(b'"content":"')
@@ -203,7 +203,7 @@ def test_a_closed_model_is_told_as_such(model_and_processor: tuple[VisionLanguag
 
 
 def test_an_answer_ends_at_the_servers_time_limit(small: Generator) -> None:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve()
     with served(create_app(Models({NAME: small}), Gate(), max_seconds=0.2), address, grace=1):
         response = httpx.post(f"{address.url}/v1/chat/completions", json=LONG, timeout=30)
     assert response.json()["choices"][0]["finish_reason"] == "length"

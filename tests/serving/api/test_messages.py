@@ -199,7 +199,7 @@ def test_a_setting_out_of_range_is_named(fields: dict[str, Any], param: str) -> 
 
 def test_text_that_fits_into_no_context_is_refused_before_it_is_tokenised() -> None:
     messages.require_readable(asked({"role": "user", "content": "x" * 64 * 100}), 100)
-    with pytest.raises(ApiError, match="6401 characters .* 100 tokens") as caught:
+    with pytest.raises(ApiError, match=r"6401 characters .* 100 tokens") as caught:
         messages.require_readable(asked({"role": "user", "content": "x" * (64 * 100 + 1)}), 100)
     assert caught.value.error_code == "context_length_exceeded"
     messages.require_readable(asked({"role": "user", "content": "x" * 10**6}), None)

@@ -50,7 +50,7 @@ def test_requests_tokens_and_times_are_counted(address: Address, ask: Ask) -> No
 
 
 def test_names_that_clients_make_up_are_no_labels(generator: Generator) -> None:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve()
     with served(create_app(Models({NAME: generator}), Gate()), address, grace=1):
         for number in range(5):
             body = {"model": f"made-up-{number}", "messages": [{"role": "user", "content": "hi"}]}
