@@ -8,7 +8,9 @@ from mminstruct.cli.sizes import read_size
 from mminstruct.errors import ConfigError
 
 
-@pytest.mark.parametrize(("text", "size"), [("20mb", 20 * 2**20), (" 5 KB ", 5120), ("7b", 7), ("1gb", 2**30), ("0b", 0)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("20mb", 20 * 2**20), (" 5 KB ", 5120), ("7b", 7), ("1gb", 2**30), ("0b", 0)]
+)
 def test_sizes(text: str, size: int) -> None:
     assert read_size(text, "--x") == size
 
