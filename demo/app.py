@@ -1,6 +1,6 @@
 """The chat page in a browser: `mminstruct demo DIR`, or `python demo/app.py --model DIR`.
 
-One process, one model, served to this computer only unless `--allow-public` says otherwise. Nothing is sent anywhere:
+One process, served to this computer only unless `--allow-public` says otherwise. Nothing is sent anywhere:
 no telemetry, no fonts, no share link. Uploads live in a temporary folder that goes with the process.
 """
 
@@ -25,7 +25,7 @@ from mminstruct.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from mminstruct.demo.page import Page
     from mminstruct.serving.chat import Framing
-    from mminstruct.serving.generator import Generator
+    from mminstruct.serving.models import Models
 
 HOST = "127.0.0.1"
 PORT = 7860
@@ -102,13 +102,13 @@ def file_size(text: str) -> int:
 
 @contextlib.contextmanager
 def running(
-    generator: Generator,
-    title: str,
+    models: Models,
     address: Address,
     framing: Framing | None = None,
     max_file_size: int = MAX_FILE_SIZE,
+    flags: Path | None = None,
 ) -> Iterator[Page]:
-    """The page, served while the block runs.
+    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any.
 
     Raises:
         RunError: gradio is not installed, or the port was taken in the meantime.
@@ -123,7 +123,7 @@ def running(
         from mminstruct.demo.style import CSS, theme
         from mminstruct.serving.doors import LOOPBACK_HOSTS, Doors, doors
 
-        page = Page(generator, title, framing, address.url, Path(folder), uploads)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size)
         blocks = page.build()
         options = Doors(
             hosts=None if address.public else LOOPBACK_HOSTS | {address.host},
