@@ -109,7 +109,7 @@ def open_gate(allow_url: list[str] | None) -> Gate:
 
 
 def read_api_keys(path: Path | None) -> Secrets | None:
-    """The keys of a file, if one is given; a file that others on this computer can read is told. Raises `ConfigError`."""
+    """The keys of a file, if one is given; one that others can read gets a warning. Raises `ConfigError`."""
     from mminstruct.serving.lock import read_keys
 
     if path is None:

@@ -17,5 +17,5 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "20", "mb", "-1mb", "1.5mb", "1tb"])
 def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="--x .* 20mb"):
+    with pytest.raises(ConfigError, match=r"--x .* 20mb"):
         read_size(text, "--x")
