@@ -35,27 +35,36 @@ KEPT = (
 )
 
 CSS = """
-#compare { flex: 1 1 auto; }
-#compare-chats { flex: 1 1 0 !important; min-height: 300px; align-items: stretch; gap: 8px; }
-#compare-chats > .column { gap: 4px; min-height: 0; flex-wrap: nowrap; }
-#compare-left, #compare-right { flex: 1 1 0 !important; height: auto !important; min-height: 240px !important;
-  border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
-#compare-left .image-frame img, #compare-right .image-frame img { min-height: 64px; max-height: 160px; max-width: 100%;
-  width: auto; object-fit: contain; border-radius: 10px; }
-#compare-left .message-row, #compare-right .message-row { margin-top: 8px; margin-bottom: 4px; }
+.gradio-container:has(#tab-side-by-side[style*="flex"]) { max-width: 1500px !important; }
+#tabs:has(#tab-side-by-side[style*="flex"]) { flex: 1 1 0 !important; min-height: 0; display: flex;
+  flex-direction: column; }
+#tab-side-by-side { flex: 1 1 0; min-height: 0; overflow-y: auto; padding: 8px 0 0; }
+#tab-side-by-side > .column { min-height: 100%; flex-wrap: nowrap !important; gap: 8px !important; }
+#tab-side-by-side > .column > * { flex-shrink: 0; }
+#compare-chats { flex: 1 1 0 !important; min-height: 320px; align-items: stretch !important; gap: 8px; }
+#compare-chats > .column { gap: 4px !important; min-height: 0; flex-wrap: nowrap !important; }
+#compare-chats > .column > .block { flex: none; }
+#compare-chats > .column > #compare-left, #compare-chats > .column > #compare-right { flex: 1 1 0 !important;
+  height: auto !important; min-height: 200px !important; border-radius: 14px;
+  border: 1px solid var(--border-color-primary) !important; }
+#compare-chats .image-frame img { min-height: 64px; max-height: 160px; max-width: 100%; width: auto;
+  object-fit: contain; border-radius: 10px; }
+#compare-chats .message-row { margin-top: 8px; margin-bottom: 4px; }
 #compare-chats button[aria-label="Share"], #compare-chats .download-link { display: none; }
 .mm-side { margin: 0; padding: 0 6px; font-size: .95rem; font-weight: 650; color: var(--body-text-color);
   overflow-wrap: anywhere; }
-.mm-note { margin: 0; padding: 0 6px; font-size: .8rem; color: var(--body-text-color-subdued); }
+.mm-note { margin: 0; padding: 0 6px; font-size: .8rem; min-height: 1.4em; color: var(--body-text-color-subdued); }
+.mm-note b { color: inherit; }
 #compare-votes { gap: 6px; }
-#compare-votes button { min-width: 110px; }
 #compare-votes button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+#compare-votes button.secondary:disabled { background: var(--background-fill-secondary); box-shadow: none; }
 .form:has(> #compare-question) { border-radius: 14px; border: 1px solid var(--border-color-primary); }
 #compare-settings { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
 @media (max-width: 640px) {
   #compare-chats { flex: none !important; flex-direction: column; }
-  #compare-chats > .column { min-width: 0 !important; }
-  #compare-left, #compare-right { flex: none !important; height: 42dvh !important; }
+  #compare-chats > .column { flex: none !important; min-width: 0 !important; width: 100%; }
+  #compare-chats > .column > #compare-left, #compare-chats > .column > #compare-right { flex: none !important;
+    height: 38dvh !important; }
 }
 """
 

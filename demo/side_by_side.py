@@ -50,6 +50,8 @@ class SideBySide:
         parts.retry.click(self.retry, None, **streams(everything))
         parts.box.stop(self.stop, None, None, **QUICK)
         parts.clear.click(self.clear, None, everything, **QUICK)
+        for chat in parts.chats:
+            chat.clear(self.clear, None, everything, **QUICK)
         for verdict, button in zip(VERDICTS, parts.votes, strict=False):  # no buttons where votes are off
             button.click(self._voter(verdict), None, everything, **QUICK)
 
