@@ -1,6 +1,6 @@
 """The chat page in a browser: `mminstruct demo DIR`, or `python demo/app.py --model DIR`.
 
-One process, one model, served to this computer only unless `--allow-public` says otherwise. Nothing is sent anywhere:
+One process, served to this computer only unless `--allow-public` says otherwise. Nothing is sent anywhere:
 no telemetry, no fonts, no share link. Uploads live in a temporary folder that goes with the process.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import ipaddress
 import os
 import re
 import signal
@@ -26,11 +25,16 @@ from mminstruct.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from mminstruct.demo.page import Page
     from mminstruct.serving.chat import Framing
-    from mminstruct.serving.generator import Generator
+    from mminstruct.serving.models import Models
 
 HOST = "127.0.0.1"
 PORT = 7860
 MAX_FILE_SIZE = 20 * 1024**2
+MAX_FILES = 8  # of the largest size, in one upload
+MAX_MESSAGE = 4 * 1024**2  # bytes of anything but an upload
+
+# Gradio asks this of itself when it starts, without a password. It begins the queue, once, and tells nothing.
+STARTUP = "/gradio_api/startup-events"
 
 # Settings of Gradio that would widen what the page does beyond what our own options say.
 _UNWANTED = ("GRADIO_SHARE", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_VIBE_MODE", "GRADIO_LOCAL_DEV_MODE")
@@ -56,7 +60,9 @@ def reserve(host: str = HOST, port: int = PORT, allow_public: bool = False) -> A
         ConfigError: the host is not this computer only and `allow_public` was not given.
         RunError: the port is taken, or the host is not an address of this computer.
     """
-    public = not _is_loopback(host)
+    from mminstruct.serving.doors import is_loopback
+
+    public = not is_loopback(host)
     if public and not allow_public:
         raise ConfigError(
             f"--host {host} lets other computers use the model and this computer's time; "
@@ -94,24 +100,15 @@ def file_size(text: str) -> int:
     return int(match[1]) * 1024 ** ("b", "kb", "mb", "gb").index(match[2])
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 @contextlib.contextmanager
 def running(
-    generator: Generator,
-    title: str,
+    models: Models,
     address: Address,
     framing: Framing | None = None,
     max_file_size: int = MAX_FILE_SIZE,
+    flags: Path | None = None,
 ) -> Iterator[Page]:
-    """The page, served while the block runs.
+    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any.
 
     Raises:
         RunError: gradio is not installed, or the port was taken in the meantime.
@@ -122,15 +119,18 @@ def running(
         _environment(Path(folder) / "uploads") as uploads,
     ):
         # Gradio reads the environment when it is imported, so these imports come after it.
-        from starlette.middleware import Middleware
-
-        from mminstruct.demo.guard import LOOPBACK_HOSTS, Guard
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
+        from mminstruct.serving.doors import LOOPBACK_HOSTS, Doors, doors
 
-        page = Page(generator, title, framing, address.url, Path(folder), uploads)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size)
         blocks = page.build()
-        hosts = None if address.public else LOOPBACK_HOSTS | {address.host}
+        options = Doors(
+            hosts=None if address.public else LOOPBACK_HOSTS | {address.host},
+            open_paths=(STARTUP,),
+            body_bytes=MAX_MESSAGE,
+            body_bytes_at={"/gradio_api/upload": MAX_FILES * max_file_size},
+        )
         blocks.queue(max_size=MAX_WAITING)
         try:
             blocks.launch(
@@ -151,7 +151,7 @@ def running(
                 footer_links=[],
                 theme=theme(),
                 css=CSS,
-                app_kwargs={"middleware": [Middleware(Guard, hosts=hosts)], "docs_url": None, "redoc_url": None},
+                app_kwargs={"middleware": doors(options), "docs_url": None, "redoc_url": None},
             )
         except OSError as error:
             raise RunError(f"{address.url} cannot be served ({error}); give another port with --port") from None

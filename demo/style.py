@@ -33,7 +33,6 @@ main.contain > .column > * { flex-shrink: 0; }
 #chat .image-frame img { min-height: 96px; max-height: 200px; max-width: 100%; width: auto; object-fit: contain;
   border-radius: 10px; }
 #chat .message-row { margin-top: 10px; margin-bottom: 6px; }
-#chat .message-buttons-right { display: none; }
 /* Both would take a picture out of this page; sharing even uploads it to another site. */
 #chat button[aria-label="Share"], #chat .download-link { display: none; }
 footer { display: none !important; }

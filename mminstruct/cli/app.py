@@ -19,6 +19,7 @@ from mminstruct.cli.eval import evaluate
 from mminstruct.cli.plot import plot
 from mminstruct.cli.quickstart import quickstart
 from mminstruct.cli.score import score
+from mminstruct.cli.serve import serve
 from mminstruct.cli.train import train
 from mminstruct.errors import Interrupted, MminstructError
 
@@ -41,6 +42,7 @@ app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("chat")(chat)
 app.command("demo")(demo)
+app.command("serve")(serve)
 
 
 @app.callback()

@@ -89,6 +89,9 @@ def demo(
     system: System = None,
     instruction: Instruction = None,
     device: Device = "auto",
+    flags: Annotated[
+        Path | None, typer.Option(help="A folder that conversations are written to which visitors flag.")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Chat on a page in the browser, served to this computer only.
@@ -103,9 +106,10 @@ def demo(
     address = app.reserve(host, port, allow_public)
     with _generator(model, device) as generator:
         from mminstruct.serving.chat import Framing
+        from mminstruct.serving.models import Models, name_of
 
-        name = title or "/".join(model.resolve().parts[-2:])
-        with app.running(generator, name, address, Framing(system, instruction), size):
+        name = title or name_of(model)
+        with app.running(Models({name: generator}), address, Framing(system, instruction), size, flags):
             typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
             if open_browser:
                 typer.launch(address.url)

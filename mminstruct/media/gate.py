@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
@@ -26,6 +26,9 @@ from mminstruct.media.data_uri import SCHEME, decode_base64, least_size, split_d
 from mminstruct.media.image import ImageLimits, decode_image
 from mminstruct.media.sampling import FrameSampling
 from mminstruct.media.video import Video, VideoLimits, decode_video
+
+if TYPE_CHECKING:  # it loads TLS, which the gate needs only where it is given one
+    from mminstruct.media.fetch import Fetcher
 
 Kind = Literal["image", "video"]
 
@@ -42,7 +45,7 @@ class GateLimits:
         max_frames: taken of videos.
         max_walked: that the videos hold, taken or not.
         max_duration: seconds that the videos last.
-        seconds: of decoding videos, by the clock.
+        seconds: of decoding videos, by the clock, and as many of fetching from the web.
         memory: bytes of address space of the process that decodes a video.
         decoders: videos that are decoded at one time, of all requests; others wait for as long as they may be decoded.
     """
@@ -50,7 +53,7 @@ class GateLimits:
     max_media: int = 32
     max_bytes: int = 64 * 2**20
     max_pixels: int = 64_000_000
-    max_total_pixels: int = 256_000_000
+    max_total_pixels: int = 128_000_000
     max_frames: int = 128
     max_walked: int = 36_000
     max_duration: float = 1200.0
@@ -70,13 +73,6 @@ class GateLimits:
 
 
 DEFAULT_GATE_LIMITS = GateLimits()
-
-
-class Fetcher(Protocol):
-    """What fetches a medium from an address of the web; `mminstruct.media.fetch` has one."""
-
-    def fetch(self, url: str, max_bytes: int) -> bytes:
-        """The body of the answer. Raises `MediaError` where the address is not allowed or the body is too large."""
 
 
 class Gate:
@@ -108,6 +104,15 @@ class Gate:
             self._decoders.release()
 
 
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """A block whose `MediaError`s say which medium they are about."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(f"{where}: {error}") from None
+
+
 class GateRequest:
     """Opens the media of one request, one after another; made by `Gate.request`."""
 
@@ -121,6 +126,7 @@ class GateRequest:
         self._walked = 0
         self._duration = 0.0
         self._seconds = 0.0
+        self._fetching = 0.0
 
     def expect(self, media: int) -> None:
         """Say how many media will come, so that too many are refused before the first is opened.
@@ -147,14 +153,22 @@ class GateRequest:
         where = self._next(kind)
         scheme = url[:8].lower()
         if scheme.startswith(SCHEME):
-            body = split_data_uri(url, kind)
-            self._check_bytes(where, least_size(body))
-            return self._open(kind, where, decode_base64(body), sampling)
+            with _named(where):
+                text = split_data_uri(url, kind)
+            self._check_bytes(where, least_size(text))
+            with _named(where):
+                data = decode_base64(text)
+            return self._open(kind, where, data, sampling)
         if not scheme.startswith(("http://", "https://")):
             raise MediaError(f"{where} is given by an address that is not opened; send it as a data: URI")
         if self._gate.fetch is None:
             raise MediaError(f"{where} is given by a web address, which this server does not fetch; send a data: URI")
-        data = self._gate.fetch.fetch(url, self.limits.max_bytes - self._bytes)
+        started = time.monotonic()
+        try:
+            left = self.limits.seconds - self._fetching
+            data = self._gate.fetch.fetch(url, where, self.limits.max_bytes - self._bytes, left)
+        finally:
+            self._fetching += time.monotonic() - started
         return self._open(kind, where, data, sampling)
 
     def open_bytes(self, kind: Kind, data: bytes, sampling: FrameSampling | None = None) -> Image.Image | Video:
@@ -170,7 +184,7 @@ class GateRequest:
     def _check_bytes(self, where: str, size: int) -> None:
         if self._bytes + size > self.limits.max_bytes:
             raise MediaError(
-                f"with {where} it has more than {self.limits.max_bytes:,} bytes of media; send fewer or smaller ones"
+                f"with {where} there are more than {self.limits.max_bytes:,} bytes of media; send fewer or smaller ones"
             )
 
     def _open(self, kind: Kind, where: str, data: bytes, sampling: FrameSampling | None) -> Image.Image | Video:
@@ -182,7 +196,10 @@ class GateRequest:
 
     def _picture(self, where: str, data: bytes) -> Image.Image:
         left = self.limits.max_total_pixels - self._pixels
-        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), fixed=True)
+        advice = "make it smaller"
+        if left < self.limits.max_pixels:
+            advice = f"a request may have {self.limits.max_total_pixels:,} in all, send fewer or smaller media"
+        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), advice)
         picture = decode_image(data, where, limits)
         self._pixels += picture.width * picture.height
         return picture
@@ -194,23 +211,31 @@ class GateRequest:
                 f"send fewer videos or take fewer frames of each"
             )
         left = self.limits.seconds - self._seconds
-        started = time.monotonic()
-        with self._gate.decoding(left):
-            video, extent = decode_video(
-                data,
-                where,
-                sampling,
-                VideoLimits(
-                    max_bytes=self.limits.max_bytes,
-                    max_frames=self.limits.max_walked - self._walked,
-                    max_pixels=self.limits.max_pixels,
-                    max_total_pixels=self.limits.max_total_pixels - self._pixels,
-                    max_duration=self.limits.max_duration - self._duration,
-                    seconds=left,
-                    memory=self.limits.memory,
-                ),
+        if left <= 0:
+            raise MediaError(
+                f"with {where} its videos take more than {self.limits.seconds:g} seconds to decode; send fewer"
             )
-        self._seconds += time.monotonic() - started
+        if self._walked:  # what is left for this one is less, and its message says so
+            where = f"{where}, after {self._walked} frames and {self._duration:g} seconds of others,"
+        with self._gate.decoding(left):
+            started = time.monotonic()
+            try:
+                video, extent = decode_video(
+                    data,
+                    where,
+                    sampling,
+                    VideoLimits(
+                        max_bytes=self.limits.max_bytes,
+                        max_frames=self.limits.max_walked - self._walked,
+                        max_pixels=self.limits.max_pixels,
+                        max_total_pixels=self.limits.max_total_pixels - self._pixels,
+                        max_duration=self.limits.max_duration - self._duration,
+                        seconds=left,
+                        memory=self.limits.memory,
+                    ),
+                )
+            finally:
+                self._seconds += time.monotonic() - started
         self._frames += len(video.frames)
         self._pixels += len(video.frames) * video.size[0] * video.size[1]
         self._walked += extent.frames

@@ -27,22 +27,23 @@ from PIL import Image, ImageFile
 
 from mminstruct.errors import MediaError
 from mminstruct.media.data_uri import decode_base64, least_size, split_data_uri
+from mminstruct.media.jpeg import MAX_SCANS, scans
 
 
 @dataclass(frozen=True)
 class ImageLimits:
     """The largest image that is opened: encoded bytes, and pixels as the header states them.
 
-    `fixed` says that whoever sends the image cannot raise the limits; messages then do not tell how to.
+    `advice` is what a message tells to do about an image that is too large, where its sender cannot raise the limits.
     """
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 64_000_000
-    fixed: bool = False
+    advice: str | None = None
 
     def remedy(self, name: str) -> str:
         """What to do about an image beyond the limit of this name."""
-        return "make it smaller" if self.fixed else f"make it smaller or raise ImageLimits.{name}"
+        return self.advice or f"make it smaller or raise ImageLimits.{name}"
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -207,8 +208,10 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
         picture = Image.open(stream, formats=[name])
         width, height = picture.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        if limits.fixed:
-            raise MediaError(f"{where} has more than {limits.max_pixels:,} pixels; make it smaller") from None
+        if limits.advice is not None:
+            raise MediaError(
+                f"{where} has more pixels than the limit of {limits.max_pixels:,}; {limits.advice}"
+            ) from None
         raise MediaError(
             f"{where} has more pixels than Pillow's own limit; make it smaller, "
             f"or raise PIL.Image.MAX_IMAGE_PIXELS for files you trust"
@@ -228,6 +231,8 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
 def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
     picture = _header(where, io.BytesIO(data), limits)
     width, height = picture.size
+    if picture.format == "JPEG" and scans(data) > MAX_SCANS:
+        raise MediaError(f"{where} is a JPEG image of more than {MAX_SCANS} scans; save it as a baseline JPEG")
     try:
         picture.load()
     except _DECODER_ERRORS:
@@ -279,17 +284,24 @@ def _eight_bit_grey(picture: Image.Image, where: str) -> Image.Image:
     16 bits have a fixed white, 65535. 32-bit integers and floats have none: values that fit 0..255, or 0..1 for
     floats, are taken for what they seem; others are stretched from their least to their greatest.
     """
+    transparent = picture.info.get("transparency")
+    if picture.mode.startswith("I;16"):
+        levels = np.asarray(picture)
+        table = np.rint(np.arange(65536, dtype=np.float32) * (255.0 / 65535.0)).astype(np.uint8)
+        return _with_transparent(table[levels], levels, transparent)
     values = np.asarray(picture).astype(np.float32)
     if not np.isfinite(values).all():
         raise MediaError(f"{where} has grey values that are not finite; convert it to an 8-bit or 16-bit image")
-    low, high = 0.0, 65535.0
-    if not picture.mode.startswith("I;16"):
-        low, high = (0.0, 1.0) if picture.mode == "F" else (0.0, 255.0)
-        if values.min() < low or values.max() > high:
-            low, high = float(values.min()), float(values.max())
+    low, high = (0.0, 1.0) if picture.mode == "F" else (0.0, 255.0)
+    if values.min() < low or values.max() > high:
+        low, high = float(values.min()), float(values.max())
     scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
-    grey = Image.fromarray(np.rint(scaled).astype(np.uint8))
-    transparent = picture.info.get("transparency")
+    return _with_transparent(np.rint(scaled).astype(np.uint8), values, transparent)
+
+
+def _with_transparent(grey: np.ndarray, values: np.ndarray, transparent: object) -> Image.Image:
+    """The grey picture; where the file names one of its values as transparent, with alpha."""
+    picture = Image.fromarray(grey)
     if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
+        picture.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return picture

@@ -17,6 +17,7 @@ from mminstruct.demo.app import reserve, running
 from mminstruct.demo.page import Page
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
+from mminstruct.serving.models import Models
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def generator() -> Iterator[Generator]:
 
 @pytest.fixture(scope="session")
 def served(generator: Generator) -> Iterator[Page]:
-    with running(generator, "nano", reserve(port=0)) as page:
+    with running(Models({"nano": generator}), reserve(port=0)) as page:
         yield page
 
 
@@ -52,7 +53,7 @@ class Tab:
         self.view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
         self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.view.goto(url)
-        self.textbox = self.view.get_by_test_id("textbox")
+        self.textbox = self.view.locator("#question textarea")
         self.textbox.wait_for()
 
     @property
