@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mminstruct.cli.models import BaseUrl, KeyVariable, ServedModels, open_models
+
 if TYPE_CHECKING:
     from mminstruct.serving.generator import Generator
 
+OptionalModel = Annotated[
+    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint; not with --base-url.")
+]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)]
 System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
 Instruction = Annotated[
@@ -22,7 +27,7 @@ Device = Annotated[
 
 
 def chat(
-    model: ModelFolder,
+    model: OptionalModel = None,
     image: Annotated[
         list[str] | None, typer.Option("--image", "-i", help="An image for the first question; may be repeated.")
     ] = None,
@@ -34,6 +39,9 @@ def chat(
     system: System = None,
     instruction: Instruction = None,
     device: Device = "auto",
+    base_url: BaseUrl = None,
+    served_model: ServedModels = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     json_lines: Annotated[bool, typer.Option("--json", help="Print each answer as one JSON object.")] = False,
 ) -> None:
     """Chat in the terminal. Ctrl-C stops an answer, /help lists the commands; lines may also come from a pipe.
@@ -41,6 +49,7 @@ def chat(
     Example: `mminstruct chat runs/quickstart/model --image shapes.png --question "What color is the circle?"`
     """
     from mminstruct.config import validate
+    from mminstruct.errors import ConfigError
     from mminstruct.serving.chat import ChatSession, Framing
     from mminstruct.serving.settings import GenerationSettings
     from mminstruct.serving.terminal import Terminal, typed_lines
@@ -48,14 +57,19 @@ def chat(
     values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     settings = validate(GenerationSettings, values, where="options")
     interactive = question is None and sys.stdin.isatty()
-    with _generator(model, device) as generator:
-        terminal = Terminal(ChatSession(generator, Framing(system, instruction)), settings, interactive, json_lines)
+    if model is not None and base_url is not None:
+        raise ConfigError("one model answers here; give the folder of a checkpoint or --base-url, not both")
+    folders = [] if model is None else [model]
+    with open_models(folders, device, base_url, served_model or (), key_variable) as models:
+        name = models.first
+        session = ChatSession(models[name], Framing(system, instruction))
+        terminal = Terminal(session, settings, interactive, json_lines)
         if image:
             terminal.add_images(image)
         if question is not None:
             terminal.ask(question)
         elif interactive:
-            terminal.note(f"{model} answers. /help lists the commands.")
+            terminal.note(f"{model or name} answers. /help lists the commands.")
             terminal.run(typed_lines())
         else:
             terminal.run(sys.stdin)
