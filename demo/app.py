@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from mminstruct.serving.doors import Doors
     from mminstruct.serving.models import Models
 
-__all__ = ["MAX_FILE_SIZE", "PORT", "Address", "Options", "require_gradio", "reserve", "running"]
+__all__ = ["MAX_FILE_SIZE", "PORT", "Address", "require_gradio", "reserve", "running"]
 
 PORT = 7860
 MAX_FILE_SIZE = 20 * 1024**2
@@ -38,25 +37,6 @@ GRACE = 1  # seconds for what runs at the end: an open tab holds a connection fo
 
 # Settings of Gradio that would widen what the page does beyond what our own options say.
 _UNWANTED = ("GRADIO_SHARE", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_VIBE_MODE", "GRADIO_LOCAL_DEV_MODE")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the owner of a page may choose.
-
-    Attributes:
-        max_file_size: bytes of one upload.
-        flags: a folder for conversations that visitors flag; None switches flagging off.
-        votes: a file for votes between two models; None leaves them unwritten.
-        gate: opens media that come through the API; None opens data: URIs only.
-        doors: what a request passes; None lets in this computer only.
-    """
-
-    max_file_size: int = MAX_FILE_SIZE
-    flags: Path | None = None
-    votes: Path | None = None
-    gate: Gate | None = None
-    doors: Doors | None = None
 
 
 def require_gradio() -> None:
@@ -70,16 +50,30 @@ def require_gradio() -> None:
 
 @contextlib.contextmanager
 def running(
-    models: Models, address: Address, framing: Framing | None = None, options: Options | None = None
+    models: Models,
+    address: Address,
+    framing: Framing | None = None,
+    max_file_size: int = MAX_FILE_SIZE,
+    flags: Path | None = None,
+    votes: Path | None = None,
+    gate: Gate | None = None,
+    entrance: Doors | None = None,
 ) -> Iterator[Page]:
     """The page of these models and their API, served while the block runs.
 
+    Args:
+        max_file_size: bytes of one upload.
+        flags: a folder for conversations that visitors flag; None switches flagging off.
+        votes: a file for votes between two models.
+        gate: opens media that come through the API; None opens data: URIs only.
+        entrance: what a request passes; None lets in this computer only.
+
     Raises:
-        DataError: `options.votes` is a file of something else.
+        DataError: `votes` is a file of something else.
+        ConfigError: other computers reach the address, and nothing is asked of them.
         RunError: gradio is not installed, or the port was taken in the meantime.
     """
     require_gradio()
-    options = options or Options()
     with (
         tempfile.TemporaryDirectory(prefix="mminstruct-demo-") as folder,
         _environment(Path(folder) / "uploads") as uploads,
@@ -95,15 +89,15 @@ def running(
         from mminstruct.serving.api.app import create_app
         from mminstruct.serving.doors import Doors, doors
 
-        votes = None if options.votes is None else VoteFile(options.votes)
-        page = Page(models, framing, address.url, Path(folder), uploads, options.flags, options.max_file_size, votes)
-        entrance = options.doors or Doors.of(address.host)
+        kept = None if votes is None else VoteFile(votes)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept)
+        entrance = entrance or Doors.of(address.host)
         entrance = dataclasses.replace(
             entrance,
             body_bytes=MAX_MESSAGE,
-            body_bytes_at={"/v1": entrance.body_bytes, "/gradio_api/upload": MAX_FILES * options.max_file_size},
+            body_bytes_at={"/v1": entrance.body_bytes, "/gradio_api/upload": MAX_FILES * max_file_size},
         )
-        app = create_app(models, options.gate or Gate(), middleware=doors(entrance))
+        app = create_app(models, gate or Gate(), middleware=doors(entrance))
         blocks = page.build()
         blocks.queue(max_size=MAX_WAITING)
         gr.mount_gradio_app(
@@ -117,7 +111,7 @@ def running(
             app_kwargs={"docs_url": None, "redoc_url": None},
             allowed_paths=[],
             show_error=False,
-            max_file_size=options.max_file_size,
+            max_file_size=max_file_size,
             ssr_mode=False,
             enable_monitoring=False,
             pwa=False,
