@@ -9,7 +9,7 @@ Nothing is worked out here: all of it comes from the model's own processor, aske
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +49,15 @@ class SeenMedium:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model read: `tokens` of prompt, its text with each run of image tokens as one mark, and the media."""
+    """What the model read.
+
+    Attributes:
+        tokens: of the prompt.
+        prompt: its text in pieces (text, count): a piece with a count is an image token that stands so often in a row.
+    """
 
     tokens: int
-    prompt: str
+    prompt: tuple[tuple[str, int | None], ...]
     media: tuple[SeenMedium, ...]
 
 
@@ -68,26 +73,27 @@ def seen(engine: Engine, turns: Sequence[Turn], framing: Framing) -> Seen:
     record = escaped(conversation, processor)
     ids = processor.prompt(record, media)["input_ids"].tolist()
     looks = [_medium(processor, record, number, medium) for number, medium in enumerate(media)]
-    return Seen(len(ids), prompt_text(processor, ids), tuple(looks))
+    return Seen(len(ids), tuple(prompt_pieces(processor, ids)), tuple(looks))
 
 
-def prompt_text(processor: BaseProcessor, ids: Sequence[int]) -> str:
-    """The prompt that the ids spell, special tokens and all; n image tokens in a row are one, followed by ` x n`."""
+def prompt_pieces(processor: BaseProcessor, ids: Sequence[int]) -> Iterator[tuple[str, int | None]]:
+    """The prompt that the ids spell, special tokens and all, as `Seen.prompt` has it."""
     marks = _image_tokens(processor)
     once: list[int] = []
-    counts: list[int] = []
+    runs: list[tuple[str, int]] = []
     for mark, run in itertools.groupby(ids, key=lambda token: token if token in marks else None):
         tokens = list(run)
         once += tokens if mark is None else tokens[:1]
-        counts += [] if mark is None else [len(tokens)]
+        if mark is not None:
+            runs.append((str(processor.tokenizer.convert_ids_to_tokens(mark)), len(tokens)))
+    # Decoded as a whole: by itself, many a piece would lose its first space.
     text = str(processor.tokenizer.decode(once, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    spelled = [str(processor.tokenizer.convert_ids_to_tokens(token)) for token in once if token in marks]
-    shown = ""
-    for token, count in zip(spelled, counts, strict=True):
-        before, found, after = text.partition(token)
-        shown += f"{before}{found} \N{MULTIPLICATION SIGN} {count}" if found else before
-        text = after
-    return shown + text
+    for token, count in runs:
+        before, _, text = text.partition(token)
+        if before:
+            yield before, None
+        yield token, count
+    yield text, None
 
 
 def _image_tokens(processor: BaseProcessor) -> set[int]:

@@ -26,8 +26,16 @@ def seen_html(seen: Seen, folder: Path) -> str:
     parts = [f'<p class="mm-note">The prompt has <b>{seen.tokens:,}</b> tokens.</p>']
     parts += [_medium(medium, folder) for medium in seen.media]
     parts.append("<h3>Prompt</h3>")
-    parts.append(f'<pre class="mm-prompt" tabindex="0" aria-label="Prompt">{html.escape(seen.prompt)}</pre>')
+    parts.append(f'<pre class="mm-prompt" tabindex="0" aria-label="Prompt">{_prompt(seen)}</pre>')
     return "".join(parts)
+
+
+def _prompt(seen: Seen) -> str:
+    pieces = []
+    for text, count in seen.prompt:
+        shown = html.escape(text)
+        pieces.append(shown if count is None else f"<mark>{shown} \N{MULTIPLICATION SIGN} {count:,}</mark>")
+    return "".join(pieces)
 
 
 def _medium(medium: SeenMedium, folder: Path) -> str:
