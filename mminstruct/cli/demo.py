@@ -49,7 +49,9 @@ def demo(
     flags: Annotated[
         Path | None, typer.Option(help="A folder that conversations are written to which visitors flag.")
     ] = None,
-    votes: Annotated[Path | None, typer.Option(help="A file that votes between two models are written to.")] = None,
+    votes: Annotated[
+        Path | None, typer.Option(help="A file (.jsonl) that votes between two models are written to.")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Chat on a page in the browser, served to this computer only. The same port has the API (see `serve`).
