@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from mminstruct.demo.uploads import Shown
 from mminstruct.errors import MminstructError
 from mminstruct.serving.chat import Turn
 from mminstruct.serving.detokenizer import printable
@@ -22,6 +22,11 @@ from mminstruct.serving.request import Usage
 # Fenced blocks, also one that is still being written, and code spans: Markdown shows these verbatim by itself.
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
 
+# What HTML reads as a character of another name, and that as `as_markdown` writes it.
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_HIDDEN_ENTITY = re.compile(r"&amp;(?=#?\w+;)")
+
+_WAITING = "Waiting for the model"
 FINISHED = {
     "waiting": "waiting",
     "running": "answering",
@@ -38,14 +43,6 @@ EMPTY = {
     "length": "*(an empty answer)*",
     "cancelled": "*(stopped before the first word)*",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What the page needs of a question beside its text: the uploaded files, and pictures of what was read in them."""
-
-    files: tuple[Path, ...] = ()
-    pictures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,43 +81,74 @@ def as_markdown(text: str) -> str:
     """
     pieces = _CODE.split(printable(text))
     for index in range(0, len(pieces), 2):
-        pieces[index] = pieces[index].replace("<", "&lt;").replace("![", "!\\[")
+        text = _ENTITY.sub("&amp;", pieces[index])
+        pieces[index] = text.replace("<", "&lt;").replace("![", "!\\[")
     return "".join(pieces)
 
 
-def messages(turns: Sequence[Turn], problems: Mapping[Turn, Problem]) -> list[dict[str, Any]]:
-    """The chatbot's messages; `problems` tells why a turn failed."""
-    shown: list[dict[str, Any]] = []
-    for turn in turns:
+def messages(turns: Sequence[Turn], problems: Mapping[Turn, Problem], named: bool = False) -> list[dict[str, Any]]:
+    """The chatbot's messages.
+
+    Args:
+        problems: why a turn failed.
+        named: say below each answer which model gave it.
+    """
+    return [message for message, _ in _numbered(turns, problems, named)]
+
+
+def turn_at(turns: Sequence[Turn], problems: Mapping[Turn, Problem], message: int) -> int | None:
+    """The number of the turn that the chatbot's message of this number belongs to; None where there is none."""
+    owners = [number for _, number in _numbered(turns, problems, False)]
+    return owners[message] if 0 <= message < len(owners) else None
+
+
+def _numbered(
+    turns: Sequence[Turn], problems: Mapping[Turn, Problem], named: bool
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """(message, number of its turn)."""
+    for number, turn in enumerate(turns):
         content: list[dict[str, Any]] = []
-        if isinstance(turn.attachment, Shown):
-            content += [
-                {"path": str(path), "alt_text": f"image {number}"}
-                for number, path in enumerate(turn.attachment.pictures, start=1)
-            ]
+        shown = turn.attachment if isinstance(turn.attachment, Shown) else None
+        for medium in shown.media if shown is not None else ():
+            if medium.kind == "video":
+                content.append({"path": str(medium.file), "alt_text": medium.file.name})
+            content.append({"path": str(medium.picture), "alt_text": medium.label})
         if turn.text.strip():
             content.append({"type": "text", "text": as_markdown(turn.text)})
-        shown.append({"role": "user", "content": content})
+        yield {"role": "user", "content": content}, number
         answer = as_markdown(turn.answer or "")
         if turn in problems:
             answer = f"{answer}\n\n{problems[turn].markdown()}".strip()
         elif not answer.strip() and turn.usage is not None:
             answer = EMPTY.get(turn.usage.finish_reason, "")
         if answer.strip():
-            shown.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-    return shown
+            parts = [{"type": "text", "text": answer}]
+            if named and shown is not None and shown.model is not None:
+                parts.append({"type": "text", "text": f"<small>{html.escape(shown.model)}</small>"})
+            yield {"role": "assistant", "content": parts}, number
 
 
-def status_line(usage: Usage | None) -> str:
-    """HTML of the line about what the model saw and made of the last question."""
+def status_line(usage: Usage | None, ahead: int = 0, begun: bool = False) -> str:
+    """HTML of the line about what the model saw and made of the last question.
+
+    Args:
+        ahead: how many questions are answered before this one.
+        begun: whether there are turns; without usage they come out of a file.
+    """
     if usage is None:
-        return _line(["The conversation is empty"])
-    if usage.prompt_tokens == 0 and usage.finish_reason in ("waiting", "running"):
-        return _line(["Waiting for the model"])
-    facts = [f"read <b>{usage.prompt_tokens:,}</b> tokens, {_count(usage.media, 'image')} among them"]
+        return _line(["Opened from a file" if begun else "The conversation is empty"])
+    if usage.finish_reason == "waiting":
+        return _line([f"Waiting for the model, <b>{_count(ahead, 'question')}</b> ahead" if ahead else _WAITING])
+    if usage.prompt_tokens == 0 and usage.finish_reason == "running":
+        return _line(["Reading the question"])
+    facts = [f"read <b>{usage.prompt_tokens:,}</b> tokens, {_media(usage.media)} among them"]
     facts.append(f"wrote <b>{usage.new_tokens:,}</b> tokens")
+    if usage.first_token_seconds is not None:
+        facts.append(f"first after {usage.first_token_seconds:.2f} s")
     if usage.new_tokens and usage.seconds > 0:
         facts.append(f"{usage.tokens_per_second:,.1f} tokens/s")
+    if usage.queue_seconds >= 1:
+        facts.append(f"waited {usage.queue_seconds:.0f} s")
     facts.append(FINISHED[usage.finish_reason])
     return _line(facts)
 
@@ -134,22 +162,24 @@ def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
+def _media(number: int) -> str:
+    return "no pictures" if number == 0 else "1 picture or video" if number == 1 else f"{number} pictures or videos"
+
+
 def header(name: str, facts: Sequence[str]) -> str:
-    """HTML of the page's head: the model's name and a few facts about it."""
-    items = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts)
-    return f'<div class="mm-head"><h1>{html.escape(name)}</h1><div class="mm-facts">{items}</div></div>'
+    """HTML of the page's head: a name and a few facts."""
+    return f'<div class="mm-head"><h1>{html.escape(name)}</h1>{facts_line(facts)}</div>'
 
 
-def model_facts(parameters: int, device: str, dtype: str, context_length: int | None) -> list[str]:
-    """The facts of the page's head."""
-    facts = [f"{_short(parameters)} parameters", f"{device} · {dtype}"]
-    if context_length is not None:
-        facts.append(f"context of {context_length:,} tokens")
-    return facts
+def facts_line(facts: Sequence[str]) -> str:
+    """HTML of a few facts in a row."""
+    return f'<div class="mm-facts">{"".join(f"<span>{html.escape(fact)}</span>" for fact in facts)}</div>'
 
 
-def _short(number: int) -> str:
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return str(number)
+def typed(markdown: str) -> str:
+    """The text that `as_markdown` made this of: what a visitor edits on the page is Markdown."""
+    pieces = _CODE.split(markdown)
+    for index in range(0, len(pieces), 2):
+        text = pieces[index].replace("&lt;", "<").replace("!\\[", "![")
+        pieces[index] = _HIDDEN_ENTITY.sub("&", text)
+    return "".join(pieces)

@@ -79,7 +79,7 @@ def take(
     )
     view = context.new_page()
     view.goto(url)
-    box = view.get_by_test_id("textbox")
+    box = view.locator("#question textarea")
     box.wait_for()
     if images:
         view.locator("#question input[type=file]").set_input_files([str(image) for image in images])
@@ -119,10 +119,11 @@ def main(
     import mminstruct
     from mminstruct.serving.chat import Framing
     from mminstruct.serving.generator import Generator
+    from mminstruct.serving.models import Models
 
     with (
-        Generator(*mminstruct.load(model)) as generator,
-        running(generator, title or model.resolve().name, reserve(port=0), Framing(instruction=instruction)) as page,
+        Models({title or model.resolve().name: Generator(*mminstruct.load(model))}) as models,
+        running(models, reserve(port=0), Framing(instruction=instruction)) as page,
         chromium() as browser,
     ):
         answers = take(browser, page.url, image or [], question, out, (width, height), dark)

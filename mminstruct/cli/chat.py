@@ -1,17 +1,18 @@
-"""`mminstruct chat` and `mminstruct demo`: talk with a checkpoint in the terminal or on a page."""
+"""`mminstruct chat`: talk with a checkpoint, or with a model behind a server, in the terminal."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from mminstruct.serving.generator import Generator
+from mminstruct.cli.models import BaseUrl, KeyVariable, ServedModels, open_models
 
-ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)]
+OptionalModel = Annotated[
+    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint; not with --base-url.")
+]
 System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
 Instruction = Annotated[
     str | None, typer.Option(help="Text to put before the first question, for models that were trained to be told so.")
@@ -22,7 +23,7 @@ Device = Annotated[
 
 
 def chat(
-    model: ModelFolder,
+    model: OptionalModel = None,
     image: Annotated[
         list[str] | None, typer.Option("--image", "-i", help="An image for the first question; may be repeated.")
     ] = None,
@@ -34,6 +35,9 @@ def chat(
     system: System = None,
     instruction: Instruction = None,
     device: Device = "auto",
+    base_url: BaseUrl = None,
+    served_model: ServedModels = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     json_lines: Annotated[bool, typer.Option("--json", help="Print each answer as one JSON object.")] = False,
 ) -> None:
     """Chat in the terminal. Ctrl-C stops an answer, /help lists the commands; lines may also come from a pipe.
@@ -41,6 +45,7 @@ def chat(
     Example: `mminstruct chat runs/quickstart/model --image shapes.png --question "What color is the circle?"`
     """
     from mminstruct.config import validate
+    from mminstruct.errors import ConfigError
     from mminstruct.serving.chat import ChatSession, Framing
     from mminstruct.serving.settings import GenerationSettings
     from mminstruct.serving.terminal import Terminal, typed_lines
@@ -48,67 +53,19 @@ def chat(
     values = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     settings = validate(GenerationSettings, values, where="options")
     interactive = question is None and sys.stdin.isatty()
-    with _generator(model, device) as generator:
-        terminal = Terminal(ChatSession(generator, Framing(system, instruction)), settings, interactive, json_lines)
+    if model is not None and base_url is not None:
+        raise ConfigError("one model answers here; give the folder of a checkpoint or --base-url, not both")
+    folders = [] if model is None else [model]
+    with open_models(folders, device, base_url, served_model or (), key_variable) as models:
+        name = models.first
+        session = ChatSession(models[name], Framing(system, instruction))
+        terminal = Terminal(session, settings, interactive, json_lines)
         if image:
             terminal.add_images(image)
         if question is not None:
             terminal.ask(question)
         elif interactive:
-            terminal.note(f"{model} answers. /help lists the commands.")
+            terminal.note(f"{model or name} answers. /help lists the commands.")
             terminal.run(typed_lines())
         else:
             terminal.run(sys.stdin)
-
-
-def demo(
-    model: ModelFolder,
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address that the page is served on.")] = "127.0.0.1",
-    allow_public: Annotated[
-        bool, typer.Option("--allow-public", help="Permit a --host that other computers can reach. There is no login.")
-    ] = False,
-    max_file_size: Annotated[str, typer.Option(help="The largest upload.")] = "20mb",
-    title: Annotated[
-        str | None, typer.Option(help="Name of the model on the page.", show_default="the last two folders of its path")
-    ] = None,
-    system: System = None,
-    instruction: Instruction = None,
-    device: Device = "auto",
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-) -> None:
-    """Chat on a page in the browser, served to this computer only.
-
-    Example: `mminstruct demo runs/quickstart/model --port 7861`
-    """
-    from mminstruct import catalog
-
-    app = catalog.module(catalog.DEMO, "app")
-    app.require_gradio()
-    size = app.file_size(max_file_size)
-    address = app.reserve(host, port, allow_public)
-    with _generator(model, device) as generator:
-        from mminstruct.serving.chat import Framing
-
-        name = title or "/".join(model.resolve().parts[-2:])
-        with app.running(generator, name, address, Framing(system, instruction), size):
-            typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
-            if open_browser:
-                typer.launch(address.url)
-            app.wait_for_interrupt()
-
-
-def _generator(model: Path, device: str) -> Generator:
-    import torch
-
-    from mminstruct.errors import ConfigError
-    from mminstruct.models import checkpoint
-    from mminstruct.serving.generator import Generator
-
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        place = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by backend
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"--device {device} cannot be used ({first}); leave it out, or give cpu") from None
-    return Generator(*checkpoint.load(model, device=place))

@@ -10,8 +10,6 @@ applied, as in the image processors of transformers and open_clip.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import io
 import os
@@ -28,17 +26,8 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from mminstruct.errors import MediaError
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """The largest image that is opened: encoded bytes, and pixels as the header states them."""
-
-    max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 64_000_000
-
-
-DEFAULT_LIMITS = ImageLimits()
+from mminstruct.media.data_uri import decode_base64, least_size, split_data_uri
+from mminstruct.media.jpeg import MAX_SCANS, scans
 
 # Pillow's name of each accepted format, and the bytes that a file of it begins with.
 _MAGIC = {
@@ -49,7 +38,28 @@ _MAGIC = {
     "BMP": re.compile(rb"BM"),
     "TIFF": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
 }
-_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+FORMATS = tuple(_MAGIC)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """The largest image that is opened: encoded bytes, and pixels as the header states them.
+
+    `advice` is what a message tells to do about an image that is too large, where its sender cannot raise the limits.
+    `formats` are opened, by the names that Pillow has for them; all that are accepted, or fewer.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 64_000_000
+    advice: str | None = None
+    formats: tuple[str, ...] = FORMATS
+
+    def remedy(self, name: str) -> str:
+        """What to do about an image beyond the limit of this name."""
+        return self.advice or f"make it smaller or raise ImageLimits.{name}"
+
+
+DEFAULT_LIMITS = ImageLimits()
 
 # Pillow's format plugins are parsers in Python and C; on broken bytes they raise all of these.
 _DECODER_ERRORS = (
@@ -90,12 +100,17 @@ def open_image(source: str | Path | bytes, limits: ImageLimits = DEFAULT_LIMITS)
         MediaError: the source is missing, empty, no regular file, too large, not of an accepted format, or broken.
     """
     if isinstance(source, bytes):
-        where, data = f"the image ({len(source)} bytes)", source
-        _check_size(where, len(data), limits)
-    elif isinstance(source, str) and source.startswith("data:"):
+        return decode_image(source, f"the image ({len(source)} bytes)", limits)
+    if isinstance(source, str) and source.startswith("data:"):
         where, data = "the image in the data URI", _read_data_uri(source, limits)
     else:
         where, data = str(source), _read_file(Path(source), limits)
+    return _decode(where, data, limits)
+
+
+def decode_image(data: bytes, where: str, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """The picture in encoded bytes; messages begin with `where`. Raises `MediaError` as `open_image` does."""
+    _check_size(where, len(data), limits)
     return _decode(where, data, limits)
 
 
@@ -134,39 +149,11 @@ def _upright_size(picture: ImageFile.ImageFile) -> tuple[int, int]:
     return (height, width) if _orientation(picture) in _SIDEWAYS else (width, height)
 
 
-def decode_base64(text: str) -> bytes:
-    """The bytes that a base64 text stands for, in the standard or the URL-safe alphabet, with or without padding.
-
-    Raises:
-        MediaError: the text has other characters (white space too), mixes the alphabets, or has an impossible length.
-    """
-    body = text.rstrip("=")
-    padding = len(text) - len(body)
-    if not re.fullmatch(r"[A-Za-z0-9+/]*|[A-Za-z0-9_-]*", body):
-        raise MediaError(
-            f"a base64 text of {len(text)} characters has characters outside one base64 alphabet; encode it again"
-        )
-    if len(body) % 4 == 1 or (padding and padding != -len(body) % 4):
-        raise MediaError(
-            f"a base64 text has an impossible length ({len(body)} characters and {padding} of padding); "
-            f"it was probably cut, send the whole text"
-        )
-    try:
-        return base64.b64decode(body.translate({ord("-"): "+", ord("_"): "/"}) + "=" * (-len(body) % 4), validate=True)
-    except binascii.Error:
-        raise MediaError(f"a text of {len(text)} characters is not base64; encode it again") from None
-
-
 def _read_data_uri(uri: str, limits: ImageLimits) -> bytes:
-    header, comma, body = uri[len("data:") :].partition(",")
-    media_type, *parameters = header.split(";")
-    if not comma or not parameters or parameters[-1] != "base64":
-        raise MediaError("the data URI is not base64; write it as data:image/png;base64,...")
-    if not media_type.startswith("image/"):
-        raise MediaError("the data URI is not of an image type; write it as data:image/png;base64,...")
-    # Base64 grows by 4/3; measured before decoding, so that an oversized text is never decoded.
-    _check_size("the image in the data URI", len(body) * 3 // 4 - 2, limits, least=0)
-    data = decode_base64(body)
+    text = split_data_uri(uri)
+    # Measured before decoding, so that an oversized text is never decoded.
+    _check_size("the image in the data URI", least_size(text), limits, least=0)
+    data = decode_base64(text)
     _check_size("the image in the data URI", len(data), limits)
     return data
 
@@ -205,8 +192,7 @@ def _check_size(where: str, size: int, limits: ImageLimits, least: int = 1) -> N
         raise MediaError(f"{where} is empty; fetch or write the file again")
     if size > limits.max_bytes:
         raise MediaError(
-            f"{where} has {size:,} bytes, more than the limit of {limits.max_bytes:,}; "
-            f"make it smaller or raise ImageLimits.max_bytes"
+            f"{where} has {size:,} bytes, more than the limit of {limits.max_bytes:,}; {limits.remedy('max_bytes')}"
         )
 
 
@@ -214,16 +200,21 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
     """The picture as far as its header says what it is; no pixel is decoded."""
     beginning = stream.read(16)
     stream.seek(0)
-    name = next((name for name, magic in _MAGIC.items() if magic.match(beginning)), None)
+    name = next((name for name in limits.formats if _MAGIC[name].match(beginning)), None)
     if name is None:
+        *others, last = ["WebP" if name == "WEBP" else name for name in limits.formats]
         raise MediaError(
-            f"{where} is not a {_ACCEPTED} image (its first bytes say so, whatever its name); "
+            f"{where} is not a {', '.join(others)} or {last} image (its first bytes say so, whatever its name); "
             f"convert it to one of them, or remove it"
         )
     try:
         picture = Image.open(stream, formats=[name])
         width, height = picture.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if limits.advice is not None:
+            raise MediaError(
+                f"{where} has more pixels than the limit of {limits.max_pixels:,}; {limits.advice}"
+            ) from None
         raise MediaError(
             f"{where} has more pixels than Pillow's own limit; make it smaller, "
             f"or raise PIL.Image.MAX_IMAGE_PIXELS for files you trust"
@@ -233,7 +224,7 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
     if width * height > limits.max_pixels:
         raise MediaError(
             f"{where} has {width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}; "
-            f"make it smaller or raise ImageLimits.max_pixels"
+            f"{limits.remedy('max_pixels')}"
         )
     if width < 1 or height < 1:
         raise MediaError(f"{where} is a {name} image of {width} x {height} pixels; fetch or write the file again")
@@ -243,6 +234,8 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
 def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
     picture = _header(where, io.BytesIO(data), limits)
     width, height = picture.size
+    if picture.format == "JPEG" and scans(data) > MAX_SCANS:
+        raise MediaError(f"{where} is a JPEG image of more than {MAX_SCANS} scans; save it as a baseline JPEG")
     try:
         picture.load()
     except _DECODER_ERRORS:
@@ -294,17 +287,24 @@ def _eight_bit_grey(picture: Image.Image, where: str) -> Image.Image:
     16 bits have a fixed white, 65535. 32-bit integers and floats have none: values that fit 0..255, or 0..1 for
     floats, are taken for what they seem; others are stretched from their least to their greatest.
     """
+    transparent = picture.info.get("transparency")
+    if picture.mode.startswith("I;16"):
+        levels = np.asarray(picture)
+        table = np.rint(np.arange(65536, dtype=np.float32) * (255.0 / 65535.0)).astype(np.uint8)
+        return _with_transparent(table[levels], levels, transparent)
     values = np.asarray(picture).astype(np.float32)
     if not np.isfinite(values).all():
         raise MediaError(f"{where} has grey values that are not finite; convert it to an 8-bit or 16-bit image")
-    low, high = 0.0, 65535.0
-    if not picture.mode.startswith("I;16"):
-        low, high = (0.0, 1.0) if picture.mode == "F" else (0.0, 255.0)
-        if values.min() < low or values.max() > high:
-            low, high = float(values.min()), float(values.max())
+    low, high = (0.0, 1.0) if picture.mode == "F" else (0.0, 255.0)
+    if values.min() < low or values.max() > high:
+        low, high = float(values.min()), float(values.max())
     scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
-    grey = Image.fromarray(np.rint(scaled).astype(np.uint8))
-    transparent = picture.info.get("transparency")
+    return _with_transparent(np.rint(scaled).astype(np.uint8), values, transparent)
+
+
+def _with_transparent(grey: np.ndarray, values: np.ndarray, transparent: object) -> Image.Image:
+    """The grey picture; where the file names one of its values as transparent, with alpha."""
+    picture = Image.fromarray(grey)
     if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
+        picture.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return picture

@@ -20,7 +20,7 @@ from mminstruct.conversation import Conversation, ImagePart, Media, Message, Par
 from mminstruct.errors import DataError
 from mminstruct.media import Video
 from mminstruct.serving.engine import Engine
-from mminstruct.serving.request import Answer, Usage
+from mminstruct.serving.request import POLL_SECONDS, Answer, Usage
 from mminstruct.serving.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -118,19 +118,34 @@ class Reply(Iterator[str]):
 
     def __next__(self) -> str:
         """The next piece. Raises the original error when generation failed, and keeps it in `turn.error`."""
-        while True:
-            try:
-                piece = next(self._answer)
-            except StopIteration:
-                raise
-            except Exception as error:
-                self.turn.error = error
-                raise
-            # Many tokenizers begin an answer with a space, which belongs to the template and not to the answer.
-            text = piece if self.turn.answer else piece.lstrip()
-            if text:
-                self.turn.answer = (self.turn.answer or "") + text
-                return text
+        while not self.ended:
+            piece = self.wait(POLL_SECONDS)
+            if piece is not None:
+                return piece
+        raise StopIteration
+
+    def wait(self, seconds: float) -> str | None:
+        """The next piece, or None when none came in time or the answer is over (`ended`). Raises as `__next__` does."""
+        try:
+            piece = self._answer.wait(seconds)
+        except Exception as error:
+            self.turn.error = error
+            raise
+        # Many tokenizers begin an answer with a space, which belongs to the template and not to the answer.
+        text = piece if self.turn.answer or piece is None else piece.lstrip()
+        if not text:
+            return None
+        self.turn.answer = (self.turn.answer or "") + text
+        return text
+
+    @property
+    def ended(self) -> bool:
+        return self._answer.ended
+
+    @property
+    def position(self) -> int:
+        """How many requests are answered before this one; 0 when it is its turn."""
+        return self._answer.position
 
     def close(self) -> None:
         self._answer.close()
@@ -172,6 +187,25 @@ class ChatSession:
         old = self.turns[-1]
         again = Turn(text=old.text, media=old.media, attachment=old.attachment)
         return self._answer([*self.turns[:-1], again], settings, cancel)
+
+    def edit(
+        self,
+        number: int,
+        text: str,
+        settings: GenerationSettings | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Reply:
+        """Ask question `number` (from 0) in other words, with its media; the turns after it are dropped.
+
+        Raises `DataError` when there is no such question, or nothing is left of it.
+        """
+        if not 0 <= number < len(self.turns):
+            raise DataError(f"the chat has {len(self.turns)} questions, and none of number {number + 1}")
+        old = self.turns[number]
+        if not text.strip() and not old.media:
+            raise DataError("the question is empty; type a question")
+        again = Turn(text=text, media=old.media, attachment=old.attachment)
+        return self._answer([*self.turns[:number], again], settings, cancel)
 
     def undo(self) -> Turn | None:
         """Take the last turn out of the chat and return it; None when there is none."""

@@ -17,6 +17,7 @@ from mminstruct.demo.app import reserve, running
 from mminstruct.demo.page import Page
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
+from mminstruct.serving.models import Models
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +35,34 @@ def generator() -> Iterator[Generator]:
 
 
 @pytest.fixture(scope="session")
-def served(generator: Generator) -> Iterator[Page]:
-    with running(generator, "nano", reserve(port=0)) as page:
+def models(generator: Generator) -> Models:
+    return Models({"nano": generator})
+
+
+@pytest.fixture(scope="session")
+def served(models: Models) -> Iterator[Page]:
+    with running(models, reserve(port=0)) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def two_models(generator: Generator) -> Iterator[Models]:
+    """The one of `models`, and one that cuts pictures into tiles."""
+    torch.manual_seed(1)
+    model, processor = mminstruct.create("nano-tiles")
+    with Generator(model, processor) as other:
+        yield Models({"nano": generator, "nano-tiles": other})
+
+
+@pytest.fixture(scope="session")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("flags")
+
+
+@pytest.fixture(scope="session")
+def served_two(two_models: Models, flags: Path) -> Iterator[Page]:
+    """A page of two models that takes flags."""
+    with running(two_models, reserve(port=0), flags=flags) as page:
         yield page
 
 
@@ -52,7 +79,7 @@ class Tab:
         self.view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
         self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.view.goto(url)
-        self.textbox = self.view.get_by_test_id("textbox")
+        self.textbox = self.view.locator("#question textarea")
         self.textbox.wait_for()
 
     @property

@@ -40,7 +40,7 @@ def test_a_question_about_an_image_is_answered_as_a_stream(
     assert len(seen) >= 2, "the answer came in one piece"
     assert len(tab.last_answer) >= max(seen) > min(seen)
     assert tab.view.evaluate("document.querySelector('#chat img').naturalWidth") == 160
-    assert "1 image among them" in tab.status
+    assert "1 picture or video among them" in tab.status
     assert "wrote 512 tokens" in tab.status and "tokens/s" in tab.status
     assert tab.textbox.input_value() == ""
     # Sharing would upload the picture to another site.
@@ -98,7 +98,7 @@ def test_a_question_while_another_tab_is_answered_waits_and_can_be_stopped(
     first.answers.first.wait_for()
     second.ask("Me too.")
     second.stop_button.wait_for()
-    assert second.status == "Waiting for the model"
+    second.until(lambda: second.status.startswith("Waiting for the model"))
     second.stop_button.click()
     second.until_answered()
     assert "stopped before the first word" in second.last_answer
@@ -121,11 +121,11 @@ def test_several_images_and_turns_then_retry_undo_clear(
     tab.ask("What is different?", picture, other)
     tab.answers.first.wait_for()
     tab.until_answered()
-    assert "2 images among them" in tab.status
+    assert "2 pictures or videos among them" in tab.status
     tab.ask("And this?", picture)
     tab.answers.nth(1).wait_for()
     tab.until_answered()
-    assert "3 images among them" in tab.status
+    assert "3 pictures or videos among them" in tab.status
     tab.until(lambda: tab.view.locator("#chat .image-frame img").count() == 3)
     answers = tab.answers.all_inner_texts()
 
@@ -143,14 +143,14 @@ def test_several_images_and_turns_then_retry_undo_clear(
     tab.answers.nth(1).wait_for()
     tab.until_answered()
     assert tab.answers.all_inner_texts() == answers
-    assert "3 images among them" in tab.status
+    assert "3 pictures or videos among them" in tab.status
 
     tab.view.get_by_role("button", name="Clear").click()
     tab.until(lambda: tab.answers.count() == 0 and tab.questions.count() == 0)
     tab.ask("Hello?")
     tab.answers.first.wait_for()
     tab.until_answered()
-    assert "no images among them" in tab.status
+    assert "no pictures among them" in tab.status
 
 
 def test_clear_while_an_answer_streams_stops_it(open_tab: OpenTab, generator: Generator) -> None:
@@ -174,7 +174,7 @@ def test_an_example_is_asked_with_its_pictures(open_tab: OpenTab) -> None:
     tab.view.get_by_text("What is different between the two images?").click()
     tab.answers.first.wait_for()
     tab.until_answered()
-    assert "2 images among them" in tab.status
+    assert "2 pictures or videos among them" in tab.status
     tab.until(lambda: tab.view.locator("#chat .image-frame img").count() == 2)
 
 
@@ -262,7 +262,7 @@ def test_markup_in_a_question_is_shown_and_fetches_nothing(open_tab: OpenTab) ->
     assert "<b>bold</b> <img src=http://192.0.2.1/a.png>" in tab.questions.first.inner_text()
     assert "<script>" in tab.questions.first.inner_text()
     assert tab.view.title() == "nano · mminstruct"
-    assert "no images among them" in tab.status
+    assert "no pictures among them" in tab.status
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """OpenAI's chat API as JSON: a question's body, and what an answer says.
 
-Pictures go as data URIs of the bytes that their SHA-256 stands for.
+Pictures go as data URIs; a builder's are the bytes that their SHA-256 stands for.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from mminstruct.building.clients.base import Call
 from mminstruct.building.request import Completion
-from mminstruct.conversation import ImagePart, Message, TextPart
+from mminstruct.conversation import ImagePart, Message, TextPart, VideoPart
 from mminstruct.errors import ConfigError, ServerError
 from mminstruct.files import bytes_sha256
 from mminstruct.media import image_suffix
@@ -75,6 +76,19 @@ def connect(base_url: str, key_variable: str, **options: Any) -> openai.OpenAI:
     Raises:
         ConfigError: the openai package is missing, or the variable is not set.
     """
+    package, secret = _package_and_secret(key_variable)
+    client: openai.OpenAI = package.OpenAI(api_key=secret, base_url=base_url, **options)
+    return client
+
+
+def connect_async(base_url: str, key_variable: str, **options: Any) -> openai.AsyncOpenAI:
+    """As `connect`, for one event loop."""
+    package, secret = _package_and_secret(key_variable)
+    client: openai.AsyncOpenAI = package.AsyncOpenAI(api_key=secret, base_url=base_url, **options)
+    return client
+
+
+def _package_and_secret(key_variable: str) -> tuple[Any, str]:
     try:
         import openai
     except ModuleNotFoundError:
@@ -84,7 +98,7 @@ def connect(base_url: str, key_variable: str, **options: Any) -> openai.OpenAI:
     secret = os.environ.get(key_variable)
     if not secret:
         raise ConfigError(f"{key_variable} is not set; export it (any text for a server that asks for no key)")
-    return openai.OpenAI(api_key=secret, base_url=base_url, **options)
+    return openai, secret
 
 
 def shown(base_url: str) -> str:
@@ -93,6 +107,12 @@ def shown(base_url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def status_line(error: openai.APIStatusError) -> str:
+    """`status 400 (...)`: a status that is no answer, and the beginning of what the server says."""
+    detail = " ".join(str(error.message).split())[:200]
+    return f"status {error.status_code} ({detail})"
 
 
 def body(call: Call, model: str) -> dict[str, Any]:
@@ -104,7 +124,9 @@ def body(call: Call, model: str) -> dict[str, Any]:
     """
     request = call.request
     given: dict[str, Any] = {"model": model}
-    given["messages"] = [{"role": one.role, "content": _content(one, call)} for one in request.messages]
+    given["messages"] = [
+        {"role": one.role, "content": content(one, lambda part: _file_part(part, call))} for one in request.messages
+    ]
     given |= request.parameters.model_dump(exclude_none=True)
     if request.parameters.seed is not None:
         given["seed"] = request.parameters.seed + request.sample  # another round is another draw
@@ -124,23 +146,43 @@ def completion(data: bytes | str) -> Completion:
     return Completion(text=said, finish=finish, usage=answer.usage or {}, first_token=choice.first_token)
 
 
-def _content(message: Message, call: Call) -> str | list[dict[str, Any]]:
+def content(message: Message, place: Callable[[ImagePart | VideoPart], list[dict[str, Any]]]) -> Any:
+    """A message's `content`: one text where it has no media, else its parts in their order.
+
+    Args:
+        place: the parts that stand for a medium.
+    """
     if all(isinstance(part, TextPart) for part in message.content):
         return message.text
     parts: list[dict[str, Any]] = []
     for part in message.content:
-        if isinstance(part, TextPart):
-            parts.append({"type": "text", "text": part.text})
-        elif isinstance(part, ImagePart):
-            parts.append({"type": "image_url", "image_url": {"url": _data_uri(call, part.index)}})
-        else:
-            raise ConfigError(f"{call.request.prompt} sends a video; this API takes pictures, so send its frames")
+        parts += [text_part(part.text)] if isinstance(part, TextPart) else place(part)
     return parts
 
 
-def _data_uri(call: Call, index: int) -> str:
-    medium = call.request.media[index]
+def text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def image_part(data: bytes) -> dict[str, Any]:
+    """A part of a picture, of the bytes of its file."""
+    return {"type": "image_url", "image_url": {"url": _data_uri(f"image/{image_suffix(data)[1:]}", data)}}
+
+
+def video_part(data: bytes) -> dict[str, Any]:
+    """A part of a video, of the bytes of an MP4, for servers that take `video_url`."""
+    return {"type": "video_url", "video_url": {"url": _data_uri("video/mp4", data)}}
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _file_part(part: ImagePart | VideoPart, call: Call) -> list[dict[str, Any]]:
+    if isinstance(part, VideoPart):
+        raise ConfigError(f"{call.request.prompt} sends a video; this API takes pictures, so send its frames")
+    medium = call.request.media[part.index]
     data = (call.folder / medium.path).read_bytes()
     if bytes_sha256(data) != medium.sha256:
         raise ServerError(f"{medium.path} is not the picture that the question is about; it was changed on the disk")
-    return f"data:image/{image_suffix(data)[1:]};base64,{base64.b64encode(data).decode('ascii')}"
+    return [image_part(data)]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from mminstruct.building.clients.base import Call, LanguageModelClient
-from mminstruct.building.clients.chat_api import AGAIN, body, completion, connect, shown
+from mminstruct.building.clients.chat_api import AGAIN, body, completion, connect, shown, status_line
 from mminstruct.building.request import Completion
 from mminstruct.errors import ConfigError, ServerError
 
@@ -81,9 +81,8 @@ class OpenAICompatibleClient(LanguageModelClient):
 
 def _refusal(error: Any, where: str) -> ConfigError | ServerError:
     status = error.status_code
-    detail = " ".join(str(error.message).split())[:200]
     if status in _NEVER:
-        return ConfigError(f"{where} refuses with status {status} ({detail}); check key, address and model")
+        return ConfigError(f"{where} refuses with {status_line(error)}; check key, address and model")
     wait = error.response.headers.get("retry-after", "")
     seconds = float(wait) if wait.replace(".", "", 1).isdigit() else None
-    return ServerError(f"{where} answered with status {status} ({detail})", again=status in AGAIN, after=seconds)
+    return ServerError(f"{where} answered with {status_line(error)}", again=status in AGAIN, after=seconds)

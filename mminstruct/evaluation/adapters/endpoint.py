@@ -9,7 +9,6 @@ on their way have come and are kept; with `skip` it counts as missing instead an
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,11 +28,12 @@ from mminstruct.building.request import Request as Question
 from mminstruct.building.sending import Sender
 from mminstruct.config import Config
 from mminstruct.conversation import ImagePart, Media, Message, Part, TextPart
-from mminstruct.errors import ConfigError, MediaError, MminstructError, ServerError
+from mminstruct.errors import ConfigError, MminstructError, ServerError
 from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.requests import Reply, Request, first_stop
 from mminstruct.files import bytes_sha256
 from mminstruct.media import FrameSampling, Video, image_suffix
+from mminstruct.media.encode_picture import encode_picture
 
 log = logging.getLogger(__name__)
 
@@ -161,20 +161,11 @@ class EndpointAdapter(Adapter):
         return [self._written(opened, folder)]
 
     def _written(self, picture: Image.Image, folder: Path) -> Media:
-        """A picture as PNG, or where that is too large as JPEG. Raises `MediaError` where both are."""
-        pixels = picture.width * picture.height
-        if pixels > self._config.max_pixels:
-            scale = (self._config.max_pixels / pixels) ** 0.5
-            picture = picture.resize((max(1, int(picture.width * scale)), max(1, int(picture.height * scale))))
-        for form, options in (("PNG", {}), ("JPEG", {"quality": 95})):
-            stream = io.BytesIO()
-            picture.save(stream, form, **options)
-            data = stream.getvalue()
-            if len(data) <= self._config.max_bytes:
-                digest = bytes_sha256(data)
-                (folder / digest).write_bytes(data)
-                return Media(path=digest, sha256=digest)
-        raise MediaError(f"a picture of {picture.width} x {picture.height} is larger than the server takes; shrink it")
+        """Raises `MediaError` where the picture is too large to be sent."""
+        data = encode_picture(picture, self._config.max_pixels, self._config.max_bytes)
+        digest = bytes_sha256(data)
+        (folder / digest).write_bytes(data)
+        return Media(path=digest, sha256=digest)
 
     # ---- replies -----------------------------------------------------------------------------------------------------
 
