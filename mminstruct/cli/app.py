@@ -14,11 +14,13 @@ import typer
 
 from mminstruct.cli import data, zoo
 from mminstruct.cli.build import build
-from mminstruct.cli.chat import chat, demo
+from mminstruct.cli.chat import chat
+from mminstruct.cli.demo import demo
 from mminstruct.cli.eval import evaluate
 from mminstruct.cli.plot import plot
 from mminstruct.cli.quickstart import quickstart
 from mminstruct.cli.score import score
+from mminstruct.cli.serve import serve
 from mminstruct.cli.train import train
 from mminstruct.errors import Interrupted, MminstructError
 
@@ -41,6 +43,7 @@ app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("chat")(chat)
 app.command("demo")(demo)
+app.command("serve")(serve)
 
 
 @app.callback()

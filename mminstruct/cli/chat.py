@@ -1,22 +1,18 @@
-"""`mminstruct chat` and `mminstruct demo`: talk with a checkpoint in the terminal or on a page."""
+"""`mminstruct chat`: talk with a checkpoint, or with a model behind a server, in the terminal."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mminstruct.cli.models import BaseUrl, KeyVariable, ServedModels, open_models
 
-if TYPE_CHECKING:
-    from mminstruct.serving.generator import Generator
-
 OptionalModel = Annotated[
     Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint; not with --base-url.")
 ]
-ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)]
 System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
 Instruction = Annotated[
     str | None, typer.Option(help="Text to put before the first question, for models that were trained to be told so.")
@@ -73,60 +69,3 @@ def chat(
             terminal.run(typed_lines())
         else:
             terminal.run(sys.stdin)
-
-
-def demo(
-    model: ModelFolder,
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address that the page is served on.")] = "127.0.0.1",
-    allow_public: Annotated[
-        bool, typer.Option("--allow-public", help="Permit a --host that other computers can reach. There is no login.")
-    ] = False,
-    max_file_size: Annotated[str, typer.Option(help="The largest upload.")] = "20mb",
-    title: Annotated[
-        str | None, typer.Option(help="Name of the model on the page.", show_default="the last two folders of its path")
-    ] = None,
-    system: System = None,
-    instruction: Instruction = None,
-    device: Device = "auto",
-    flags: Annotated[
-        Path | None, typer.Option(help="A folder that conversations are written to which visitors flag.")
-    ] = None,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-) -> None:
-    """Chat on a page in the browser, served to this computer only.
-
-    Example: `mminstruct demo runs/quickstart/model --port 7861`
-    """
-    from mminstruct import catalog
-
-    app = catalog.module(catalog.DEMO, "app")
-    app.require_gradio()
-    size = app.file_size(max_file_size)
-    address = app.reserve(host, port, allow_public)
-    with _generator(model, device) as generator:
-        from mminstruct.serving.chat import Framing
-        from mminstruct.serving.models import Models, name_of
-
-        name = title or name_of(model)
-        with app.running(Models({name: generator}), address, Framing(system, instruction), size, flags):
-            typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
-            if open_browser:
-                typer.launch(address.url)
-            app.wait_for_interrupt()
-
-
-def _generator(model: Path, device: str) -> Generator:
-    import torch
-
-    from mminstruct.errors import ConfigError
-    from mminstruct.models import checkpoint
-    from mminstruct.serving.generator import Generator
-
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        place = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by backend
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"--device {device} cannot be used ({first}); leave it out, or give cpu") from None
-    return Generator(*checkpoint.load(model, device=place))

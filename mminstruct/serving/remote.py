@@ -289,10 +289,14 @@ class RemoteEngine(Engine):
 
     async def _end(self) -> None:
         """Wait until all that ran is cancelled (each looks whether it is closing), then let go of the connections."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others)
+        await self._others()
         await self._client.close()
+        await self._loop.shutdown_asyncgens()
+        await self._others()
+
+    async def _others(self) -> None:
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
 
 class _Listed(BaseModel):

@@ -1,14 +1,13 @@
 """An ASGI application on a port of this computer, for as long as a block runs or until somebody ends the process.
 
-    address = reserve(port=8000)          # before anything slow, so that a taken port is told at once
-    with served(app, address):
-        wait_for_interrupt()
+address = reserve(port=8000)          # before anything slow: a taken port is told at once
+with served(app, address):
+    wait_for_interrupt()
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import signal
 import socket
 import threading
@@ -30,44 +29,25 @@ _BACKLOG = 2048
 
 @dataclass(frozen=True)
 class Address:
-    """Where something is served; `public` where other computers reach it."""
+    """Where something is served."""
 
     host: str = HOST
     port: int = 0
-    public: bool = False
 
     @property
     def url(self) -> str:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-def reserve(host: str, port: int, required: str | None) -> Address:
+def reserve(host: str = HOST, port: int = 0) -> Address:
     """The address, checked before anything slow happens; port 0 picks a free one.
 
-    Args:
-        required: what has to be given before other computers may reach it; None where it was.
-
     Raises:
-        ConfigError: the host is not this computer only and something is required for that.
+        ConfigError: the port is no port.
         RunError: the port is taken, or the host is not an address of this computer.
     """
-    public = not is_loopback(host)
-    if public and required is not None:
-        raise ConfigError(
-            f"--host {host} lets other computers use the model and this computer's time; leave it out, or add {required}"
-        )
     with _bound(host, port) as probe:
-        return Address(host, probe.getsockname()[1], public)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches a host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return Address(host, probe.getsockname()[1])
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -112,7 +92,12 @@ def served(app: ASGIApp, address: Address, grace: int = GRACE) -> Iterator[None]
         timeout_graceful_shutdown=grace,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), name="mminstruct-http", daemon=True)
+
+    def run() -> None:
+        with contextlib.suppress(SystemExit):  # its way to say that it did not start
+            server.run([listener])
+
+    thread = threading.Thread(target=run, name="mminstruct-http", daemon=True)
     thread.start()
     try:
         end = time.monotonic() + START_SECONDS

@@ -27,7 +27,7 @@ class LeftError(Exception):
 
 
 class Text:
-    """The text of an answer in pieces, without white space in front: that belongs to the template, not to the answer."""
+    """The text of an answer in pieces, without white space in front, which belongs to the template."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer

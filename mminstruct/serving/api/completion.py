@@ -57,7 +57,9 @@ class Chunks:
         """Why it ended, the tokens that no text came of, what it took."""
         events = self._choice({}, tokens, _REASONS[usage.finish_reason])
         if self._with_usage:
-            events += event(_object("chat.completion.chunk", self._head) | {"choices": [], "usage": usage_object(usage)})
+            events += event(
+                _object("chat.completion.chunk", self._head) | {"choices": [], "usage": usage_object(usage)}
+            )
         return events + DONE
 
     def _choice(self, delta: dict[str, Any], tokens: Sequence[Token] | None, reason: str | None) -> bytes:

@@ -5,7 +5,8 @@ ChatRequest, context length ─settings─▶ GenerationSettings
 
 Chat templates want one system text in front, then user and assistant in turn. So system texts that open a request
 become one, and neighbours of one role become one turn, with a blank line between them. Media stay where they stood
-among the text, in an assistant's turns too. Texts that meet become one part: special tokens are looked for in each part.
+among the text, in an assistant's turns too. Texts that meet become one part, because special tokens are looked for in
+each part by itself.
 """
 
 from __future__ import annotations

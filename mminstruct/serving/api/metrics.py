@@ -35,11 +35,15 @@ class Metrics:
         def histogram(name: str, text: str) -> Histogram:
             return Histogram(f"mminstruct_{name}", text, ("model",), registry=self._registry, buckets=_SECONDS)
 
-        self._requests = counter("requests", "Chat requests that are over, by HTTP status; 499: the client left.", "status")
+        self._requests = counter(
+            "requests", "Chat requests that are over, by HTTP status; 499: the client left.", "status"
+        )
         self._prompt_tokens = counter("prompt_tokens", "Tokens of prompts, pictures included.")
         self._cached_tokens = counter("cached_tokens", "Of these, tokens whose keys and values were there already.")
         self._new_tokens = counter("new_tokens", "Tokens of answers.")
-        self._first = histogram("time_to_first_token_seconds", "From the request's place in the queue to its first token.")
+        self._first = histogram(
+            "time_to_first_token_seconds", "From the request's place in the queue to its first token."
+        )
         self._seconds = histogram("answer_seconds", "From the request's place in the queue to the end of its answer.")
 
     def ended(self, model: str, status: int, usage: Usage | None = None) -> None:

@@ -148,7 +148,7 @@ def parse(body: bytes) -> tuple[ChatRequest, frozenset[str]]:
     except ValueError as error:
         raise ApiError(f"the request is no JSON: {_short(str(error))}; send one JSON object") from None
     if not isinstance(data, dict):
-        raise ApiError("the request is JSON, but no object; send {\"model\": ..., \"messages\": [...]}")
+        raise ApiError('the request is JSON, but no object; send {"model": ..., "messages": [...]}')
     try:
         request = ChatRequest.model_validate(data)
     except ValidationError as error:
@@ -186,7 +186,9 @@ def _require_supported(request: ChatRequest) -> None:
         return ApiError(f"{param}: {message}", param=param, error_code="unsupported")
 
     if request.n not in (None, 1):
-        raise refuse("n", "this server gives one answer to a request; leave it out and ask as often as you want answers")
+        raise refuse(
+            "n", "this server gives one answer to a request; leave it out and ask as often as you want answers"
+        )
     if request.response_format is not None and request.response_format.type != "text":
         raise refuse("response_format", "answers are text only here; leave it out and say in the text what you want")
     if request.modalities is not None and request.modalities != ["text"]:

@@ -27,7 +27,7 @@ def models(generator: Generator) -> Models:
 
 @pytest.fixture(scope="package")
 def address(models: Models) -> Iterator[Address]:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve()
     with served(create_app(models, Gate()), address, grace=1):
         yield address
 

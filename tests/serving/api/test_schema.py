@@ -154,7 +154,17 @@ def test_what_asks_for_nothing_special_passes(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"\xff\xfe", b"nonsense", b'{"model": NaN}', b'{"a": "\\ud800"}', b"[" * 100_000, b"{}{}", b"1" * 10**5],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"nonsense",
+        b'{"model": NaN}',
+        b'{"a": "\\ud800"}',
+        b"[" * 100_000,
+        b"{}{}",
+        b"1" * 10**5,
+    ],
 )
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     assert "JSON" in str(refusal(data)) or "model" in str(refusal(data))
@@ -203,7 +213,11 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 ANYTHING = st.recursive(LEAVES, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(max_size=8), v, max_size=4))
 PARTS = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "image_url", "video_url", "audio"]) | ANYTHING},
-    optional={"text": ANYTHING, "image_url": ANYTHING | st.builds(lambda u: {"url": u}, ANYTHING), "video_url": ANYTHING},
+    optional={
+        "text": ANYTHING,
+        "image_url": ANYTHING | st.builds(lambda u: {"url": u}, ANYTHING),
+        "video_url": ANYTHING,
+    },
 )
 MESSAGES = st.fixed_dictionaries(
     {
