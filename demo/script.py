@@ -32,6 +32,7 @@ const NAMES = [
   ["#compare-question textarea", "Your question to both"],
   ["#compare-question input[type=file]", "Pictures and videos for the question to both"],
   [".upload-button", "Add pictures or videos"],
+  ["button:has(> .image-frame)", "Look at the picture"],
   [".submit-button", "Send"],
   [".stop-button", "Stop the answer"],
   ["#chat .edit-textarea, #chat .message textarea", "The question in other words"],
