@@ -31,6 +31,8 @@ const NAMES = [
   ["#question input[type=file]", "Pictures and videos for the question"],
   ["#compare-question textarea", "Your question to both"],
   ["#compare-question input[type=file]", "Pictures and videos for the question to both"],
+  ["#tools-question textarea", "Your question, for a model with tools"],
+  ["#tools-question input[type=file]", "Pictures for the question"],
   [".upload-button", "Add pictures or videos"],
   ["button:has(> .image-frame)", "Look at the picture"],
   [".submit-button", "Send"],
