@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mminstruct.cli.models import BaseUrl, KeyVariable, ServedModels, open_models
 
-if TYPE_CHECKING:
-    from mminstruct.serving.generator import Generator
-
 OptionalModel = Annotated[
-    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint; not with --base-url.")
+    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)
 ]
-ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)]
 System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
 Instruction = Annotated[
     str | None, typer.Option(help="Text to put before the first question, for models that were trained to be told so.")
@@ -76,7 +72,7 @@ def chat(
 
 
 def demo(
-    model: ModelFolder,
+    model: OptionalModel = None,
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 7860,
     host: Annotated[str, typer.Option(help="Address that the page is served on.")] = "127.0.0.1",
     allow_public: Annotated[
@@ -89,6 +85,9 @@ def demo(
     system: System = None,
     instruction: Instruction = None,
     device: Device = "auto",
+    base_url: BaseUrl = None,
+    served_model: ServedModels = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     flags: Annotated[
         Path | None, typer.Option(help="A folder that conversations are written to which visitors flag.")
     ] = None,
@@ -104,29 +103,15 @@ def demo(
     app.require_gradio()
     size = app.file_size(max_file_size)
     address = app.reserve(host, port, allow_public)
-    with _generator(model, device) as generator:
+    folders = [] if model is None else [model]
+    with open_models(folders, device, base_url, served_model or (), key_variable) as models:
         from mminstruct.serving.chat import Framing
-        from mminstruct.serving.models import Models, name_of
+        from mminstruct.serving.models import Models
 
-        name = title or name_of(model)
-        with app.running(Models({name: generator}), address, Framing(system, instruction), size, flags):
-            typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
+        named = {title if title and name == models.first else name: engine for name, engine in models.items()}
+        with app.running(Models(named), address, Framing(system, instruction), size, flags):
+            names = ", ".join(named)
+            typer.echo(f"{names} {'is' if len(named) == 1 else 'are'} at {address.url}  (Ctrl-C ends it)")
             if open_browser:
                 typer.launch(address.url)
             app.wait_for_interrupt()
-
-
-def _generator(model: Path, device: str) -> Generator:
-    import torch
-
-    from mminstruct.errors import ConfigError
-    from mminstruct.models import checkpoint
-    from mminstruct.serving.generator import Generator
-
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        place = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by backend
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"--device {device} cannot be used ({first}); leave it out, or give cpu") from None
-    return Generator(*checkpoint.load(model, device=place))
