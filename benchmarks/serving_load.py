@@ -7,8 +7,8 @@ a length of its own, so no two have one answer; each is asked alone first, which
 clients ask, each its own questions, streaming or not; a quarter of the requests is to be left at a random moment, the
 connection closed, though some are answered before. An answer that is another than before counts as mixed up (of one
 that was left, what came of it), a request without an answer as lost. Two rounds do the same; the server's memory is
-read after each, when `/metrics` says that nothing runs or waits. Exit code 1 where anything was lost or mixed up, memory
-grew by more than 3 %, or something still runs.
+read after each, when `/metrics` says that nothing runs or waits. Exit code 1 where anything was lost or mixed up,
+memory grew by more than 3 %, or something still runs.
 """
 
 from __future__ import annotations

@@ -30,5 +30,6 @@ def test_each_of_many_clients_gets_its_own_answer(
     for one in found["rounds"]:
         assert (one["lost"], one["mixed"]) == ([], [])
         assert one["gauges"] == {"mminstruct_running": 0, "mminstruct_waiting": 0}
-        assert sum(one["answered"].values()) > CLIENTS
-        assert one["left"] > 0
+    answered = [sum(one["answered"].values()) for one in found["rounds"]]
+    assert min(answered) > 0 and sum(answered) > CLIENTS
+    assert sum(one["left"] for one in found["rounds"]) > 0
