@@ -45,21 +45,23 @@ class ChatPage:
 
     @property
     def questions(self) -> Locator:
-        return self.view.locator("#chat").get_by_test_id("user")
+        """The visitor's messages, each with its pictures."""
+        return self.view.locator("#chat .user-row")
 
     @property
     def answers(self) -> Locator:
-        return self.view.locator("#chat").get_by_test_id("bot")
+        """The model's messages, each with the model's name where there are several."""
+        return self.view.locator("#chat .bot-row")
 
     @property
     def answer(self) -> str:
-        """The text of the last answer."""
-        return self.answers.last.inner_text()
+        """The text of the last answer, without the model's name."""
+        return self.answers.last.get_by_test_id("bot").first.inner_text()
 
     @property
     def pictures(self) -> Locator:
         """Pictures in the chat."""
-        return self.view.locator("#chat .message img")
+        return self.view.locator("#chat .message img:visible")
 
     @property
     def status(self) -> str:
@@ -123,11 +125,10 @@ class ChatPage:
 
     def edit(self, number: int, question: str) -> None:
         """Put the question of this number, counted from 0, in other words, and send it."""
-        row = self.view.locator("#chat .message-row.user-row, #chat .user-row").nth(number)
-        row.hover()
-        row.get_by_role("button", name="Edit").click()
-        self.view.locator("#chat textarea").fill(question)
-        self.button("Submit").click()
+        self.view.locator("#chat").get_by_role("button", name="Edit").nth(number).click()
+        chat = self.view.locator("#chat")
+        chat.locator("textarea").fill(question)
+        chat.get_by_role("button", name="Submit").click()
 
     def choose_model(self, name: str) -> None:
         self.view.get_by_label("Model", exact=True).click()

@@ -16,6 +16,7 @@ from mminstruct.demo.page import Page
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.models import Models
+from mminstruct.serving.settings import Limits
 from tests.browser.audit import DESKTOP, PHONE, Watch
 from tests.browser.chat_page import ChatPage
 
@@ -26,7 +27,7 @@ OpenPage = Callable[..., ChatPage]
 
 
 def endless(seed: int) -> Generator:
-    """A random tiny model whose answers have exactly as many tokens as they are asked for."""
+    """A random tiny model that answers one at a time, with exactly as many tokens as it is asked for."""
     torch.manual_seed(seed)
     row = read_row("nano")[0].model_dump(mode="json")
     row["language_model"]["architecture"]["max_position_embeddings"] = 50_000
@@ -34,7 +35,7 @@ def endless(seed: int) -> Generator:
     # Without its end marks among the choices, an answer goes on for as long as it may.
     config = model.generation_config
     config.suppress_tokens = [*config.suppress_tokens, *config.eos_token_id]
-    return Generator(model, processor)
+    return Generator(model, processor, Limits(batch=1))
 
 
 @pytest.fixture(scope="session")
