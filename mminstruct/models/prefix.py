@@ -46,27 +46,50 @@ class Generated:
     logits: torch.Tensor | None = None
 
 
-class _Rows(DynamicLayer):
+class Rows(DynamicLayer):
     """One layer's keys and values with room for those to come: `[Q, heads, room, D]`, written in place.
 
     transformers' own layer joins old and new ones at each step, which copies every prefix again for every token.
+
+    Attributes:
+        filled: how many places hold something.
     """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: int) -> None:
+    def __init__(self, room: int) -> None:
         super().__init__()
+        self._places = room
+        self.filled = 0
+
+    @classmethod
+    def holding(cls, keys: torch.Tensor, values: torch.Tensor, filled: int) -> Rows:
+        """A layer whose first `filled` places hold something already."""
+        rows = cls(keys.shape[2])
+        rows._begin(keys, values)
+        rows.filled = filled
+        return rows
+
+    def _begin(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         self._room = (keys, values)
-        self._filled = filled
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        end = self._filled + key_states.shape[-2]
+        if not self.is_initialized:
+            rooms = [new.new_empty(*new.shape[:2], self._places, new.shape[3]) for new in (key_states, value_states)]
+            self._begin(rooms[0], rooms[1])
+        end = self.filled + key_states.shape[-2]
         for room, new in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, self._filled : end] = new
-        self._filled = end
-        return tuple(room[:, :, :end] for room in self._room)
+            room[:, :, self.filled : end] = new
+        self.filled = end
+        return self.so_far
+
+    @property
+    def so_far(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values up to `filled`, `[Q, heads, filled, D]`."""
+        keys, values = self._room
+        return keys[:, :, : self.filled], values[:, :, : self.filled]
 
     def get_seq_length(self) -> int:
-        return self._filled
+        return self.filled
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         keys, values = self._room
@@ -94,7 +117,7 @@ class Prefixes:
         width = mask.shape[1] - first
         cache = DynamicCache()
         cache.layers = [
-            _Rows(
+            Rows.holding(
                 _with_room(keys[:, :, first:], rows, width + room),
                 _with_room(values[:, :, first:], rows, width + room),
                 width,

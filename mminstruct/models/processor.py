@@ -118,7 +118,7 @@ class Processor(BaseProcessor):
     def prompt(self, conversation: Conversation, pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """The same without labels, ending where the model has to answer."""
         sample = self._sample(conversation, pictures, generation_prompt=True)
-        return {name: value for name, value in sample.items() if name not in ("labels", "places")}
+        return {name: value for name, value in sample.items() if name != "labels"}
 
     def _sample(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +18,7 @@ from mminstruct.serving.writer import Writer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from mminstruct.models.base_processor import BaseProcessor
+    from mminstruct.models.base_processor import BaseProcessor, Picture
 
 
 class Decoder(ABC):
@@ -61,9 +61,9 @@ class Decoder(ABC):
         """Tokens that prompt and answer may have together; None where the model's config names no limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def prompt(self, request: Request) -> dict[str, torch.Tensor]:
+    def prompt(self, request: Request, conversation: Conversation, media: Sequence[Picture]) -> dict[str, torch.Tensor]:
         """The model's inputs of one request. Raises `DataError` when they leave no room for an answer."""
-        sample = self.processor.prompt(escaped(request.conversation, self.processor), request.media)
+        sample = self.processor.prompt(escaped(conversation, self.processor), media)
         length = len(sample["input_ids"])
         request.usage.prompt_tokens = length
         limit = self.context_length
@@ -74,8 +74,9 @@ class Decoder(ABC):
             )
         return sample
 
-    def writer(self, request: Request, sample: dict[str, torch.Tensor], started: float) -> Writer:
-        prompt = sample["input_ids"].tolist()
+    def writer(self, request: Request, input_ids: torch.Tensor, started: float) -> Writer:
+        """What makes the answer to a prompt of these ids, `[L]`."""
+        prompt = input_ids.tolist()
         room = request.settings.max_new_tokens
         if self.context_length is not None:
             room = min(room, self.context_length - len(prompt))
@@ -93,8 +94,8 @@ class OneByOne(Decoder):
         started = time.perf_counter()
         usage = request.usage
         try:
-            sample = self.prompt(request)
-            writer = self.writer(request, sample, started)
+            sample = self.prompt(request, request.conversation, request.media)
+            writer = self.writer(request, sample["input_ids"], started)
             batch = self.processor.collate([sample], padding_side="left")
             generate: Any = self.model.generate
             generate(

@@ -25,10 +25,13 @@ import torch
 
 from mminstruct.conversation import Conversation
 from mminstruct.errors import BusyError, MemoryLimitError, RunError
+from mminstruct.models.processor import Processor
+from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.serving.decoder import Decoder, OneByOne
 from mminstruct.serving.engine import Engine
 from mminstruct.serving.request import Answer, Request
 from mminstruct.serving.settings import GenerationSettings, Limits
+from mminstruct.serving.side_by_side import SideBySide, can_be_used
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +57,11 @@ class Generator(Engine):
         self.processor = processor
         self.limits = limits or Limits()
         self._steps = 0
-        self._decoder: Decoder = OneByOne(model, processor, self._count)
+        self._decoder: Decoder = (
+            SideBySide(model, processor, self._count, self.limits)
+            if isinstance(model, VisionLanguageModel) and isinstance(processor, Processor) and can_be_used(model)
+            else OneByOne(model, processor, self._count)
+        )
         self._waiting: deque[Request] = deque()
         self._taken: Request | None = None  # out of the queue, not yet among those that run
         self._closing = False

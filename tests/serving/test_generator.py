@@ -5,19 +5,18 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from PIL import Image
-from transformers import LogitsProcessor
 
 from mminstruct.conversation import Conversation, Message, text
-from mminstruct.errors import DataError, RunError
+from mminstruct.errors import BusyError, DataError, RunError
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.serving.generator import Generator
-from mminstruct.serving.settings import GenerationSettings
+from mminstruct.serving.settings import GenerationSettings, Limits
 
 LONG = GenerationSettings(max_new_tokens=1900)
 SHORT = GenerationSettings(max_new_tokens=12)
@@ -130,38 +129,35 @@ def test_not_one_token_is_made_after_the_cancel(generator: Generator, conversati
     """Cancelled between two tokens, the second one is never asked for."""
     cancel = threading.Event()
     plain = conversation.model_copy(update={"messages": [Message(role="user", content=[text("hello")])], "media": []})
+    calls = []
 
-    class CancelsAtFive(LogitsProcessor):
-        calls = 0
+    def see(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            cancel.set()
 
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            self.calls += 1
-            if self.calls == 5:
-                cancel.set()
-            return scores
-
-    processor = CancelsAtFive()
-    original = generator.model.generate
-
-    def generate(**arguments: object) -> object:
-        return original(**arguments, logits_processor=[processor])
-
-    generator.model.generate = generate
+    handle = generator.model.get_output_embeddings().register_forward_hook(see)
     try:
         answer = generator.stream(plain, [], LONG, cancel)
         list(answer)
         assert_stands_still(generator)
     finally:
-        del generator.model.generate
-    assert processor.calls == 5
+        handle.remove()
+    assert len(calls) == 5
     assert answer.usage.new_tokens == 5
 
 
+@pytest.fixture
+def one_at_a_time(model_and_processor: tuple[VisionLanguageModel, Processor]) -> Iterator[Generator]:
+    with Generator(*model_and_processor, Limits(batch=1, waiting=2)) as generator:
+        yield generator
+
+
 def test_requests_are_served_in_the_order_they_were_asked(
-    generator: Generator, conversation: Conversation, picture: Image.Image
+    one_at_a_time: Generator, conversation: Conversation, picture: Image.Image
 ) -> None:
     settings = GenerationSettings(max_new_tokens=100)
-    answers = [generator.stream(conversation, [picture], settings) for _ in range(3)]
+    answers = [one_at_a_time.stream(conversation, [picture], settings) for _ in range(3)]
     finished: list[int] = []
 
     def consume(number: int) -> None:
@@ -173,15 +169,32 @@ def test_requests_are_served_in_the_order_they_were_asked(
         thread.start()
     until(lambda: answers[0].usage.finish_reason != "waiting")
     assert answers[2].usage.finish_reason == "waiting"
+    assert answers[2].position > answers[1].position
     for thread in threads:
         thread.join(30)
     assert finished == [0, 1, 2]
     assert [answer.usage.new_tokens for answer in answers] == [100, 100, 100]
 
 
-def test_a_request_cancelled_in_the_queue_is_never_started(
-    generator: Generator, conversation: Conversation, picture: Image.Image
+def test_a_full_queue_refuses_until_somebody_leaves(
+    one_at_a_time: Generator, conversation: Conversation, picture: Image.Image
 ) -> None:
+    running = one_at_a_time.stream(conversation, [picture], LONG)
+    next(running)
+    waiting = [one_at_a_time.stream(conversation, [picture], SHORT) for _ in range(2)]
+    assert [answer.position for answer in waiting] == [1, 2]
+    with pytest.raises(BusyError, match="2 questions wait"):
+        one_at_a_time.stream(conversation, [picture], SHORT)
+    waiting[0].close()
+    last = one_at_a_time.stream(conversation, [picture], SHORT)
+    running.close()
+    assert "".join(waiting[1]) and "".join(last)
+
+
+def test_a_request_cancelled_in_the_queue_is_never_started(
+    one_at_a_time: Generator, conversation: Conversation, picture: Image.Image
+) -> None:
+    generator = one_at_a_time
     cancel = threading.Event()
     running = generator.stream(conversation, [picture], LONG)
     next(running)
@@ -198,25 +211,25 @@ def test_a_request_cancelled_in_the_queue_is_never_started(
 
 
 def test_an_error_reaches_the_consumer_and_the_thread_lives_on(
-    generator: Generator, conversation: Conversation, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+    generator: Generator, conversation: Conversation, picture: Image.Image
 ) -> None:
     class BrokenError(Exception):
         pass
 
-    original = generator.model.embed
     calls = []
 
-    def embed(*arguments: torch.Tensor) -> torch.Tensor:
+    def fail(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         calls.append(1)
         if len(calls) == 4:
             raise BrokenError("in the middle of it")
-        return original(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(generator.model, "embed", embed)
+    handle = generator.model.get_output_embeddings().register_forward_hook(fail)
+    try:
         answer = generator.stream(conversation, [picture], SHORT)
         with pytest.raises(BrokenError, match="in the middle of it"):
             list(answer)
+    finally:
+        handle.remove()
     assert answer.usage.new_tokens == 3
     assert answer.usage.finish_reason == "error"
     assert "".join(generator.stream(conversation, [picture], SHORT))
@@ -274,7 +287,7 @@ def test_a_seed_makes_sampling_repeatable_and_leaves_the_process_random_state(
 def test_a_closed_generator_ends_what_runs_and_refuses_the_rest(
     model_and_processor: tuple[VisionLanguageModel, Processor], conversation: Conversation, picture: Image.Image
 ) -> None:
-    generator = Generator(*model_and_processor)
+    generator = Generator(*model_and_processor, Limits(batch=1))
     running = generator.stream(conversation, [picture], LONG)
     waiting = generator.stream(conversation, [picture], LONG)
     next(running)
