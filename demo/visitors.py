@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from PIL.Image import Image
 
 from mminstruct.demo.display import Problem
-from mminstruct.demo.uploads import Shown
+from mminstruct.demo.uploads import Folder, Shown
 from mminstruct.errors import MediaError
 from mminstruct.media import Video
 from mminstruct.serving.chat import ChatSession, Framing, Turn
@@ -44,12 +44,14 @@ class Visitor:
 
     Attributes:
         taken_back: the question that was undone last; its files are in the text box again.
+        folders: of what the page shows or offers beside the questions.
     """
 
     chat: ChatSession
     current: Run | None = None
     problems: WeakKeyDictionary[Turn, Problem] = field(default_factory=WeakKeyDictionary)
     taken_back: Turn | None = None
+    folders: dict[str, Folder] = field(default_factory=dict)
 
     def begin(self, run: Run) -> None:
         """The tab's answer is this one now; what ran before stops."""
@@ -76,6 +78,9 @@ class Visitor:
         for turn in (*self.chat.turns, self.taken_back):
             if turn is not None and isinstance(turn.attachment, Shown):
                 turn.attachment.remove()
+        for folder in self.folders.values():
+            folder.remove()
+        self.folders.clear()
         self.chat.reset()
         self.taken_back = None
 
@@ -107,19 +112,27 @@ class Visitors:
         models: a new chat begins with the first of them; which one answers may change from question to question.
         grace: seconds after which a visitor who left is forgotten, with the files of the chat. After a broken
             connection the tab comes back under the same id.
+        forgotten: is told the id of each tab that is forgotten.
     """
 
-    def __init__(self, models: Models, framing: Framing, grace: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        models: Models,
+        framing: Framing,
+        grace: float = GRACE_SECONDS,
+        forgotten: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._models = models
         self._framing = framing
         self.grace = grace
+        self._forgotten = forgotten
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()
         self._leaving: dict[str, threading.Timer] = {}
         self._lock = threading.Lock()
 
     def get(self, tab: str) -> Visitor:
         """The tab's chat; a new one when the tab is new."""
-        oldest = None
+        name, oldest = "", None
         with self._lock:
             if (timer := self._leaving.pop(tab, None)) is not None:
                 timer.cancel()
@@ -132,6 +145,7 @@ class Visitors:
             found = self._visitors[tab]
         if oldest is not None:
             oldest.forget()
+            self._forgotten(name)
         return found
 
     def gone(self, tab: str) -> None:
@@ -157,3 +171,4 @@ class Visitors:
                 return  # the visitor came back in the meantime
             visitor = self._visitors.pop(tab)
         visitor.forget()
+        self._forgotten(tab)
