@@ -110,10 +110,13 @@ def running(
     framing: Framing | None = None,
     max_file_size: int = MAX_FILE_SIZE,
     flags: Path | None = None,
+    votes: Path | None = None,
 ) -> Iterator[Page]:
-    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any.
+    """The page of these models, served while the block runs. Flagged conversations go to the folder `flags`, if any,
+    and votes between two models to the file `votes`.
 
     Raises:
+        DataError: `votes` is a file of something else.
         RunError: gradio is not installed, or the port was taken in the meantime.
     """
     require_gradio()
@@ -124,11 +127,14 @@ def running(
         # Gradio reads the environment when it is imported, so these imports come after it.
         from starlette.middleware import Middleware
 
+        from mminstruct.demo import compare_layout
         from mminstruct.demo.guard import LOOPBACK_HOSTS, Guard
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
+        from mminstruct.demo.votes import VoteFile
 
-        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size)
+        kept = None if votes is None else VoteFile(votes)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept)
         blocks = page.build()
         hosts = None if address.public else LOOPBACK_HOSTS | {address.host}
         blocks.queue(max_size=MAX_WAITING)
@@ -150,7 +156,7 @@ def running(
                 max_file_size=max_file_size,
                 footer_links=[],
                 theme=theme(),
-                css=CSS,
+                css=CSS + compare_layout.CSS,
                 app_kwargs={"middleware": [Middleware(Guard, hosts=hosts)], "docs_url": None, "redoc_url": None},
             )
         except OSError as error:

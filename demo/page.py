@@ -16,7 +16,9 @@ from mminstruct.demo.display import header
 from mminstruct.demo.examples import draw_examples
 from mminstruct.demo.rooms import MAX_WAITING, QUICK, PageContext, Room, tab_of
 from mminstruct.demo.script import SCRIPT, TOGGLE
+from mminstruct.demo.side_by_side import SideBySide
 from mminstruct.demo.uploads import Uploads
+from mminstruct.demo.votes import VoteFile
 from mminstruct.media import Gate, GateLimits
 from mminstruct.media.gate import DEFAULT_GATE_LIMITS
 from mminstruct.serving.chat import Framing
@@ -37,6 +39,7 @@ class Page:
         flags: the folder for flagged conversations; None switches flagging off.
         max_file_size: what a single upload may have, in bytes; the files of one question have the gate's limit, or
             this where it is more.
+        votes: the file for votes; None switches voting off.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Page:
         uploads: Path,
         flags: Path | None = None,
         max_file_size: int = 0,
+        votes: VoteFile | None = None,
     ) -> None:
         self.url = url
         self.models = models
@@ -56,7 +60,8 @@ class Page:
         gate = Gate(GateLimits(max_bytes=max(max_file_size, DEFAULT_GATE_LIMITS.max_bytes)))
         self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples], gate), flags)
         self.chat = ChatRoom(self.context, draw_examples(examples))
-        self.rooms: list[Room] = [self.chat]
+        self.side_by_side = SideBySide(self.context, votes)
+        self.rooms: list[Room] = [self.chat, self.side_by_side]
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(

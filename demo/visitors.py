@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from PIL.Image import Image
@@ -105,39 +106,45 @@ def _pixels(medium: Image | Video) -> int:
     return width * height * (len(medium.frames) if isinstance(medium, Video) else 1)
 
 
-class Visitors:
-    """All visitors of one room, by the id that Gradio gives to a tab.
+class Guest(Protocol):
+    """What a room keeps of one tab of the browser."""
+
+    def stop(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+G = TypeVar("G", bound=Guest)
+
+
+class Guests(Generic[G]):
+    """All guests of one room, by the id that Gradio gives to a tab.
 
     Args:
-        models: a new chat begins with the first of them; which one answers may change from question to question.
-        grace: seconds after which a visitor who left is forgotten, with the files of the chat. After a broken
-            connection the tab comes back under the same id.
+        new: what a new tab begins with.
+        grace: seconds after which one that left is forgotten, with the files of the chat. After a broken connection the
+            tab comes back under the same id.
         forgotten: is told the id of each tab that is forgotten.
     """
 
     def __init__(
-        self,
-        models: Models,
-        framing: Framing,
-        grace: float = GRACE_SECONDS,
-        forgotten: Callable[[str], None] = lambda _: None,
+        self, new: Callable[[], G], grace: float = GRACE_SECONDS, forgotten: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._models = models
-        self._framing = framing
+        self._new = new
         self.grace = grace
         self._forgotten = forgotten
-        self._visitors: OrderedDict[str, Visitor] = OrderedDict()
+        self._visitors: OrderedDict[str, G] = OrderedDict()
         self._leaving: dict[str, threading.Timer] = {}
         self._lock = threading.Lock()
 
-    def get(self, tab: str) -> Visitor:
+    def get(self, tab: str) -> G:
         """The tab's chat; a new one when the tab is new."""
         name, oldest = "", None
         with self._lock:
             if (timer := self._leaving.pop(tab, None)) is not None:
                 timer.cancel()
             if tab not in self._visitors:
-                self._visitors[tab] = Visitor(ChatSession(self._models[self._models.first], self._framing))
+                self._visitors[tab] = self._new()
                 if len(self._visitors) > MAX_VISITORS:
                     name, oldest = self._visitors.popitem(last=False)
                     self._cancel(name)
@@ -172,3 +179,16 @@ class Visitors:
             visitor = self._visitors.pop(tab)
         visitor.forget()
         self._forgotten(tab)
+
+
+class Visitors(Guests[Visitor]):
+    """Guests with one chat each, which begins with the first of the models; which one answers may change."""
+
+    def __init__(
+        self,
+        models: Models,
+        framing: Framing,
+        grace: float = GRACE_SECONDS,
+        forgotten: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(lambda: Visitor(ChatSession(models[models.first], framing)), grace, forgotten)
