@@ -45,8 +45,15 @@ def models() -> Iterator[Models]:
 
 
 @pytest.fixture(scope="session")
-def served(models: Models) -> Iterator[Page]:
-    with running(models, reserve(port=0), max_file_size=MAX_FILE_SIZE) as page:
+def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of votes."""
+    return tmp_path_factory.mktemp("votes") / "votes.jsonl"
+
+
+@pytest.fixture(scope="session")
+def served(models: Models, votes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    flags = tmp_path_factory.mktemp("flags")
+    with running(models, reserve(port=0), max_file_size=MAX_FILE_SIZE, flags=flags, votes=votes) as page:
         yield page
 
 

@@ -112,3 +112,15 @@ def test_another_model_goes_on_with_the_chat(open_page: OpenPage, models: Models
     page.choose_model("first")
     page.ask_and_read("And you again?")
     assert (models["first"].steps, models["second"].steps) == (first + 8, second + 8)
+
+
+def test_frames_of_a_video_are_asked_about(open_page: OpenPage, models: Models, clip: Path) -> None:
+    page = open_page()
+    page.longest_answer(8)
+    before = models["first"].steps
+    page.ask_and_read("What happens?", clip)
+    assert models["first"].steps == before + 8
+    page.until(lambda: all(width > 0 for width in page.pictures.evaluate_all("all => all.map(e => e.naturalWidth)")))
+    assert page.pictures.count() == 1, "the frames, on one sheet"
+    assert page.view.locator("#chat video").evaluate("e => e.error === null")
+    assert "1 picture or video" in page.status

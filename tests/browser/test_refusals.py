@@ -56,7 +56,7 @@ def test_a_picture_that_is_none_is_explained_and_the_question_stays(
         page.upload(broken)
         page.type("What is it?")
         page.box.press("Enter")
-        told = refused(page, "Media problem", "broken.png")
+        told = refused(page, "Media problem", "broken.png".capitalize())
     error_id = told.split("error id ")[1].split(")")[0]
     assert any(record.message.startswith(error_id) for record in caplog.records)
     assert page.box.input_value() == "What is it?" and page.answers.count() == 0
