@@ -35,13 +35,10 @@ KEPT = (
 )
 
 CSS = """
-.gradio-container:has(#tab-side-by-side[style*="flex"]) { max-width: 1500px !important; }
-#tabs:has(#tab-side-by-side[style*="flex"]) { flex: 1 1 0 !important; min-height: 0; display: flex;
-  flex-direction: column; }
-#tab-side-by-side { flex: 1 1 0; min-height: 0; overflow-y: auto; padding: 8px 0 0; }
-#tab-side-by-side > .column { min-height: 100%; flex-wrap: nowrap !important; gap: 8px !important; }
-#tab-side-by-side > .column > * { flex-shrink: 0; }
-#compare-chats { flex: 1 1 0 !important; min-height: 320px; align-items: stretch !important; gap: 8px; }
+#compare-talk { height: calc(100dvh - var(--mm-top)); min-height: 560px; flex-wrap: nowrap !important;
+  gap: 8px !important; }
+#compare-talk > * { flex-shrink: 0; }
+#compare-chats { flex: 1 1 0 !important; min-height: 280px; align-items: stretch !important; gap: 8px; }
 #compare-chats > .column { gap: 4px !important; min-height: 0; flex-wrap: nowrap !important; }
 #compare-chats > .column > .block { flex: none; }
 #compare-chats > .column > #compare-left, #compare-chats > .column > #compare-right { flex: 1 1 0 !important;
@@ -53,14 +50,15 @@ CSS = """
 #compare-chats button[aria-label="Share"], #compare-chats .download-link { display: none; }
 .mm-side { margin: 0; padding: 0 6px; font-size: .95rem; font-weight: 650; color: var(--body-text-color);
   overflow-wrap: anywhere; }
-.mm-note { margin: 0; padding: 0 6px; font-size: .8rem; min-height: 1.4em; color: var(--body-text-color-subdued); }
-.mm-note b { color: inherit; }
+.mm-line { margin: 0; padding: 0 6px; font-size: .8rem; min-height: 1.4em; color: var(--body-text-color-subdued); }
+.mm-line b { color: inherit; }
 #compare-votes { gap: 6px; }
 #compare-votes button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 #compare-votes button.secondary:disabled { background: var(--background-fill-secondary); box-shadow: none; }
 .form:has(> #compare-question) { border-radius: 14px; border: 1px solid var(--border-color-primary); }
 #compare-settings { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
-@media (max-width: 640px) {
+@media (max-width: 760px) {
+  #compare-talk { height: auto; }
   #compare-chats { flex: none !important; flex-direction: column; }
   #compare-chats > .column { flex: none !important; min-width: 0 !important; width: 100%; }
   #compare-chats > .column > #compare-left, #compare-chats > .column > #compare-right { flex: none !important;
@@ -94,35 +92,35 @@ def build(context: PageContext, votes: bool) -> CompareParts:
     """Put the components where they stand."""
     names = list(context.models)
     if len(names) == 1:
-        gr.HTML(f'<p class="mm-note" id="compare-one">{ONE_MODEL}</p>', padding=False)
-    heads, chats, statuses = [], [], []
-    with gr.Row(elem_id="compare-chats"):
-        for side in SIDES:
-            with gr.Column(min_width=300):
-                heads.append(gr.HTML(head(side.capitalize()), padding=False))
-                chats.append(_chat(side))
-                statuses.append(gr.HTML(status_line(None), elem_id=f"compare-status-{side}", padding=False))
-    box = gr.MultimodalTextbox(
-        elem_id="compare-question",
-        label="Your question to both",
-        show_label=False,
-        placeholder="Ask both …",
-        file_types=list(MEDIA_TYPES),
-        file_count="multiple",
-        sources=["upload"],
-        max_lines=6,
-        max_plain_text_length=MAX_TEXT,
-        submit_btn=True,
-        stop_btn=False,
-    )
-    buttons = []
-    with gr.Row(elem_id="compare-votes"):
-        for verdict, text in VERDICTS.items() if votes else ():
-            name = f"vote-{verdict.replace(' ', '-')}"
-            buttons.append(gr.Button(text, size="sm", interactive=False, elem_id=name, min_width=110))
-        retry = gr.Button("Regenerate", size="sm", variant="secondary", elem_id="compare-retry", min_width=110)
-        clear = gr.Button("Clear both", size="sm", variant="secondary", elem_id="compare-clear", min_width=110)
-    tally = gr.HTML(note("" if votes else NO_FILE), elem_id="compare-tally", padding=False)
+        gr.HTML(f'<p class="mm-line" id="compare-one">{ONE_MODEL}</p>', padding=False)
+    heads, chats, statuses, buttons = [], [], [], []
+    with gr.Column(elem_id="compare-talk"):
+        with gr.Row(elem_id="compare-chats"):
+            for side in SIDES:
+                with gr.Column(min_width=300):
+                    heads.append(gr.HTML(head(side.capitalize()), padding=False))
+                    chats.append(_chat(side))
+                    statuses.append(gr.HTML(status_line(None), elem_id=f"compare-status-{side}", padding=False))
+        box = gr.MultimodalTextbox(
+            elem_id="compare-question",
+            label="Your question to both",
+            show_label=False,
+            placeholder="Ask both …",
+            file_types=list(MEDIA_TYPES),
+            file_count="multiple",
+            sources=["upload"],
+            max_lines=6,
+            max_plain_text_length=MAX_TEXT,
+            submit_btn=True,
+            stop_btn=False,
+        )
+        with gr.Row(elem_id="compare-votes"):
+            for verdict, text in VERDICTS.items() if votes else ():
+                name = f"vote-{verdict.replace(' ', '-')}"
+                buttons.append(gr.Button(text, size="sm", interactive=False, elem_id=name, min_width=110))
+            retry = gr.Button("Regenerate", size="sm", variant="secondary", elem_id="compare-retry", min_width=110)
+            clear = gr.Button("Clear both", size="sm", variant="secondary", elem_id="compare-clear", min_width=110)
+        tally = gr.HTML(note("" if votes else NO_FILE), elem_id="compare-tally", padding=False)
     with gr.Accordion("Models and settings", open=False, elem_id="compare-settings"):
         gr.HTML(note("They count from the first question on, until the chats are cleared."), padding=False)
         hide = gr.Checkbox(
@@ -175,4 +173,4 @@ def head(text: str) -> str:
 
 def note(text: str) -> str:
     """HTML of a small line of its own."""
-    return f'<p class="mm-note" role="status" aria-live="polite">{text}</p>'
+    return f'<p class="mm-line" role="status" aria-live="polite">{text}</p>'

@@ -65,14 +65,25 @@ class Match:
     # ---- the conversation --------------------------------------------------------------------------------------------
 
     def ask(
-        self, text: str, files: Sequence[Path], uploads: Uploads, first: Contestant, second: Contestant, hide: bool
+        self,
+        text: str,
+        files: Sequence[Path],
+        uploads: Uploads,
+        sender: str,
+        first: Contestant,
+        second: Contestant,
+        hide: bool,
     ) -> list[Reply]:
         """Ask both sides. Raises what opening the files and asking raise; then nothing has changed."""
         seats = self.seats if self.begun else self._drawn(first, second, hide)
         sampling = [seat.visitor.chat.engine.frame_sampling for seat in seats]
-        media, shown = uploads.open(files, sampling[0])
+        media, shown = uploads.open(files, sampling[0], sender)
         # The files belong to the left side; the right one shows the same, unless it looks at other frames.
-        other = (media, Shown(media=shown.media)) if sampling[1] == sampling[0] else uploads.open(files, sampling[1])
+        other = (
+            (media, Shown(media=shown.media))
+            if sampling[1] == sampling[0]
+            else uploads.open(files, sampling[1], sender)
+        )
         asked = []
         for seat, (own, attachment) in zip(seats, ((media, shown), other), strict=True):
             seat.visitor.require_room(own)

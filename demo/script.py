@@ -29,6 +29,8 @@ _NAMES = """
 const NAMES = [
   ["#question textarea", "Your question"],
   ["#question input[type=file]", "Pictures and videos for the question"],
+  ["#compare-question textarea", "Your question to both"],
+  ["#compare-question input[type=file]", "Pictures and videos for the question to both"],
   [".upload-button", "Add pictures or videos"],
   [".submit-button", "Send"],
   [".stop-button", "Stop the answer"],

@@ -17,7 +17,8 @@ import gradio as gr
 
 from mminstruct.demo import compare_layout
 from mminstruct.demo.chat_layout import MAX_TEXT
-from mminstruct.demo.chat_room import EMPTY_BOX, FRAME_SECONDS, LONG_ANSWER, TOAST_SECONDS, WAIT_SECONDS, new_id
+from mminstruct.demo.chat_room import EMPTY_BOX, FRAME_SECONDS, LONG_ANSWER, WAIT_SECONDS
+from mminstruct.demo.chat_state import new_id, refuse
 from mminstruct.demo.compare_layout import NO_FILE, SIDES, VERDICTS, head, note
 from mminstruct.demo.display import messages, problem, status_line
 from mminstruct.demo.match import Match, Seat
@@ -41,7 +42,7 @@ class SideBySide:
     def __init__(self, context: PageContext, votes: VoteFile | None = None) -> None:
         self.context = context
         self.votes = votes
-        self.matches = Guests(lambda: Match(context.models, context.framing))
+        self.matches = Guests(lambda: Match(context.models, context.framing), forgotten=self._forgotten)
 
     def build(self) -> None:
         parts = compare_layout.build(self.context, self.votes is not None)
@@ -58,6 +59,9 @@ class SideBySide:
     def gone(self, tab: str) -> None:
         self.matches.gone(tab)
 
+    def _forgotten(self, tab: str) -> None:
+        self.context.uploads.left(_sender(tab))
+
     # ---- what visitors do ------------------------------------------------------------------------------------------
 
     def send(self, request: gr.Request, message: dict[str, Any], *values: Any) -> Iterator[Update]:
@@ -72,7 +76,8 @@ class SideBySide:
             if match.begun and {first.key, second.key} != {seat.contestant.key for seat in match.seats}:
                 gr.Info("Models and settings stay those of the first question; clear both to use the new ones.")
             files = [Path(path) for path in message["files"]]
-            return match.ask(text, files, self.context.uploads, first, second, hide)
+            sender = _sender(tab_of(request))
+            return match.ask(text, files, self.context.uploads, sender, first, second, hide)
 
         yield from self._begin(match, ask, EMPTY_BOX)
 
@@ -98,7 +103,7 @@ class SideBySide:
                     raise ConfigError("votes are off; start the page with a file for them")
                 match.vote(verdict, self.votes)
             except MminstructError as error:
-                self._refuse(error)
+                refuse(error)
             return self._state(match)
 
         return vote
@@ -122,16 +127,10 @@ class SideBySide:
         try:
             replies = ask()
         except MminstructError as error:
-            self._refuse(error)
+            refuse(error)
             yield self._state(match, keep_box=True)
             return
         yield from self._stream(match, replies, value)
-
-    def _refuse(self, error: MminstructError) -> None:
-        """Tell an error that has no answer to stand in."""
-        shown = problem(error, new_id())
-        log.warning("%s: refused: %s", shown.error_id, error)
-        gr.Warning(shown.html(), duration=TOAST_SECONDS)
 
     def _stream(self, match: Match, replies: list[Reply], value: dict[str, Any] | None) -> Iterator[Update]:
         match.current = run = Run()
@@ -226,3 +225,8 @@ class SideBySide:
         counts = html.escape(told(self.votes.tally(left, right)))
         thanks = f"Your vote is kept ({VERDICTS[match.voted].lower()}). " if match.voted is not None else ""
         return note(f"{thanks}<b>{name}</b> against <b>{other}</b>: {counts}")
+
+
+def _sender(tab: str) -> str:
+    """Whose uploads a tab's are here; in another room it is another sender, who may hold the same files."""
+    return f"{SideBySide.name}/{tab}"

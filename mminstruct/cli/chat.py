@@ -78,6 +78,9 @@ def demo(
     flags: Annotated[
         Path | None, typer.Option(help="A folder that conversations are written to which visitors flag.")
     ] = None,
+    votes: Annotated[
+        Path | None, typer.Option(help="A file (.jsonl) that votes between two models are written to.")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Chat on a page in the browser, served to this computer only.
@@ -95,7 +98,7 @@ def demo(
         from mminstruct.serving.models import Models, name_of
 
         name = title or name_of(model)
-        with app.running(Models({name: generator}), address, Framing(system, instruction), size, flags):
+        with app.running(Models({name: generator}), address, Framing(system, instruction), size, flags, votes):
             typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
             if open_browser:
                 typer.launch(address.url)
