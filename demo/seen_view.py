@@ -25,7 +25,7 @@ def seen_html(seen: Seen, folder: Path) -> str:
     """The pictures as the encoder takes them, tokens, and the prompt as it was read."""
     parts = [f'<p class="mm-note">The prompt has <b>{seen.tokens:,}</b> tokens.</p>']
     parts += [_medium(medium, folder) for medium in seen.media]
-    parts.append("<h3>Prompt</h3>")
+    parts.append("<h2>Prompt</h2>")
     parts.append(f'<pre class="mm-prompt" tabindex="0" aria-label="Prompt">{_prompt(seen)}</pre>')
     return "".join(parts)
 
@@ -41,7 +41,7 @@ def _prompt(seen: Seen) -> str:
 def _medium(medium: SeenMedium, folder: Path) -> str:
     width, height = medium.size
     name = medium.name.capitalize()
-    head = f"<h3>{html.escape(name)}: {medium.tokens:,} tokens</h3>"
+    head = f"<h2>{html.escape(name)}: {medium.tokens:,} tokens</h2>"
     note = f'<p class="mm-note">{width} x {height} pixels as it was opened. '
     if not medium.pictures:
         return f"{head}{note}{_NO_PICTURES}</p>"
@@ -74,7 +74,7 @@ def answer_html(answer: str, media: Sequence[Image.Image | Video], measure: Meas
         note = "No word of the answer was found in the pictures."
     body = f'<div class="mm-marked">{"".join(parts)}</div>' if parts else ""
     note = f'<p class="mm-note">{html.escape(note)}</p>' if note else ""
-    return f"<h3>The answer in the picture</h3>{note}{body}" if note or body else ""
+    return f"<h2>The answer in the picture</h2>{note}{body}" if note or body else ""
 
 
 def _told(mark: Mark) -> str:
