@@ -152,7 +152,7 @@ class ChatPage:
     def load(self, archive: Path) -> None:
         """Import a conversation."""
         self.open_panel("Export and import")
-        self.view.locator("#import input[type=file]").set_input_files(archive)
+        self.view.locator("#transfer input[type=file]").set_input_files(archive)
 
     def open_side_by_side(self) -> SideBySide:
         self.view.get_by_role("tab", name="Side by side").click()

@@ -115,9 +115,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of one second that grows from black to red."""
     import av
 
-    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    path = tmp_path_factory.mktemp("video") / "clip.webm"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=8)
+        stream = container.add_stream("libvpx", rate=8)  # a codec that Chromium plays
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(8):
             picture = Image.new("RGB", (64, 48), (30 * number, 0, 0))

@@ -32,7 +32,10 @@ def test_two_pictures_are_asked_about_and_the_answer_streams(
     assert models["first"].steps == before + 512
     assert "wrote 512 tokens" in page.status and "2 pictures" in page.status
     page.until(lambda: page.pictures.count() == 2)
-    assert page.pictures.evaluate_all("all => all.map(e => [e.naturalWidth, e.naturalHeight])") == [[160, 120], [90, 90]]
+    assert page.pictures.evaluate_all("all => all.map(e => [e.naturalWidth, e.naturalHeight])") == [
+        [160, 120],
+        [90, 90],
+    ]
     assert page.box.input_value() == "" and page.thumbnails.count() == 0
 
 

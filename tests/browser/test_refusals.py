@@ -66,7 +66,7 @@ def test_a_picture_that_is_none_is_explained_and_the_question_stays(
 def test_a_failure_of_the_model_shows_its_cause_and_an_id_of_the_log(
     open_page: OpenPage, models: Models, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def embed(*_: object) -> None:
+    def embed(*_: object, **__: object) -> None:
         raise RuntimeError("secret /home/someone/path")
 
     page = open_page()

@@ -48,7 +48,10 @@ def test_names_are_hidden_until_the_vote_on_a_phone(open_page: OpenPage, votes: 
     assert both.head("left").endswith("hidden until the vote") and both.head("right").endswith("hidden until the vote")
     assert sideways(both.view) == 0 and text
     both.vote("Tie")
-    assert {both.head("left"), both.head("right")} in ({"Left: first", "Right: second"}, {"Left: second", "Right: first"})
+    assert {both.head("left"), both.head("right")} in (
+        {"Left: first", "Right: second"},
+        {"Left: second", "Right: first"},
+    )
     (vote,) = lines(votes)[len(before) :]
     assert vote["blind"] is True and vote["verdict"] == "tie"
 
