@@ -45,21 +45,23 @@ class ChatPage:
 
     @property
     def questions(self) -> Locator:
-        return self.view.locator("#chat").get_by_test_id("user")
+        """The visitor's messages, each with its pictures."""
+        return self.view.locator("#chat .user-row")
 
     @property
     def answers(self) -> Locator:
-        return self.view.locator("#chat").get_by_test_id("bot")
+        """The model's messages, each with the model's name where there are several."""
+        return self.view.locator("#chat .bot-row")
 
     @property
     def answer(self) -> str:
-        """The text of the last answer."""
-        return self.answers.last.inner_text()
+        """The text of the last answer, without the model's name."""
+        return self.answers.last.get_by_test_id("bot").first.inner_text()
 
     @property
     def pictures(self) -> Locator:
         """Pictures in the chat."""
-        return self.view.locator("#chat .message img")
+        return self.view.locator("#chat .message img:visible")
 
     @property
     def status(self) -> str:
@@ -109,6 +111,10 @@ class ChatPage:
         if not panel.is_visible():
             self.button("Settings").click()
             panel.wait_for()
+        self.fill_slider(panel, tokens)
+
+    def fill_slider(self, panel: Locator, tokens: int) -> None:
+        """Type a number into a slider's field; `panel` has just been opened."""
         number, slider = panel.locator("input[type=number]"), panel.locator("input[type=range]")
 
         def is_set() -> bool:
@@ -123,15 +129,34 @@ class ChatPage:
 
     def edit(self, number: int, question: str) -> None:
         """Put the question of this number, counted from 0, in other words, and send it."""
-        row = self.view.locator("#chat .message-row.user-row, #chat .user-row").nth(number)
-        row.hover()
-        row.get_by_role("button", name="Edit").click()
-        self.view.locator("#chat textarea").fill(question)
-        self.button("Submit").click()
+        self.view.locator("#chat").get_by_role("button", name="Edit").nth(number).click()
+        chat = self.view.locator("#chat")
+        chat.locator("textarea").fill(question)
+        chat.get_by_role("button", name="Submit").click()
 
     def choose_model(self, name: str) -> None:
-        self.view.get_by_label("Model", exact=True).click()
+        self.view.get_by_role("combobox", name="Model", exact=True).click()
         self.view.get_by_role("option", name=name).click()
+
+    def open_panel(self, name: str) -> None:
+        """One of the panels beside the chat."""
+        self.button(name).click()
+
+    def export(self) -> Path:
+        """The file that a click on "Export" brings."""
+        self.open_panel("Export and import")
+        with self.view.expect_download() as download:
+            self.button("Export").last.click()
+        return download.value.path()
+
+    def load(self, archive: Path) -> None:
+        """Import a conversation."""
+        self.open_panel("Export and import")
+        self.view.locator("#transfer input[type=file]").set_input_files(archive)
+
+    def open_side_by_side(self) -> SideBySide:
+        self.view.get_by_role("tab", name="Side by side").click()
+        return SideBySide(self)
 
     def note_clicks(self) -> None:
         """From now on the browser keeps the time of the last click; `clicked` tells it."""
@@ -160,6 +185,50 @@ class ChatPage:
                 shown = f"status: {self.status!r}, answers: {self.answers.all_inner_texts()!r:.600}"
                 pytest.fail(f"waited in vain{f' for {what}' if what else ''}; {shown}")
             self.view.wait_for_timeout(10)
+
+
+class SideBySide:
+    """The tab in which two models answer one question."""
+
+    def __init__(self, page: ChatPage) -> None:
+        self.page, self.view = page, page.view
+        self.box = self.view.locator("#compare-question textarea")
+        self.send_button = self.view.locator("#compare-question .submit-button")
+        self.stop_button = self.view.locator("#compare-question .stop-button")
+        self.tally = self.view.locator("#compare-tally")
+        self.box.wait_for()
+
+    def answers(self, side: str) -> Locator:
+        return self.view.locator(f"#compare-{side} .bot-row")
+
+    def head(self, side: str) -> str:
+        """What stands above a chat: whose it is."""
+        return self.view.locator(".mm-side").nth(("left", "right").index(side)).inner_text()
+
+    def longest_answers(self, tokens: int) -> None:
+        self.page.button("Models and settings").click()
+        for number in (1, 2):
+            panel = self.view.locator(f"#compare-{number}-tokens")
+            panel.wait_for()
+            self.page.fill_slider(panel, tokens)
+
+    def ask(self, question: str, *files: Path) -> None:
+        if files:
+            self.view.locator("#compare-question input[type=file]").set_input_files([str(file) for file in files])
+            self.view.locator("#compare-question .thumbnail-item").nth(len(files) - 1).wait_for()
+        there = self.view.locator("#compare-left .user-row").count()
+        self.box.fill(question)
+        self.box.press("Enter")
+        self.page.until(lambda: self.view.locator("#compare-left .user-row").count() > there, "the question")
+
+    def until_answered(self) -> None:
+        for _ in range(2):
+            self.send_button.wait_for()
+            self.page.next_frame()
+
+    def vote(self, verdict: str) -> None:
+        self.page.button(verdict).click()
+        self.page.until(lambda: "Your vote is kept" in self.tally.inner_text(), "the vote")
 
 
 def until_idle(engine: Engine) -> float:

@@ -16,6 +16,7 @@ from mminstruct.demo.page import Page
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.models import Models
+from mminstruct.serving.settings import Limits
 from tests.browser.audit import DESKTOP, PHONE, Watch
 from tests.browser.chat_page import ChatPage
 
@@ -26,7 +27,7 @@ OpenPage = Callable[..., ChatPage]
 
 
 def endless(seed: int) -> Generator:
-    """A random tiny model whose answers have exactly as many tokens as they are asked for."""
+    """A random tiny model that answers one at a time, with exactly as many tokens as it is asked for."""
     torch.manual_seed(seed)
     row = read_row("nano")[0].model_dump(mode="json")
     row["language_model"]["architecture"]["max_position_embeddings"] = 50_000
@@ -34,7 +35,7 @@ def endless(seed: int) -> Generator:
     # Without its end marks among the choices, an answer goes on for as long as it may.
     config = model.generation_config
     config.suppress_tokens = [*config.suppress_tokens, *config.eos_token_id]
-    return Generator(model, processor)
+    return Generator(model, processor, Limits(batch=1))
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +45,15 @@ def models() -> Iterator[Models]:
 
 
 @pytest.fixture(scope="session")
-def served(models: Models) -> Iterator[Page]:
-    with running(models, reserve(port=0), max_file_size=MAX_FILE_SIZE) as page:
+def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of votes."""
+    return tmp_path_factory.mktemp("votes") / "votes.jsonl"
+
+
+@pytest.fixture(scope="session")
+def served(models: Models, votes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    flags = tmp_path_factory.mktemp("flags")
+    with running(models, reserve(port=0), max_file_size=MAX_FILE_SIZE, flags=flags, votes=votes) as page:
         yield page
 
 
@@ -107,9 +115,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of one second that grows from black to red."""
     import av
 
-    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    path = tmp_path_factory.mktemp("video") / "clip.webm"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=8)
+        stream = container.add_stream("libvpx", rate=8)  # a codec that Chromium plays
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(8):
             picture = Image.new("RGB", (64, 48), (30 * number, 0, 0))
