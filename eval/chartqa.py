@@ -3,6 +3,8 @@
     test/{test_human.json, test_augmented.json} [{imgname, query, label}], test/png/{imgname}
         ─▶ 1,250 questions that people wrote and 1,250 that were generated from captions; kind: human, augmented
 
+`questions` is the folder of the split or one of its two files, `images` by default `png` in that folder.
+
 The two halves are far apart in difficulty: the figures have both, and their mean. LLaVA-1.5 published no number.
 
 The protocol `lmms-eval` asks for a word, and `chartqa.pix2struct`, the headline, reads that; `lm-eval` lets the model
@@ -11,16 +13,12 @@ reason, and `chartqa.mistral` reads what it calls its final answer: with protoco
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
-from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE, SHORT_ANSWER
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.chartqa import read_questions
-from mminstruct.evaluation.table_images import with_images_within
+from mminstruct.evaluation.table_images import FileOrTable, with_images
 
 # To the letter, with a word that stands twice there.
 REASONED = """{question}
@@ -63,28 +61,15 @@ class Chartqa(Benchmark):
         "or VLMEvalKit's questions=ChartQA_TEST.tsv"
     )
 
-    class Options(Config):
-        """The folder of the split or one of its two files; images: default `png` in the folder.
-
-        A table has its images within: they are written into `cache`, default `FILE.tsv.images`.
-        """
-
-        questions: Path
-        images: Path | None = None
-        cache: Path | None = None
-
-    options: Options
+    Options = FileOrTable
+    options: FileOrTable
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
-        questions = found(self.options.questions, self.data, tables=True)
-        if questions.suffix == TABLE:
-            yield from with_images_within(read_questions(questions), questions, self.options.cache)
-            return
+        questions = self.options.questions
         folder = questions if questions.is_dir() else questions.parent
-        pictures = Pictures(self.options.images or folder / "png", self.data)
-        for item in read_questions(questions):
-            yield dataclasses.replace(item, images=(pictures.named(item.cluster),))
+        options = self.options.model_copy(update={"images": self.options.images or folder / "png"})
+        yield from with_images(options, self.data, read_questions, lambda item: [item.cluster])
 
 
 BENCHMARK = Chartqa

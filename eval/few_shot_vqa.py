@@ -16,7 +16,8 @@ What OpenFlamingo's evaluation does (mlfoundations/open_flamingo, eval/evaluate.
   `encoder=clip-vit-l-14-224` for those, without which colours and their places decide, and that is another experiment.
 - The answer is what stands before "Question", "Answer", "Short" and before the first comma with a blank: they are stop
   texts here, which leaves the same. A demonstration's answer is the annotators' first.
-- Both sides are normalised, `vqa.lmms-eval`. OK-VQA's stemming needs data of NLTK's and is not done.
+- Answer and golds are normalised always, which is `vqa.lmms-eval` (see the metric `few-shot-vqa`). OK-VQA's stemming
+  needs data of NLTK's and is not done.
 
 Differences: decoding is greedy and not by three beams, as everywhere in this program, and the random choice is of this
 program. Demonstrations about the question's own image are never shown. `instruction` chooses by the words of the

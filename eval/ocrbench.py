@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
-from mminstruct.config import Config
 from mminstruct.eval.vqa import AFTER_IMAGE
 from mminstruct.evaluation.benchmark import Benchmark, Item, Protocol
-from mminstruct.evaluation.local_files import TABLE, Pictures, found
 from mminstruct.evaluation.scorers.ocrbench import read_questions
-from mminstruct.evaluation.table_images import with_images_within
+from mminstruct.evaluation.table_images import FileOrTable, with_images
 
 
 class Ocrbench(Benchmark):
@@ -39,28 +36,13 @@ class Ocrbench(Benchmark):
         "or VLMEvalKit's questions=OCRBench.tsv"
     )
 
-    class Options(Config):
-        """The official file and the folder of images.
-
-        A table has its images within and needs no folder: they are written into `cache`, default `FILE.tsv.images`.
-        """
-
-        questions: Path
-        images: Path | None = None
-        cache: Path | None = None
-
-    options: Options
+    Options = FileOrTable
+    options: FileOrTable
 
     def items(self) -> Iterator[Item]:
         """Raises `DataError` where a file or an image is missing or not as described."""
-        questions = found(self.options.questions, self.data, tables=True)
-        if questions.suffix == TABLE:
-            yield from with_images_within(read_questions(questions), questions, self.options.cache)
-            return
-        pictures = Pictures(self.options.images, self.data)
-        for item in read_questions(questions):
-            question = item.question.strip()
-            yield dataclasses.replace(item, images=(pictures.named(item.cluster),), question=question)
+        for item in with_images(self.options, self.data, read_questions, lambda item: [item.cluster]):
+            yield dataclasses.replace(item, question=item.question.strip())
 
 
 BENCHMARK = Ocrbench

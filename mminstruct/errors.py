@@ -94,6 +94,10 @@ class ServerError(MminstructError):
         self.after = after
 
 
+class UnreachableError(ServerError):
+    """A server that no connection could be made to: nobody listens there."""
+
+
 class WaitingError(ServerError):
     """A question that will be answered later, together with others."""
 

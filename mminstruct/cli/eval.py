@@ -245,7 +245,7 @@ def _list(as_json: bool) -> None:
 
 def results_table(numbers: dict[str, Any]) -> Table:
     """A benchmark's numbers, one row for all questions and one for each type."""
-    from mminstruct.evaluation.words import error_text, interval_text, percent, score_text
+    from mminstruct.evaluation.words import control_text, error_text, interval_text, score_text
 
     best = numbers["best"]
     columns = ("n", "score", "std. error", "95 % interval", "grey", "majority")
@@ -257,8 +257,8 @@ def results_table(numbers: dict[str, Any]) -> Table:
             score_text(row["score"], best),
             error_text(row["score_stderr"], best),
             interval_text(row["interval"], best),
-            percent(row["blank_image_accuracy"]),
-            percent(row["majority_accuracy"]),
+            control_text(row, "blank_image", best),
+            control_text(row, "majority", best),
             end_section=kind == "all",
         )
     return table

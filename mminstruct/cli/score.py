@@ -46,15 +46,23 @@ def score(
     chosen = found.variant(variant or second or None)
     if gold is None or predictions is None:
         raise ConfigError(f"{found.name} needs --gold and --predictions: {found.files}")
+    variants = found.variants if compare else (chosen,)
+    # What most variants read is read once; files that are wrong are wrong for all of these.
+    usual = None
+    if any(each.predictions is None for each in variants):
+        usual = scorers.read(found, gold, predictions)
     rows = []
-    for each in found.variants if compare else (chosen,):
+    for each in variants:
         try:
-            rows.append(_result(found, each, *scorers.read(found, gold, predictions, each)))
+            read = usual if usual and each.predictions is None else scorers.read(found, gold, predictions, each)
+            rows.append(_result(found, each, *read))
         except (ConfigError, DataError) as error:
-            # One variant may need another part of the file, or a package that is not there.
-            if not compare or (isinstance(error, DataError) and each.predictions is None):
+            # A variant may be of another task, need another part of the file, or a package that is not there.
+            if not compare:
                 raise
             typer.echo(f"{found.name}.{each.name} is left out: {error}", err=True)
+    if not rows:
+        raise DataError(f"no variant of {found.name} can score these files; they are read as {found.files}")
     if as_json:
         typer.echo(json.dumps(rows if compare else rows[0], ensure_ascii=False))
         return

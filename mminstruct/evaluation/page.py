@@ -32,6 +32,7 @@ def render(template: str, **values: Any) -> str:
     )
     for name in ("percent", "points", "score_text", "error_text", "interval_text", "difference_text", "chance_text"):
         environment.filters[name] = getattr(words, name)
+    environment.filters["control_text"] = words.control_text
     environment.filters |= {"duration": words.duration, "fact": words.fact, "data": data}
     script = (_HERE / _SCRIPT).read_text(encoding="utf-8")
     return environment.get_template(template).render(script=Markup(script), policy=policy(script), **values)

@@ -8,7 +8,9 @@
 interruption; `timing` is what differs.
 
 Two baselines say what an accuracy is worth: `majority_accuracy` needs neither image nor question (always the most
-frequent gold answer), `blank_image_accuracy` is the same model shown grey images, so it needs no sight.
+frequent gold answer), `blank_image_accuracy` is the same model shown grey images, so it needs no sight. Beside each
+stands the same in the metric's own unit (`majority_score`, `blank_image_score`): what a right answer by itself is worth
+is another figure where the metric counts questions that are right in all rotations, or an F1.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ from mminstruct.evaluation.judges.judge import Judge
 from mminstruct.evaluation.own_files import item_line, question_line
 from mminstruct.evaluation.processes import Processes
 from mminstruct.evaluation.runner import ALONE, Predictions, evaluate
-from mminstruct.evaluation.scorers import Score, Verdict, scorer
+from mminstruct.evaluation.scorers import Score, Scorer, Verdict, scorer
 from mminstruct.evaluation.scorers.metric import Total, mean
-from mminstruct.evaluation.statistics import estimate, is_mean, majority_accuracy, most_frequent_answer, spread
+from mminstruct.evaluation.statistics import estimate, is_mean, majority_verdicts, most_frequent_answer, spread
 from mminstruct.files import atomic_file, bytes_sha256
 
-_CONTROL = ("blank_image_accuracy", "blank_image_stderr", "image_gain", "image_gain_stderr")
+_CONTROL = ("blank_image_accuracy", "blank_image_stderr", "blank_image_score", "image_gain", "image_gain_stderr")
 _FIGURES = ("accuracy", "stderr", "score", "score_stderr", "interval", *_CONTROL)
 
 
@@ -140,14 +142,16 @@ class BenchmarkResult:
     def _majority(self) -> dict[str, Any]:
         """What the most frequent gold answers would score; nobody has them judged."""
         if isinstance(self.benchmark, JudgedBenchmark):
-            return dict.fromkeys(("majority_answer", "majority_accuracy", "majority_by_type_accuracy"))
+            names = ("majority_answer", *_guess_names("majority"), *_guess_names("majority_by_type"))
+            return dict.fromkeys(names)
         items, rule = self.predictions.items, scorer(self.benchmark.primary_scorer)
-        finest = _places_by([item.types[-1] if item.types else "" for item in items]).values()
-        by_type = sum(majority_accuracy([items[place] for place in places], rule) * len(places) for places in finest)
+        by_type: dict[int, Verdict] = {}
+        for places in _places_by([item.types[-1] if item.types else "" for item in items]).values():
+            by_type |= dict(zip(places, majority_verdicts([items[place] for place in places], rule), strict=True))
         return {
             "majority_answer": most_frequent_answer([item.answers for item in items]),
-            "majority_accuracy": majority_accuracy(items, rule),
-            "majority_by_type_accuracy": by_type / len(items),
+            **_guessed("majority", items, majority_verdicts(items, rule), rule),
+            **_guessed("majority_by_type", items, [by_type[place] for place in range(len(items))], rule),
         }
 
     def _by_type(self) -> dict[str, dict[str, Any]]:
@@ -157,12 +161,14 @@ class BenchmarkResult:
         for place, item in enumerate(items):
             for name in item.types:
                 places_of[name].append(place)
-        judged = isinstance(self.benchmark, JudgedBenchmark)
-        return {
-            name: self._figures(places)
-            | {"majority_accuracy": None if judged else majority_accuracy([items[place] for place in places], rule)}
-            for name, places in sorted(places_of.items())
-        }
+
+        def majority(places: Sequence[int]) -> dict[str, Any]:
+            if isinstance(self.benchmark, JudgedBenchmark):
+                return dict.fromkeys(_guess_names("majority"))
+            some = [items[place] for place in places]
+            return _guessed("majority", some, majority_verdicts(some, rule), rule)
+
+        return {name: self._figures(places) | majority(places) for name, places in sorted(places_of.items())}
 
     def _figures(self, places: Sequence[int]) -> dict[str, Any]:
         """Accuracy, score, n, standard errors, interval and blank control of some of the items, but of none that could
@@ -196,6 +202,7 @@ class BenchmarkResult:
             figures |= {
                 "blank_image_accuracy": unseen.mean,
                 "blank_image_stderr": unseen.stderr,
+                "blank_image_score": scorer(name).variant.total(items, [controls[place] for place in places])["score"],
                 # Of the paired differences, so the difficulty that both runs share does not widen it.
                 "image_gain": gain.mean,
                 "image_gain_stderr": gain.stderr,
@@ -322,6 +329,17 @@ def _by_scorer(name: str, found: Score) -> dict[str, Any]:
         "best": rule.metric.best,
         "source": rule.variant.source,
     }
+
+
+def _guess_names(name: str) -> tuple[str, str]:
+    """Keys of a baseline: the mean over single answers, and the metric's own figure."""
+    return f"{name}_accuracy", f"{name}_score"
+
+
+def _guessed(name: str, items: Sequence[Item], verdicts: Sequence[Verdict], rule: Scorer) -> dict[str, float | None]:
+    """The two figures of a baseline."""
+    accuracy = math.fsum(verdict.score for verdict in verdicts) / len(verdicts)
+    return dict(zip(_guess_names(name), (accuracy, rule.variant.total(items, verdicts)["score"]), strict=True))
 
 
 def _quantiles(seconds: Sequence[float]) -> dict[str, float | int] | None:

@@ -299,8 +299,7 @@ def most_frequent_answer(answers: Sequence[Sequence[str]]) -> str:
     return min(weights, key=lambda gold: (-round(weights[gold], 9), gold), default="")
 
 
-def majority_accuracy(items: Sequence[Item], scorer: Scorer) -> float:
-    """Mean score of giving every question the one answer that is the most frequent gold among these questions."""
+def majority_verdicts(items: Sequence[Item], scorer: Scorer) -> list[Verdict]:
+    """What becomes of giving every question the one answer that is the most frequent gold among these questions."""
     guess = most_frequent_answer([item.answers for item in items])
-    verdicts = scorer.variant.judge_all(items, [guess] * len(items))
-    return math.fsum(verdict.score for verdict in verdicts) / len(items)
+    return scorer.variant.judge_all(items, [guess] * len(items))

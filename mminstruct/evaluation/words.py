@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -23,6 +23,11 @@ def score_text(value: float | None, best: float) -> str:
     if value is None:
         return "undefined"
     return percent(value) if best == 1 else f"{value:,.2f}"
+
+
+def control_text(row: Mapping[str, Any], control: str, best: float) -> str:
+    """What a control (`majority`, `blank_image`) reaches in a row of numbers, on the metric's scale."""
+    return "not run" if row[f"{control}_accuracy"] is None else score_text(row[f"{control}_score"], best)
 
 
 def error_text(value: float | None, best: float) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mminstruct.cli.eval import results_table
 from mminstruct.conversation import Conversation
 from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.adapters.zoo import ZooAdapter
 from mminstruct.evaluation.benchmark import Benchmark, Item, one_question
+from mminstruct.evaluation.page import render
 from mminstruct.evaluation.requests import Reply
 from mminstruct.evaluation.results import BenchmarkResult, judge, run_benchmark, write_predictions
 from mminstruct.evaluation.runner import Predictions, evaluate
@@ -23,6 +25,7 @@ from mminstruct.evaluation.statistics import standard_error
 from .conftest import Mixed, Pair
 from .test_runner import Echo
 
+REPORT = {"model": {}, "checkpoint": {}, "code": {"version": "1", "commit": None}, "versions": {}}
 ITEMS = [
     Item("1", (Path("a.png"),), "is it red?", ("yes",), "yes-no", "color", cluster="a"),
     Item("2", (Path("a.png"),), "is it round?", ("no",), "yes-no", "shape", cluster="a"),
@@ -78,6 +81,44 @@ def test_numbers_by_hand(result: BenchmarkResult) -> None:
     assert numbers["mean_answer_tokens"] == pytest.approx(14 / 5) and numbers["cut_off_answers"] == 0
     assert result.timing()["answers"]["questions_per_second"] == pytest.approx(2.5)
     assert (numbers["scorer"], numbers["limit"]) == ("exact-match.forgiving", None)
+
+
+def test_controls_stand_in_tables_in_the_metrics_own_unit(pictures: list[Path]) -> None:
+    """Of four questions in two rotations three are right in both; grey, half of all answers are and no question is."""
+
+    class Circular(Mixed):
+        primary_scorer = "mmbench"
+        further_scorers = ()
+
+    choices = ("a cat", "a dog", "a cow", "a fox")
+    items = [
+        Item(
+            f"{number}{turn}", (Path(f"{number}.png"),), "What is it?", (gold,), "animals", choices=choices, group=name
+        )
+        for number in range(4)
+        for turn, gold, name in (("", "A", f"{number}"), ("r", "B", f"{number}"))
+    ]
+
+    def answers(texts: Sequence[str]) -> Predictions:
+        return Predictions(items, [Reply(text=text, tokens=1, finish="end") for text in texts], 8, 8, 1.0)
+
+    benchmark, seen, grey = Circular(pictures), answers("ABABABAA"), answers("AAAAAAAA")
+    result = BenchmarkResult(benchmark, seen, judge(benchmark, seen), grey, judge(benchmark, grey))
+    numbers = result.numbers()
+    for row in (numbers, numbers["by_type"]["animals"]):
+        assert (row["score"], row["blank_image_score"], row["majority_score"]) == (0.75, 0.0, 0.0)
+        assert (row["accuracy"], row["blank_image_accuracy"], row["majority_accuracy"]) == (7 / 8, 0.5, 0.5)
+    assert numbers["majority_by_type_score"] == 0.0 and numbers["majority_by_type_accuracy"] == 0.5
+    [shown] = {tuple(column.cells) for column in results_table(numbers).columns if column.header == "grey"}
+    assert shown == ("0.00\N{NO-BREAK SPACE}%",) * 2
+    page = render(
+        "report.html.jinja", title="t", report=REPORT | {"benchmarks": {"c": numbers}}, plot=None, collections={}
+    )
+    assert (
+        ">50.00\N{NO-BREAK SPACE}%<" not in page
+        and "The mean score of single answers is 87.50\N{NO-BREAK SPACE}%, another" in page
+    )
+    assert "is worth +75.00 points." in page
 
 
 def test_intervals_are_the_percentiles_of_drawn_clusters(result: BenchmarkResult) -> None:

@@ -18,7 +18,7 @@ from mminstruct.evaluation.statistics import (
     estimate,
     interval,
     is_mean,
-    majority_accuracy,
+    majority_verdicts,
     most_frequent_answer,
     spread,
     standard_error,
@@ -126,12 +126,13 @@ def test_most_frequent_answer_weighs_questions_alike() -> None:
     assert most_frequent_answer([["b", "b", "b"], ["a", "x", "y"], ["a", "x", "z"], ["a", "u", "v"]]) == "a"
 
 
-def test_majority_accuracy_uses_the_scorer() -> None:
+def test_the_most_frequent_answer_is_judged_by_the_scorer() -> None:
     items = [Item(str(place), answers=(answer,)) for place, answer in enumerate(("Yes", "yes", "yes", "no"))]
-    assert majority_accuracy(items, scorer("exact-match")) == 0.75
-    assert majority_accuracy(items, scorer("exact-match.strict")) == 0.5
+    assert [verdict.score for verdict in majority_verdicts(items, scorer("exact-match"))] == [1, 1, 1, 0]
+    assert [verdict.score for verdict in majority_verdicts(items, scorer("exact-match.strict"))] == [0, 1, 1, 0]
     votes = Item("1", answers=("yes",) * 3 + ("no",) * 7)
-    assert majority_accuracy([votes], scorer("vqa.evalai")) == pytest.approx(1.0)
+    [verdict] = majority_verdicts([votes], scorer("vqa.evalai"))
+    assert verdict.score == pytest.approx(1.0)
 
 
 # --- bootstrap and comparison -----------------------------------------------------------------------------------------

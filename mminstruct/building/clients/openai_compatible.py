@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from mminstruct.building.clients.base import Call, LanguageModelClient
 from mminstruct.building.clients.chat_api import AGAIN, body, completion, connect, shown, status_line
 from mminstruct.building.request import Completion
-from mminstruct.errors import ConfigError, ServerError
+from mminstruct.errors import ConfigError, ServerError, UnreachableError
 
 _NEVER = frozenset({401, 403, 404, 405})  # no request of this build will fare better
 
@@ -68,7 +68,7 @@ class OpenAICompatibleClient(LanguageModelClient):
                 again=True,
             ) from None
         except openai.APIConnectionError as error:
-            raise ServerError(f"{where} did not answer ({type(error).__name__})", again=True) from None
+            raise UnreachableError(f"{where} did not answer ({type(error).__name__})", again=True) from None
         except openai.APIStatusError as error:
             raise _refusal(error, where) from None
         except ValidationError:

@@ -5,7 +5,8 @@
 
 A reply that cannot be read is asked for again, three times in all, by telling the judge what is wrong; one that still
 cannot be, a refusal, and a server that does not answer give None. What became of a judgement is counted and never
-turned into a score.
+turned into a score. Where nobody listens at the server's address, as many questions as are on their way at once try
+until they give up, and no other is sent: only what the log has is judged.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mminstruct.building.usage import Usage
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Message, message
 from mminstruct.errors import ReplyError, ServerError
+from mminstruct.evaluation.judges.listening import Listening
 
 F = TypeVar("F")
 R = TypeVar("R")
@@ -97,17 +99,18 @@ class Judge:
         price: Price | None = None,
         asking: AskingConfig | None = None,
     ) -> None:
-        self._client = client
+        self._asking = asking or AskingConfig(stop_unanswered=False)
+        tries = self._asking.server_attempts * concurrency
+        self._client = client if isinstance(client, Listening) else Listening(client, tries)
         self._log = log
         self._concurrency = concurrency
         self._price = price
-        self._asking = asking or AskingConfig(stop_unanswered=False)
         self._usage = Usage(price)
         self._prompts: set[str] = set()
         self.failures: Counter[str] = Counter()
 
     def anew(self) -> Judge:
-        """The same judge, that has counted nothing yet."""
+        """The same judge, that has counted nothing yet; one that was not there is not asked again either."""
         return Judge(self._client, self._log, concurrency=self._concurrency, price=self._price, asking=self._asking)
 
     def ask(self, prompt: Prompt[F, R], facts: Sequence[F], draw: int = 0) -> list[R | None]:

@@ -4,7 +4,11 @@
 
 OpenFlamingo's evaluation (mlfoundations/open_flamingo, eval/vqa_metric.py) gives models demonstrations that end in an
 answer, so that they go on with a question of their own. The words are cut wherever they stand, in the middle of a word
-too ("Shorts" leaves nothing). Accuracy is that of `vqa`'s `official-2021`.
+too ("Shorts" leaves nothing).
+
+Accuracy is `vqa.lmms-eval`: that file normalises answer and golds always, where the official program compares golds
+that all agree as they stand, and leaves out with an annotator all whose records equal his. The benchmark `few-shot-vqa`
+scores by the same rule; its own stop texts have cut the answers already.
 
 OK-VQA's stemming of answers (NLTK's tagger and WordNet) is not done.
 """
@@ -12,11 +16,12 @@ OK-VQA's stemming of answers (NLTK's tagger and WordNet) is not done.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from mminstruct.evaluation.item import Item
+from mminstruct.evaluation.parsing.vqa_votes import marks_of
 from mminstruct.evaluation.scorers.metric import JudgeAll, Metric, Variant, Verdict, each, mean_with_kinds
-from mminstruct.evaluation.scorers.vqa import official_2021, read_annotations, read_answers
+from mminstruct.evaluation.scorers.vqa import lmms_eval, read_annotations, read_answers
 
 
 def first_answer(text: str) -> str:
@@ -34,13 +39,9 @@ def judge(cut: Callable[[str], str]) -> JudgeAll:
 
     def one(text: str, item: Item) -> Verdict:
         answer = cut(text)
-        return Verdict(_accuracy(answer, item.answers), answer=answer)
+        return Verdict(lmms_eval(answer, item.answers, marks_of(item)), answer=answer)
 
     return each(one)
-
-
-def _accuracy(answer: str, golds: Sequence[str]) -> float:
-    return official_2021(answer, golds)
 
 
 METRIC = Metric(

@@ -15,9 +15,11 @@ import pytest
 from mminstruct.building.asking import AskingConfig
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import OpenAICompatibleClient
+from mminstruct.building.clients.base import Call
 from mminstruct.building.limits import Price
+from mminstruct.building.request import Completion
 from mminstruct.conversation import Message
-from mminstruct.errors import ConfigError, ReplyError
+from mminstruct.errors import ConfigError, ReplyError, UnreachableError
 from mminstruct.evaluation.judges import Judge, JudgePrompt, Told, both_orders, fill, preferred, read_told, tally
 from tests.building.chat_server import serving
 
@@ -131,6 +133,52 @@ def test_refusals_and_silence_give_no_judgement(tmp_path: Path, caplog: pytest.L
         assert judge.facts()["replies"] == 0
     warned = [record.message.partition(":")[0] for record in caplog.records if record.levelname == "WARNING"]
     assert warned == ["wise could not judge an answer, which is in no figure"] * 2
+
+
+class Counting(OpenAICompatibleClient):
+    """A client that counts what it is asked."""
+
+    asked = 0
+
+    def complete(self, call: Call) -> Completion:
+        self.asked += 1
+        return super().complete(call)
+
+
+def test_where_nobody_listens_few_questions_try_and_what_is_known_is_judged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(lengths) as server:
+        url = server.url
+        with judging(url, tmp_path / "log") as judge:
+            judge.ask(Which(), [Two("known", "b")])
+    pairs = [*(Two("a" * number, "b") for number in range(1, 40)), Two("known", "b")]
+    client = Counting("wise", [url], timeout=5.0)  # the server is gone: its port is closed
+    with contextlib.closing(client), CallLog(tmp_path / "log") as log:
+        judge = Judge(client, log, asking=QUICK, concurrency=3)
+        assert judge.ask(Which(), pairs) == [None] * 39 + [(5.0, 1.0)]
+        assert judge.failures == {"server": 39}
+        tries = client.asked
+        assert 6 <= tries <= 8  # two of each of the three on their way; one may be under way when it is given up
+        assert judge.anew().ask(Which(), pairs[:5]) == [None] * 5 and client.asked == tries
+    [given_up] = [record.message for record in caplog.records if "no more" in record.message]
+    assert given_up.startswith(f"wise: {url} did not answer (APIConnectionError), 6 times in a row;")
+
+
+def test_a_server_that_answers_in_between_is_asked_on(tmp_path: Path) -> None:
+    class Flickering(Counting):
+        def complete(self, call: Call) -> Completion:
+            if self.asked % 3:
+                self.asked += 1
+                raise UnreachableError("nobody", again=True)
+            return super().complete(call)
+
+    pairs = [Two("a" * number, "b") for number in range(1, 20)]
+    with serving(lengths) as server, CallLog(tmp_path / "log") as log:
+        client = Flickering("wise", [server.url])
+        with contextlib.closing(client):
+            judge = Judge(client, log, asking=QUICK.model_copy(update={"server_attempts": 3}), concurrency=1)
+            assert judge.ask(Which(), pairs) == [(float(number), 1.0) for number in range(1, 20)]
 
 
 def test_a_wrong_key_stops_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mminstruct.evaluation.benchmark import benchmark_class
 from mminstruct.evaluation.scorers.few_shot_vqa import first_answer, first_answer_with_commas
 
 from .files import score, write_json
@@ -16,7 +17,7 @@ ANNOTATIONS = {
         {
             "question_id": 1,
             "image_id": 7,
-            "answers": [{"answer": "red"}] * 3 + [{"answer": "blue"}] * 7,
+            "answers": [{"answer": "red" if number < 3 else "blue", "answer_id": number} for number in range(10)],
             "answer_type": "other",
         }
     ]
@@ -57,3 +58,16 @@ def test_accuracy_after_the_cut(tmp_path: Path) -> None:
     given = write_json(tmp_path / "answers.json", [{"question_id": 1, "answer": "red, blue"}])
     assert score("few-shot-vqa", gold, given)["score"] == pytest.approx(0.9)
     assert score("few-shot-vqa", gold, given, "--variant", "open-flamingo-1")["score"] == 0.0
+
+
+def test_accuracy_is_that_of_the_benchmark(tmp_path: Path) -> None:
+    """Golds that all agree are normalised too, as OpenFlamingo's file does it and the official one does not."""
+    answers = [{"answer": "A dog", "answer_id": number} for number in range(10)]
+    gold = write_json(
+        tmp_path / "annotations.json", {"annotations": [{"question_id": 1, "image_id": 7, "answers": answers}]}
+    )
+    given = write_json(tmp_path / "answers.json", [{"question_id": 1, "answer": "dog, Question: who"}])
+    cut = write_json(tmp_path / "cut.json", [{"question_id": 1, "answer": "dog"}])
+    rule = benchmark_class("few-shot-vqa").primary_scorer
+    assert score("few-shot-vqa", gold, given)["score"] == score(rule, gold, cut)["score"] == pytest.approx(1.0)
+    assert score("vqa.official-2021", gold, cut)["score"] == 0.0

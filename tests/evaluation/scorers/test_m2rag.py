@@ -68,3 +68,14 @@ def test_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"g.jsonl:1: answer: Field required"):
         score("m2rag", write_lines(tmp_path / "g.jsonl", [{"id": "a", "claim": "x"}]), out)
     assert FACTS.variant.total([], [])["F1"] is None
+
+
+def test_a_variant_of_the_other_task_is_left_out(tmp_path: Path) -> None:
+    gold = write_lines(tmp_path / "g.jsonl", [{"id": "a", "answer": ["a red kite"]}])
+    out = write_lines(tmp_path / "out.jsonl", [{"id": "a", "text": "a red kite"}])
+    [row] = score("m2rag", gold, out, "--compare-variants")
+    assert row["variant"] == "generation" and row["score"] == pytest.approx(1.0)
+    with pytest.raises(
+        DataError, match=r"out\.jsonl has the id 'a', which the gold file lacks"
+    ):  # a wrong file is wrong for all
+        score("m2rag", write_lines(tmp_path / "g.jsonl", [{"id": "b", "answer": ["x"]}]), out, "--compare-variants")
