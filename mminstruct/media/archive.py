@@ -19,7 +19,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -58,7 +58,11 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_ENTRY = 256  # bytes that a member takes in a zip's directory, on average at most
 _ZIP_END = 2**17  # bytes at a zip's end that are searched for that directory
 _TAR_HEADER = 2**15  # bytes; its reader takes quadratic time for longer ones
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_COMPRESSED: dict[bytes, Callable[..., IO[bytes]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
 _OUTSIDE = re.compile(r"/|[A-Za-z]:|(.*/)?\.\.(/|$)", re.DOTALL)
 _ODD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _AGAIN = "fetch it again, or unpack by hand what you trust"
@@ -214,7 +218,7 @@ def _members(stream: IO[bytes], where: str, limits: ArchiveLimits) -> Iterator[t
         yield from _of_zip(cast(IO[bytes], guarded), where)
         return
     opener = next((opener for magic, opener in _COMPRESSED.items() if beginning.startswith(magic)), None)
-    plain = contextlib.nullcontext(stream) if opener is None else cast(IO[bytes], opener(stream, "rb"))
+    plain = contextlib.nullcontext(stream) if opener is None else opener(stream, "rb")
     with plain as unpacked:
         yield from _of_tar(_Guarded(unpacked, where, _TAR_HEADER, limits.most(size)), where)
 
