@@ -122,6 +122,8 @@ def running(
             theme=theme(),
             css=CSS + compare_layout.CSS + tools_layout.CSS,
         )
+        # Only of a page that was launched, and a mounted one never is, Gradio checks that files in calls were uploaded.
+        blocks.has_launched = True
         with served(app, address, grace=GRACE):
             yield page
 

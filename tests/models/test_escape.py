@@ -15,6 +15,7 @@ import mminstruct
 from mminstruct.chat_template import TemplateConfig
 from mminstruct.chat_template.named import ROUNDS
 from mminstruct.models.base_processor import BaseProcessor
+from mminstruct.models.processor import Processor
 from tests.models.native import FAMILIES, PICTURES, talk
 
 OWN = ["nano", "nano-instruct-q-former", "nano-tiles"]
@@ -119,10 +120,11 @@ def test_a_token_that_a_tokenizer_sees_in_other_letters_is_broken_too() -> None:
 
 
 def test_special_tokens_of_the_instructions_own_tokenizer_are_broken_too() -> None:
-    processor = processor_of("nano-instruct-q-former")
-    assert isinstance(processor, mminstruct.models.processor.Processor)
+    processor = processor_of("instructblip-vicuna-7b")
+    assert isinstance(processor, Processor)
     own = processor.instruction_tokenizer
-    if own is None:
-        pytest.skip("this row's connector reads by the model's tokenizer")
+    assert own is not None
+    own.add_tokens([AddedToken("[SEP]", special=True)], special_tokens=True)
+    own.sep_token = "[SEP]"
     text = " ".join(own.all_special_tokens)
     assert not set(own.all_special_ids) & set(own(processor.escape(text), add_special_tokens=False)["input_ids"])

@@ -191,12 +191,13 @@ def test_a_closed_model_is_told_as_such(model_and_processor: tuple[VisionLanguag
     generator = Generator(*model_and_processor, Limits(batch=1))
     address = reserve()
     with served(create_app(Models({NAME: generator}), Gate()), address, grace=1):
-        running = Visitor(address, {**LONG, "max_tokens": 100, "stream": True})
+        running = Visitor(address, {**LONG, "stream": True})
         running.read_until(b'"content":"')
         waiting = Visitor(address, LONG)
         until(lambda: generator.waiting == 1)
         generator.close()
         assert b"503 Service Unavailable" in waiting.read_until(b"ask again")
+        assert b'"code":"closing"' in running.read_until(b"[DONE]")
         response = httpx.post(f"{address.url}/v1/chat/completions", json=LONG)
         assert response.status_code == 503 and "retry-after" in response.headers
         assert httpx.get(f"{address.url}/health").status_code == 503

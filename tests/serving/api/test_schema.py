@@ -246,13 +246,13 @@ def take(data: bytes) -> None:
         assert 400 <= told.status < 500 and len(str(told)) < 700
 
 
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=100, deadline=2000)
 @given(REQUESTS)
 def test_no_request_raises_anything_else(request: dict[str, Any]) -> None:
     take(json.dumps(request).encode())
 
 
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=100, deadline=2000)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     take(data)
