@@ -27,7 +27,6 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 from pydantic import Field
 
-from mminstruct import catalog
 from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.replies import json_reply, strict_schema
@@ -38,11 +37,11 @@ from mminstruct.conversation import Conversation, Message, image, message
 from mminstruct.data_builders.llava import Box, Facts, Instance
 from mminstruct.data_builders.worlds import tool_questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene
-from mminstruct.data_builders.worlds.shape_tools import KnownText, ShapeDetector, ShapeSegmenter
 from mminstruct.data_builders.worlds.slides import Slide, slide
 from mminstruct.errors import ConfigError, ReplyError
-from mminstruct.evidence.tool import TextReader, Tool, call
-from mminstruct.formats.llava_plus import ToolTurn, serialise
+from mminstruct.evidence.shape_tools import KnownText, ShapeDetector, ShapeSegmenter
+from mminstruct.evidence.tool import TextReader, Tool, call, tools_of
+from mminstruct.formats.llava_plus import ToolTurn, outputs, serialise
 from mminstruct.media import open_image
 
 PROMPTS = Path(__file__).parent / "prompts" / "llava-plus.yaml"
@@ -313,10 +312,7 @@ class LlavaPlus(Builder[Picture]):
         path = self.options.own_tools
         if path is None:
             raise ConfigError("pictures of one's own need tools of one's own; give a Python file as own_tools")
-        found = getattr(catalog.module(catalog.BUILDER, str(path)), "TOOLS", None)
-        if not isinstance(found, list) or not found or not all(isinstance(tool, Tool) for tool in found):
-            raise ConfigError(f"{path} has no TOOLS; set TOOLS to a list of mminstruct.evidence.tool.Tool at its end")
-        return found
+        return tools_of(str(path))
 
 
 def _called(found: Asked, picture: Image.Image, arguments: Config) -> Asked:
@@ -331,12 +327,11 @@ def _messages(found: Asked, answer: str, chance: random.Random) -> list[Message]
     action = {"API_name": tool, "API_params": found.arguments}
     calling = ToolTurn(chance.choice(file.thoughts).format(tool=tool), [action], file.waiting.format(tool=tool))
     concluding = ToolTurn(file.concluding.format(tool=tool), [], answer)
-    output = json.dumps(found.output, ensure_ascii=False)
     first = chance.random() < 0.5  # before or behind the question
     return [
         message("user", image(), f"\n{found.question}") if first else message("user", f"{found.question}\n", image()),
         message("assistant", serialise(calling)),
-        message("user", f"{tool} output: {output}\n\nAnswer my first question: {found.question}"),
+        message("user", outputs([(tool, found.output)], found.question)),
         message("assistant", serialise(concluding)),
     ]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,9 @@ import gradio as gr
 
 from mminstruct.demo import chat_layout
 from mminstruct.demo.chat_layout import MAX_TEXT
-from mminstruct.demo.display import messages, problem, status_line, turn_at, typed
+from mminstruct.demo.chat_panels import ChatPanels
+from mminstruct.demo.chat_state import Update, new_id, page_state, refuse, shown_messages
+from mminstruct.demo.display import facts_line, problem, status_line, turn_at, typed
 from mminstruct.demo.examples import Example
 from mminstruct.demo.rooms import QUICK, PageContext, streams, tab_of
 from mminstruct.demo.settings import read
@@ -34,9 +35,7 @@ log = logging.getLogger("mminstruct.demo")
 FRAME_SECONDS = 0.05
 WAIT_SECONDS = 0.25  # between two looks at the queue
 LONG_ANSWER = 10_000  # characters after which the pause between two frames is doubled
-TOAST_SECONDS = 12
 
-Update = tuple[Any, Any, Any]  # messages, text box, status line
 EMPTY_BOX: dict[str, Any] = {"text": "", "files": []}
 
 
@@ -47,21 +46,39 @@ class ChatRoom:
 
     def __init__(self, context: PageContext, examples: Sequence[Example]) -> None:
         self.context = context
-        self.visitors = Visitors(context.models, context.framing)
+        self.visitors = Visitors(context.models, context.framing, forgotten=context.uploads.left)
         self._examples = examples
+        self._panels = ChatPanels(context, self.visitors)
 
     def build(self) -> None:
-        parts = chat_layout.build(self.context, self._examples)
+        self.parts = parts = chat_layout.build(self.context, self._examples)
         everything = [parts.chat, parts.box, parts.status]
-        parts.box.submit(self.send, [parts.box, *parts.asked], **streams(everything))
-        parts.chat.example_select(self.send_example, parts.asked, **streams(everything))
-        parts.chat.retry(self.retry, parts.asked, **streams(everything))
-        parts.chat.edit(self.edit, parts.asked, **streams(everything))
+        answered = [
+            parts.box.submit(self.send, [parts.box, *parts.asked], **streams(everything)),
+            parts.chat.example_select(self.send_example, parts.asked, **streams(everything)),
+            parts.chat.retry(self.retry, parts.asked, **streams(everything)),
+            parts.chat.edit(self.edit, parts.asked, **streams(everything)),
+        ]
         parts.box.stop(self.stop, None, None, **QUICK)
         parts.chat.undo(self.undo, None, everything, **QUICK)
         parts.chat.clear(self.clear, None, everything, **QUICK)
+        parts.model.change(self.describe, parts.model, parts.facts, **QUICK)
+        self._panels.connect(parts, answered)
+
+    def choose(self, request: gr.Request) -> tuple[Any, str]:
+        """The model that the page's address asks for (`?model=NAME`), or the first; and what is known of it."""
+        name = request.query_params.get("model") or self.context.models.first
+        try:
+            return gr.update(value=name), self.describe(name)
+        except ConfigError as error:
+            refuse(error)
+            return gr.skip(), self.describe(self.context.models.first)
+
+    def describe(self, model: str) -> str:
+        return facts_line(self.context.models[model].facts)
 
     def gone(self, tab: str) -> None:
+        self._panels.gone(tab)
         self.visitors.gone(tab)
 
     # ---- what visitors do ------------------------------------------------------------------------------------------
@@ -130,7 +147,7 @@ class ChatRoom:
 
         def ask(settings: GenerationSettings, run: Run) -> Reply:
             _require_length(text)
-            media, shown = self.context.uploads.open(files, visitor.chat.engine.frame_sampling)
+            media, shown = self.context.uploads.open(files, visitor.chat.engine.frame_sampling, tab)
             visitor.require_room(media)
             return visitor.chat.ask(text, media, settings, run.cancel, attachment=shown)
 
@@ -155,20 +172,14 @@ class ChatRoom:
             reply = ask(settings, run)
         except MminstructError as error:
             # The question is still in the text box, for the visitor to mend.
-            self.refuse(error)
-            yield messages(visitor.chat.turns, visitor.problems, self._named), gr.skip(), gr.skip()
+            refuse(error)
+            yield self._messages(visitor), gr.skip(), gr.skip()
             return
         shown = reply.turn.attachment
         if isinstance(shown, Shown):
             shown.model = model
         visitor.taken_back = None
         yield from self._stream(visitor, run, reply, value)
-
-    def refuse(self, error: MminstructError) -> None:
-        """Tell an error that has no answer to stand in."""
-        told = problem(error, new_id())
-        log.warning("%s: refused: %s", told.error_id, error)
-        gr.Warning(told.html(), duration=TOAST_SECONDS)
 
     def _stream(self, visitor: Visitor, run: Run, reply: Reply, value: dict[str, Any] | None) -> Iterator[Update]:
         turn = reply.turn
@@ -199,27 +210,15 @@ class ChatRoom:
         # An overtaken answer ends with the page's state too: a frame of it may have arrived after what overtook it.
         yield self._state(visitor, answering=visitor.current is not None)
 
-    @property
-    def _named(self) -> bool:
-        return len(self.context.models) > 1
-
     def _messages(self, visitor: Visitor) -> list[dict[str, Any]]:
-        return messages(visitor.chat.turns, visitor.problems, self._named)
+        return shown_messages(visitor, self.context)
 
     def _state(
         self, visitor: Visitor, answering: bool = False, value: dict[str, Any] | None = None, position: int = 0
     ) -> Update:
-        turns = visitor.chat.turns
-        buttons: dict[str, Any] = {"submit_btn": not answering, "stop_btn": answering}
-        box = gr.update(**buttons) if value is None else gr.update(value=value, **buttons)
-        return self._messages(visitor), box, status_line(turns[-1].usage if turns else None, position)
+        return page_state(visitor, self.context, answering, value, position)
 
 
 def _require_length(text: str) -> None:
     if len(text) > MAX_TEXT:
         raise DataError(f"the question has {len(text)} characters, above the limit of {MAX_TEXT}; shorten it")
-
-
-def new_id() -> str:
-    """Of an error, to find it in the log."""
-    return uuid.uuid4().hex[:8]

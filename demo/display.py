@@ -128,14 +128,15 @@ def _numbered(
             yield {"role": "assistant", "content": parts}, number
 
 
-def status_line(usage: Usage | None, ahead: int = 0) -> str:
+def status_line(usage: Usage | None, ahead: int = 0, begun: bool = False) -> str:
     """HTML of the line about what the model saw and made of the last question.
 
     Args:
         ahead: how many questions are answered before this one.
+        begun: whether there are turns; without usage they come out of a file.
     """
     if usage is None:
-        return _line(["The conversation is empty"])
+        return _line(["Opened from a file" if begun else "The conversation is empty"])
     if usage.finish_reason == "waiting":
         return _line([f"Waiting for the model, <b>{_count(ahead, 'question')}</b> ahead" if ahead else _WAITING])
     if usage.prompt_tokens == 0 and usage.finish_reason == "running":
@@ -166,9 +167,13 @@ def _media(number: int) -> str:
 
 
 def header(name: str, facts: Sequence[str]) -> str:
-    """HTML of the page's head: the model's name and a few facts about it."""
-    items = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts)
-    return f'<div class="mm-head"><h1>{html.escape(name)}</h1><div class="mm-facts">{items}</div></div>'
+    """HTML of the page's head: a name and a few facts."""
+    return f'<div class="mm-head"><h1>{html.escape(name)}</h1>{facts_line(facts)}</div>'
+
+
+def facts_line(facts: Sequence[str]) -> str:
+    """HTML of a few facts in a row."""
+    return f'<div class="mm-facts">{"".join(f"<span>{html.escape(fact)}</span>" for fact in facts)}</div>'
 
 
 def typed(markdown: str) -> str:

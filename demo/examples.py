@@ -40,7 +40,9 @@ def draw_examples(folder: Path) -> list[Example]:
         _example("What color is the shape?", paths["shape"]),
         _example("What does the sign say?", paths["sign"]),
         _example("What is different between the two images?", paths["shape"], paths["triangle"]),
-        _example("How many dogs are in the picture?", paths["shape"], title="How many dogs are there? (There are none.)"),
+        _example(
+            "How many dogs are in the picture?", paths["shape"], title="How many dogs are there? (There are none.)"
+        ),
     ]
     if importlib.util.find_spec("av") is not None:
         clip = folder / "ball.mp4"

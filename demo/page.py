@@ -14,8 +14,11 @@ import gradio as gr
 from mminstruct.demo.chat_room import ChatRoom
 from mminstruct.demo.display import header
 from mminstruct.demo.examples import draw_examples
-from mminstruct.demo.rooms import MAX_WAITING, PageContext, Room, tab_of
+from mminstruct.demo.rooms import MAX_WAITING, QUICK, PageContext, Room, tab_of
+from mminstruct.demo.script import SCRIPT, TOGGLE
+from mminstruct.demo.side_by_side import SideBySide
 from mminstruct.demo.uploads import Uploads
+from mminstruct.demo.votes import VoteFile
 from mminstruct.media import Gate, GateLimits
 from mminstruct.media.gate import DEFAULT_GATE_LIMITS
 from mminstruct.serving.chat import Framing
@@ -36,6 +39,7 @@ class Page:
         flags: the folder for flagged conversations; None switches flagging off.
         max_file_size: what a single upload may have, in bytes; the files of one question have the gate's limit, or
             this where it is more.
+        votes: the file for votes; None switches voting off.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Page:
         uploads: Path,
         flags: Path | None = None,
         max_file_size: int = 0,
+        votes: VoteFile | None = None,
     ) -> None:
         self.url = url
         self.models = models
@@ -55,16 +60,19 @@ class Page:
         gate = Gate(GateLimits(max_bytes=max(max_file_size, DEFAULT_GATE_LIMITS.max_bytes)))
         self.context = PageContext(models, framing or Framing(), Uploads(uploads, [examples], gate), flags)
         self.chat = ChatRoom(self.context, draw_examples(examples))
-        self.rooms: list[Room] = [self.chat]
+        self.side_by_side = SideBySide(self.context, votes)
+        self.rooms: list[Room] = [self.chat, self.side_by_side]
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(
-            title=f"{self.models.first} · mminstruct",
+            title="mminstruct" if len(self.models) > 1 else f"{self.models.first} · mminstruct",
             fill_height=True,
             analytics_enabled=False,
             delete_cache=UPLOADS_LAST,
         ) as blocks:
-            gr.HTML(self._header(), padding=False)
+            with gr.Row(elem_id="head", equal_height=True):
+                gr.HTML(self._header(), padding=False)
+                look = gr.Button("Dark", elem_id="look", size="sm", scale=0, min_width=76)
             if len(self.rooms) == 1:
                 self.rooms[0].build()
             else:
@@ -72,15 +80,20 @@ class Page:
                     for room in self.rooms:
                         with gr.Tab(room.title, id=room.name, elem_id=f"tab-{room.name}"):
                             room.build()
+            look.click(None, None, None, js=TOGGLE, api_visibility="private")
+            blocks.load(None, None, None, js=SCRIPT, api_visibility="private")
+            if len(self.models) > 1:
+                blocks.load(self.chat.choose, None, [self.chat.parts.model, self.chat.parts.facts], **QUICK)
             blocks.unload(self._gone)
         return blocks
 
     def _header(self) -> str:
-        facts = self.models[self.models.first].facts
+        several = len(self.models) > 1
+        facts = [f"{len(self.models)} models"] if several else self.models[self.models.first].facts
         framing = self.context.framing
         for label, text in (("system", framing.system), ("instruction", framing.instruction)):
             facts += [f"{label}: {shorten(text, 90)}"] if text else []
-        return header(self.models.first, facts)
+        return header("mminstruct" if several else self.models.first, facts)
 
     def _gone(self, request: gr.Request) -> None:
         for room in self.rooms:

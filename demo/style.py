@@ -10,16 +10,28 @@ if TYPE_CHECKING:
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 
-# The page is one column as high as the window: the chat takes what head, text box and settings leave of it.
+# The talk is as high as the window and the rest beside it; on a narrow window the rest is below.
 CSS = """
-.gradio-container { max-width: 960px !important; width: 100% !important; margin: 0 auto !important; }
-.gradio-container > .main { width: 100% !important; max-width: none !important; padding: 14px 16px 10px !important; }
-main.contain > .column { height: calc(100dvh - 24px); flex-wrap: nowrap !important; gap: 8px !important; }
-main.contain > .column > * { flex-shrink: 0; }
+.gradio-container { max-width: 1360px !important; width: 100% !important; margin: 0 auto !important; --mm-top: 76px; }
+.gradio-container:has(#tabs) { --mm-top: 134px; }
+.gradio-container > .main { width: 100% !important; max-width: none !important; padding: 10px 16px !important; }
+main.contain > .column { gap: 8px !important; }
+#head { align-items: center; flex-wrap: nowrap; gap: 8px; }
+#head > * { min-width: 0 !important; }
+#look { flex: 0 0 auto; min-width: 76px !important; }
+#talk, #side { gap: 8px !important; }
+#talk { height: calc(100dvh - var(--mm-top)); flex-wrap: nowrap !important; }
+#talk > * { flex-shrink: 0; }
+#side { max-height: calc(100dvh - var(--mm-top)); overflow-y: auto; flex-wrap: nowrap !important; }
+#side > * { flex-shrink: 0; }
 #chat { flex: 1 1 0 !important; height: auto !important; min-height: 240px !important; border-radius: 14px;
   border: 1px solid var(--border-color-primary) !important; }
 .form:has(> #question) { border-radius: 14px; border: 1px solid var(--border-color-primary); }
-#settings { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
+#side > .block:not(#model-facts) { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
+#side > .form { border-radius: 14px; border: 1px solid var(--border-color-primary); flex: 0 0 auto; }
+#model-facts { padding: 0 6px; }
+#side .min_value, #side .max_value { display: none; }
+#side .styler > .row > .form { gap: 0; }
 .mm-head { display: flex; align-items: baseline; flex-wrap: wrap; gap: 2px 16px; padding: 0 6px 2px; }
 .mm-head h1 { font-size: 1.25rem; font-weight: 650; margin: 0; overflow-wrap: anywhere; color: var(--body-text-color); }
 .mm-facts, .mm-status { display: flex; flex-wrap: wrap; color: var(--body-text-color-subdued); }
@@ -27,18 +39,33 @@ main.contain > .column > * { flex-shrink: 0; }
 .mm-facts { font-size: .85rem; }
 .mm-status { font-size: .8rem; min-height: 1.4em; padding: 0 6px; font-variant-numeric: tabular-nums; }
 .mm-facts span:not(:last-child)::after, .mm-status span:not(:last-child)::after { content: "·"; margin: 0 .5em; }
+.mm-note { font-size: .85rem; color: var(--body-text-color-subdued); margin: 2px 0 6px; }
+.mm-note b { color: inherit; }
+#seen-view h3 { font-size: .95rem; margin: 10px 0 2px; }
+.mm-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)); gap: 6px; }
+.mm-tiles figure, .mm-marked figure { margin: 0; }
+.mm-tiles img { width: 100%; image-rendering: pixelated; border-radius: 6px; background: #0001; }
+.mm-marked img { max-width: 100%; border-radius: 6px; }
+.mm-tiles figcaption, .mm-marked figcaption { font-size: .75rem; color: var(--body-text-color-subdued); }
+.mm-prompt { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .75rem; max-height: 340px; overflow-y: auto;
+  padding: 8px; border-radius: 8px; border: 1px solid var(--border-color-primary);
+  background: var(--background-fill-secondary); color: var(--body-text-color); }
+.mm-prompt mark { background: var(--primary-100); color: var(--primary-900); border-radius: 4px; padding: 0 2px; }
 #chat .placeholder-content { width: 100%; }
 #chat .placeholder { text-align: center; padding: 0 16px; }
 #chat .placeholder h2 { margin-bottom: .4em; }
 #chat .image-frame img { min-height: 96px; max-height: 200px; max-width: 100%; width: auto; object-fit: contain;
   border-radius: 10px; }
+#chat video { max-height: 260px; border-radius: 10px; }
 #chat .message-row { margin-top: 10px; margin-bottom: 6px; }
 /* Both would take a picture out of this page; sharing even uploads it to another site. */
 #chat button[aria-label="Share"], #chat .download-link { display: none; }
 footer { display: none !important; }
-@media (max-width: 640px) {
-  .gradio-container > .main { padding: 8px 8px 6px !important; }
-  main.contain > .column { height: calc(100dvh - 14px); }
+@media (max-width: 760px) {
+  .gradio-container > .main { padding: 6px 8px !important; }
+  #talk { height: calc(100dvh - 66px); min-width: 0 !important; flex-basis: 100% !important; }
+  #side { max-height: none; overflow-y: visible; min-width: 0 !important; flex-basis: 100% !important; }
+  .mm-head h1 { font-size: 1.1rem; }
 }
 """
 

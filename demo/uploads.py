@@ -8,10 +8,13 @@ That folder goes when nothing holds the question any more, and when its visitor 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +50,14 @@ class ShownMedium:
     label: str
 
 
+class Folder:
+    """A new folder below `parent` that goes with this object, or before when `remove` is called."""
+
+    def __init__(self, parent: Path, prefix: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
+        self.remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class Shown:
     """What the page needs of a question beside its text. Its files go with it, or before when `remove` is called.
 
@@ -55,10 +66,16 @@ class Shown:
         model: who answered; the name of a model.
     """
 
-    def __init__(self, folder: Path | None = None, media: Sequence[ShownMedium] = (), model: str | None = None) -> None:
+    def __init__(
+        self, folder: Folder | None = None, media: Sequence[ShownMedium] = (), model: str | None = None
+    ) -> None:
         self.media = tuple(media)
         self.model = model
-        self.remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True) if folder else lambda: None
+        self._folder = folder
+
+    def remove(self) -> None:
+        if self._folder is not None:
+            self._folder.remove()
 
     @property
     def files(self) -> list[Path]:
@@ -79,35 +96,54 @@ class Uploads:
         self.folder = folder.resolve()
         self._gate = gate or Gate()
         self._allowed = (self.folder, *(other.resolve() for other in others))
+        self._lock = threading.Lock()
+        self._sent: defaultdict[str, set[Path]] = defaultdict(set)
 
-    def open(self, files: Sequence[Path], sampling: FrameSampling) -> tuple[list[Image | Video], Shown]:
+    def open(
+        self, files: Sequence[Path], sampling: FrameSampling, sender: str = ""
+    ) -> tuple[list[Image | Video], Shown]:
         """The media in files that a visitor sent, and what the page shows of them.
+
+        Args:
+            sender: the visitor's id, for `left`.
 
         Raises:
             MediaError: a path outside of the upload folder, or a file that cannot be opened, which the message names.
         """
         if not files:
             return [], Shown()
-        folder = Path(tempfile.mkdtemp(prefix="question-", dir=self.folder))
+        folder = self.new_folder("question")
         media: list[Image | Video] = []
         shown: list[ShownMedium] = []
-        try:
-            with self._gate.request() as request:
-                request.expect(len(files))
-                for number, path in enumerate(files, start=1):
-                    self.require_own(path)
-                    own = folder / str(number)
-                    own.mkdir()
-                    kept = Path(shutil.copyfile(path, own / path.name))
-                    try:
-                        media.append(request.open_bytes(kind_of(kept), kept.read_bytes(), sampling))
-                    except MediaError as error:
-                        raise MediaError(f"{path.name}: {error}") from None
-                    shown.append(_shown(kept, media[-1], number))
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        with self._gate.request() as request:
+            request.expect(len(files))
+            for number, path in enumerate(files, start=1):
+                self.require_own(path)
+                own = folder.path / str(number)
+                own.mkdir()
+                kept = Path(shutil.copyfile(path, own / path.name))
+                try:
+                    media.append(request.open_bytes(kind_of(kept), kept.read_bytes(), sampling))
+                except MediaError as error:
+                    raise MediaError(f"{path.name}: {error}") from None
+                shown.append(_shown(kept, media[-1], number))
+                with self._lock:
+                    self._sent[sender].add(path.resolve())
         return media, Shown(folder, shown)
+
+    def left(self, sender: str) -> None:
+        """Delete the uploads that this visitor sent, and that nobody else did: one content has one path."""
+        with self._lock:
+            sent = self._sent.pop(sender, set())
+            for path in sent.difference(*self._sent.values()):
+                if path.is_relative_to(self.folder):  # an example is no upload
+                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # there are others in it
+                        path.parent.rmdir()
+
+    def new_folder(self, prefix: str) -> Folder:
+        """A folder whose files the page can show; it goes with the object."""
+        return Folder(self.folder, prefix)
 
     def require_own(self, path: Path) -> None:
         """Gradio checks this too; a path that someone made up must not be read even if it one day forgets.
@@ -123,7 +159,8 @@ def kind_of(path: Path) -> Kind:
     """What a file is by its ending. Raises `MediaError` where that is neither a picture's nor a video's."""
     suffix = path.suffix.lower()
     if suffix not in MEDIA_TYPES:
-        raise MediaError(f"{path.name} is no picture and no video by its name; give one that ends in {', '.join(MEDIA_TYPES)}")
+        known = ", ".join(MEDIA_TYPES)
+        raise MediaError(f"{path.name} is no picture and no video by its name; give one that ends in {known}")
     return "video" if suffix in VIDEO_TYPES else "image"
 
 

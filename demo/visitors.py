@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from PIL.Image import Image
 
 from mminstruct.demo.display import Problem
-from mminstruct.demo.uploads import Shown
+from mminstruct.demo.uploads import Folder, Shown
 from mminstruct.errors import MediaError
 from mminstruct.media import Video
 from mminstruct.serving.chat import ChatSession, Framing, Turn
@@ -44,12 +45,14 @@ class Visitor:
 
     Attributes:
         taken_back: the question that was undone last; its files are in the text box again.
+        folders: of what the page shows or offers beside the questions.
     """
 
     chat: ChatSession
     current: Run | None = None
     problems: WeakKeyDictionary[Turn, Problem] = field(default_factory=WeakKeyDictionary)
     taken_back: Turn | None = None
+    folders: dict[str, Folder] = field(default_factory=dict)
 
     def begin(self, run: Run) -> None:
         """The tab's answer is this one now; what ran before stops."""
@@ -76,6 +79,9 @@ class Visitor:
         for turn in (*self.chat.turns, self.taken_back):
             if turn is not None and isinstance(turn.attachment, Shown):
                 turn.attachment.remove()
+        for folder in self.folders.values():
+            folder.remove()
+        self.folders.clear()
         self.chat.reset()
         self.taken_back = None
 
@@ -100,31 +106,45 @@ def _pixels(medium: Image | Video) -> int:
     return width * height * (len(medium.frames) if isinstance(medium, Video) else 1)
 
 
-class Visitors:
-    """All visitors of one room, by the id that Gradio gives to a tab.
+class Guest(Protocol):
+    """What a room keeps of one tab of the browser."""
+
+    def stop(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+G = TypeVar("G", bound=Guest)
+
+
+class Guests(Generic[G]):
+    """All guests of one room, by the id that Gradio gives to a tab.
 
     Args:
-        models: a new chat begins with the first of them; which one answers may change from question to question.
-        grace: seconds after which a visitor who left is forgotten, with the files of the chat. After a broken
-            connection the tab comes back under the same id.
+        new: what a new tab begins with.
+        grace: seconds after which one that left is forgotten, with the files of the chat. After a broken connection the
+            tab comes back under the same id.
+        forgotten: is told the id of each tab that is forgotten.
     """
 
-    def __init__(self, models: Models, framing: Framing, grace: float = GRACE_SECONDS) -> None:
-        self._models = models
-        self._framing = framing
+    def __init__(
+        self, new: Callable[[], G], grace: float = GRACE_SECONDS, forgotten: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._new = new
         self.grace = grace
-        self._visitors: OrderedDict[str, Visitor] = OrderedDict()
+        self._forgotten = forgotten
+        self._visitors: OrderedDict[str, G] = OrderedDict()
         self._leaving: dict[str, threading.Timer] = {}
         self._lock = threading.Lock()
 
-    def get(self, tab: str) -> Visitor:
+    def get(self, tab: str) -> G:
         """The tab's chat; a new one when the tab is new."""
-        oldest = None
+        name, oldest = "", None
         with self._lock:
             if (timer := self._leaving.pop(tab, None)) is not None:
                 timer.cancel()
             if tab not in self._visitors:
-                self._visitors[tab] = Visitor(ChatSession(self._models[self._models.first], self._framing))
+                self._visitors[tab] = self._new()
                 if len(self._visitors) > MAX_VISITORS:
                     name, oldest = self._visitors.popitem(last=False)
                     self._cancel(name)
@@ -132,6 +152,7 @@ class Visitors:
             found = self._visitors[tab]
         if oldest is not None:
             oldest.forget()
+            self._forgotten(name)
         return found
 
     def gone(self, tab: str) -> None:
@@ -157,3 +178,17 @@ class Visitors:
                 return  # the visitor came back in the meantime
             visitor = self._visitors.pop(tab)
         visitor.forget()
+        self._forgotten(tab)
+
+
+class Visitors(Guests[Visitor]):
+    """Guests with one chat each, which begins with the first of the models; which one answers may change."""
+
+    def __init__(
+        self,
+        models: Models,
+        framing: Framing,
+        grace: float = GRACE_SECONDS,
+        forgotten: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(lambda: Visitor(ChatSession(models[models.first], framing)), grace, forgotten)

@@ -42,6 +42,7 @@ BUILDER = Kind("builder", "mminstruct.data_builders", "", ".py", "mminstruct bui
 RECIPE = Kind("recipe", "mminstruct.train", "recipes", ".yaml", "mminstruct train --list")
 DEEPSPEED = Kind("DeepSpeed config", "mminstruct.train", "deepspeed", ".json", "ls train/deepspeed")
 BENCHMARK = Kind("benchmark", "mminstruct.eval", "", ".py", "mminstruct eval --list")
+TOOL = Kind("tool", "mminstruct.serving.toolbox", "", ".py", "ls mminstruct/serving/toolbox")
 DEMO = Kind("demo", "mminstruct.demo", "", ".py", "mminstruct demo --help")
 
 

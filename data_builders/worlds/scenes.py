@@ -12,18 +12,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
+from mminstruct.evidence.shape_tools import COLORS, SHAPES
+
 SIZE = 336
-COLORS = {
-    "red": (204, 41, 41),
-    "orange": (232, 134, 30),
-    "yellow": (232, 200, 30),
-    "green": (46, 140, 58),
-    "blue": (38, 84, 190),
-    "purple": (122, 52, 160),
-    "brown": (120, 76, 40),
-    "black": (24, 24, 24),
-}
-SHAPES = ("circle", "square", "triangle", "diamond")
 GROUNDS = {"white": (255, 255, 255), "grey": (206, 206, 206), "pink": (250, 222, 226), "light blue": (214, 232, 246)}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 

@@ -14,7 +14,8 @@ import typer
 
 from mminstruct.cli import data, zoo
 from mminstruct.cli.build import build
-from mminstruct.cli.chat import chat, demo
+from mminstruct.cli.chat import chat
+from mminstruct.cli.demo import demo
 from mminstruct.cli.eval import evaluate
 from mminstruct.cli.plot import plot
 from mminstruct.cli.quickstart import quickstart

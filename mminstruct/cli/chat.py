@@ -1,4 +1,4 @@
-"""`mminstruct chat` and `mminstruct demo`: talk with a checkpoint in the terminal or on a page."""
+"""`mminstruct chat`: talk with a checkpoint, or with a model behind a server, in the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from mminstruct.cli.models import BaseUrl, KeyVariable, ServedModels, open_models
 
 OptionalModel = Annotated[
-    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)
+    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint; not with --base-url.")
 ]
 System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
 Instruction = Annotated[
@@ -69,49 +69,3 @@ def chat(
             terminal.run(typed_lines())
         else:
             terminal.run(sys.stdin)
-
-
-def demo(
-    model: OptionalModel = None,
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 7860,
-    host: Annotated[str, typer.Option(help="Address that the page is served on.")] = "127.0.0.1",
-    allow_public: Annotated[
-        bool, typer.Option("--allow-public", help="Permit a --host that other computers can reach. There is no login.")
-    ] = False,
-    max_file_size: Annotated[str, typer.Option(help="The largest upload.")] = "20mb",
-    title: Annotated[
-        str | None, typer.Option(help="Name of the model on the page.", show_default="the last two folders of its path")
-    ] = None,
-    system: System = None,
-    instruction: Instruction = None,
-    device: Device = "auto",
-    base_url: BaseUrl = None,
-    served_model: ServedModels = None,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
-    flags: Annotated[
-        Path | None, typer.Option(help="A folder that conversations are written to which visitors flag.")
-    ] = None,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-) -> None:
-    """Chat on a page in the browser, served to this computer only.
-
-    Example: `mminstruct demo runs/quickstart/model --port 7861`
-    """
-    from mminstruct import catalog
-
-    app = catalog.module(catalog.DEMO, "app")
-    app.require_gradio()
-    size = app.file_size(max_file_size)
-    address = app.reserve(host, port, allow_public)
-    folders = [] if model is None else [model]
-    with open_models(folders, device, base_url, served_model or (), key_variable) as models:
-        from mminstruct.serving.chat import Framing
-        from mminstruct.serving.models import Models
-
-        named = {title if title and name == models.first else name: engine for name, engine in models.items()}
-        with app.running(Models(named), address, Framing(system, instruction), size, flags):
-            names = ", ".join(named)
-            typer.echo(f"{names} {'is' if len(named) == 1 else 'are'} at {address.url}  (Ctrl-C ends it)")
-            if open_browser:
-                typer.launch(address.url)
-            app.wait_for_interrupt()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mminstruct.cli.device import Device
+from mminstruct.cli.models import open_models
 
 if TYPE_CHECKING:
     from mminstruct.media.gate import Gate
@@ -58,18 +60,17 @@ def serve(
     """
     require_server()
     from mminstruct.serving.doors import Doors, doors
+    from mminstruct.serving.lock import read_keys
     from mminstruct.serving.server import reserve, served, wait_for_interrupt
 
     limits = read_limits(max_waiting, batch, kept_memory)
     gate = open_gate(allow_url)
-    entrance = doors(Doors.of(host, keys=read_api_keys(api_key_file)))
+    entrance = doors(Doors.of(host, keys=read_secrets(api_key_file, read_keys)))
     address = reserve(host, port)
 
-    from mminstruct.cli.device import pick
-    from mminstruct.serving.api.app import create_app
-    from mminstruct.serving.models import Models
+    with open_models(models, device, limits=limits) as loaded:
+        from mminstruct.serving.api.app import create_app
 
-    with Models.load(models, str(pick(device)), limits) as loaded:
         app = create_app(loaded, gate, max_seconds=max_seconds, middleware=entrance)
         with served(app, address):
             names = ", ".join(loaded)
@@ -108,13 +109,11 @@ def open_gate(allow_url: list[str] | None) -> Gate:
     return Gate(fetch=Fetcher(allow_url) if allow_url else None)
 
 
-def read_api_keys(path: Path | None) -> Secrets | None:
-    """The keys of a file, if one is given; one that others can read gets a warning. Raises `ConfigError`."""
-    from mminstruct.serving.lock import read_keys
-
+def read_secrets(path: Path | None, read: Callable[[Path], Secrets]) -> Secrets | None:
+    """What `read` makes of a file, if one is given; one that others can read gets a warning. Raises `ConfigError`."""
     if path is None:
         return None
-    keys = read_keys(path)
+    secrets = read(path)
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         typer.secho(f"warning: others on this computer can read {path}; run: chmod 600 {path}", fg="yellow", err=True)
-    return keys
+    return secrets

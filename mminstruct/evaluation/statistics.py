@@ -267,6 +267,21 @@ def _exchange(
     return (extreme + 1) / (draws + 1)
 
 
+def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share of `n` independent trials (Wilson, 1927), 95 % by default; it never leaves 0 to 1.
+
+    Trials that count half, such as ties, only make it wider than it need be.
+
+    Raises:
+        ValueError: no trials, or a share that is none.
+    """
+    if n < 1 or not 0 <= share <= 1:
+        raise ValueError(f"a share of {share} in {n} trials; give 0 to 1, and one trial at least")
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
 def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

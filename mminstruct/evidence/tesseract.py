@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -53,6 +54,13 @@ class Tesseract(OcrEngine):
         self.version = f"{self._told(program, '--version').splitlines()[0].removeprefix('tesseract ')} {language}"
 
     def read(self, picture: Image.Image) -> list[TextLine]:
+        return lines_of(self._table(picture))
+
+    def words(self, picture: Image.Image) -> list[TextLine]:
+        """The text word by word, each with a box of its own. Raises as `read` does."""
+        return words_of(self._table(picture))
+
+    def _table(self, picture: Image.Image) -> str:
         stream = io.BytesIO()
         picture.convert("RGB").save(stream, "PPM")
         try:
@@ -76,7 +84,7 @@ class Tesseract(OcrEngine):
             raise MediaError(
                 f"tesseract failed at a picture of {picture.width} x {picture.height} pixels ({told[-1]}); leave it out"
             )
-        return lines_of(done.stdout.decode("utf-8", errors="replace"))
+        return done.stdout.decode("utf-8", errors="replace")
 
     def _told(self, *command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=self._time_limit, check=False)
@@ -88,9 +96,8 @@ class Tesseract(OcrEngine):
 def lines_of(tsv: str) -> list[TextLine]:
     """The lines in Tesseract's table of words, in its order; a line's confidence is its words' by length."""
     words: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in csv.DictReader(io.StringIO(tsv), delimiter="\t", quoting=csv.QUOTE_NONE):
-        if row["level"] == _WORD and row["text"].strip():
-            words.setdefault((row["block_num"], row["par_num"], row["line_num"]), []).append(row)
+    for row in _word_rows(tsv):
+        words.setdefault((row["block_num"], row["par_num"], row["line_num"]), []).append(row)
     found = []
     for line in words.values():
         lefts, tops = [int(word["left"]) for word in line], [int(word["top"]) for word in line]
@@ -101,3 +108,19 @@ def lines_of(tsv: str) -> list[TextLine]:
         text = " ".join(word["text"].strip() for word in line)
         found.append(TextLine(text, box_quad((min(lefts), min(tops), right, bottom)), min(1.0, max(0.0, sure))))
     return found
+
+
+def words_of(tsv: str) -> list[TextLine]:
+    """The words in Tesseract's table, in its order."""
+    found = []
+    for row in _word_rows(tsv):
+        left, top, sure = int(row["left"]), int(row["top"]), float(row["conf"]) / 100
+        quad = box_quad((left, top, left + int(row["width"]), top + int(row["height"])))
+        found.append(TextLine(row["text"].strip(), quad, min(1.0, max(0.0, sure))))
+    return found
+
+
+def _word_rows(tsv: str) -> Iterator[dict[str, str]]:
+    for row in csv.DictReader(io.StringIO(tsv), delimiter="\t", quoting=csv.QUOTE_NONE):
+        if row["level"] == _WORD and row["text"].strip():
+            yield row

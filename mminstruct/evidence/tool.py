@@ -1,19 +1,24 @@
 """The contract of tools that a model may call: a picture and arguments in, values that JSON can hold out.
 
     picture, {"caption": "girl . cart"} ──call: long side ≤ 800──▶ Tool.run ──rounded──▶ {"boxes": [[0.12, ...]], ...}
+                                                             └──▶ Tool.pictures, of the whole picture
 
-Places are shares of the picture's width and height, (left, top, right, bottom), whatever size a tool looks at.
+Places are shares of the picture's width and height, (left, top, right, bottom), whatever size a tool looks at. Tools
+stand in files whose `TOOLS` is a list of them: those of `mminstruct/serving/toolbox/`, or files of one's own.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
 from pydantic import Field
 
+from mminstruct import catalog
 from mminstruct.config import Config
+from mminstruct.errors import ConfigError, MediaError
 from mminstruct.evidence.ocr import OcrEngine
 
 LONG_SIDE = 800  # pixels of the picture that a tool is given, at most
@@ -44,6 +49,26 @@ class Tool(ABC, Generic[A]):
         Raises:
             MediaError: the tool failed at this picture.
         """
+
+    def pictures(self, picture: Image.Image, arguments: A) -> list[Image.Image]:
+        """New pictures that go into the conversation beside the output; `picture` has all its pixels here.
+
+        Raises:
+            MediaError: as `run`.
+        """
+        return []
+
+
+def tools_of(entry: str) -> list[Tool[Any]]:
+    """The tools of a file, by its name in the toolbox or by its path.
+
+    Raises:
+        ConfigError: there is no such file, it has no list `TOOLS`, or what one of them needs is not installed.
+    """
+    found = getattr(catalog.module(catalog.TOOL, entry), "TOOLS", None)
+    if not isinstance(found, list) or not found or not all(isinstance(tool, Tool) for tool in found):
+        raise ConfigError(f"{entry} has no TOOLS; set TOOLS to a list of mminstruct.evidence.tool.Tool at its end")
+    return found
 
 
 def call(tool: Tool[A], picture: Image.Image, arguments: A) -> dict[str, Any]:
@@ -95,3 +120,40 @@ class TextReader(Tool[Region]):
                 found.append((line.text, list(box), line.confidence))
         texts, boxes, scores = ([one[place] for one in found] for place in range(3))
         return {"texts": texts, "boxes": boxes, "scores": scores}
+
+
+class Part(Config):
+    """The part of a picture that is cut out."""
+
+    box: tuple[float, float, float, float]
+
+
+class Cropper(Tool[Part]):
+    """Cuts a part out of a picture, with all its pixels, so that small things can be looked at."""
+
+    name = "crop"
+    version = "1"
+    does = (
+        "cuts a part out of the picture and shows it as a new picture; its argument box is [left, top, right, bottom] "
+        "in shares of the picture"
+    )
+    arguments = Part
+
+    def run(self, picture: Image.Image, arguments: Part) -> dict[str, Any]:
+        left, top, right, bottom = self._pixels(picture, arguments)
+        return {"boxes": [[left / picture.width, top / picture.height, right / picture.width, bottom / picture.height]]}
+
+    def pictures(self, picture: Image.Image, arguments: Part) -> list[Image.Image]:
+        return [picture.crop(self._pixels(picture, arguments))]
+
+    def _pixels(self, picture: Image.Image, arguments: Part) -> tuple[int, int, int, int]:
+        """The box in whole pixels, what lies outside of the picture left out."""
+        left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in arguments.box)
+        box = math.floor(left * picture.width), math.floor(top * picture.height)
+        end = math.ceil(right * picture.width), math.ceil(bottom * picture.height)
+        if end[0] <= box[0] or end[1] <= box[1]:
+            given = ", ".join(f"{edge:g}" for edge in arguments.box)
+            raise MediaError(
+                f"the box [{given}] holds nothing of the picture; give left, top, right, bottom in shares of it, 0 to 1"
+            )
+        return *box, *end

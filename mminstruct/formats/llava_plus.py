@@ -81,6 +81,12 @@ def parse(text: str) -> ToolTurn | None:
     return ToolTurn(found[1], actions, found[3])
 
 
+def outputs(given: Iterable[tuple[str, Any]], question: str) -> str:
+    """The text of the user's turn that brings what tools gave: (name, output as JSON can hold it) of each."""
+    lines = (f"{tool} output: {json.dumps(output, ensure_ascii=False)}" for tool, output in given)
+    return "\n".join(lines) + f"\n\nAnswer my first question: {question}"
+
+
 def read(path: Path, *, duplicate_ids: Duplicates = "error") -> Iterator[Conversation]:
     """The conversations of a LLaVA-Plus JSON file (JSON lines work too).
 

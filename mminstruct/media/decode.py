@@ -46,6 +46,8 @@ def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
             if not container.streams.video:
                 raise MediaError("the file holds no video stream; give a video")
             video = container.streams.video[0]
+            if video.codec_context is None:
+                raise MediaError("its frames are encoded in a way that is not known here; convert it to H.264")
             _check_pixels(video.width, video.height, limits["max_pixels"])
             times, keyframes = _packets(container, video, limits["max_frames"])
             rate = float(video.average_rate or video.guessed_rate or 1)
@@ -63,6 +65,8 @@ def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
             cuts = content_cuts(_changes(container, video, times, limits["max_pixels"])) if by_scene else []
             whole = [bisect.bisect_left(times, time) for time in keyframes]
             wanted = sampling.indices(len(times), rate, whole, cuts)
+            if not wanted:
+                raise MediaError("it marks no frame as a keyframe; take its frames by another method")
             most = limits["max_total_pixels"] // len(wanted)
             frames = list(_frames(container, video, [times[index] for index in wanted], keyframes, limits, most))
             seconds = [(times[index] - times[0]) * tick for index in wanted]
@@ -155,7 +159,7 @@ def _changes(container: Any, video: Any, times: list[int], most: int) -> list[fl
     return changes
 
 
-def _load_decoder() -> None:
+def load_decoder() -> None:
     """Import all of PyAV, some of which it would load when it is needed, while files may still be opened."""
     import av
 
@@ -164,7 +168,7 @@ def _load_decoder() -> None:
             importlib.import_module(module.name)
 
 
-def _give_up_rights(memory: int, seconds: float) -> None:
+def give_up_rights(memory: int, seconds: float) -> None:
     """From here on this process opens and writes no file, and ends when it takes more memory or time than allowed."""
     try:
         import resource
@@ -184,11 +188,11 @@ def main() -> None:
     order = json.loads(sys.argv[-1])
     out = sys.stdout.buffer
     try:
-        _load_decoder()
+        load_decoder()
     except ModuleNotFoundError:
         _line(out, {"refused": "reading video needs PyAV; install it with: pip install 'mminstruct[video]'"})
         return
-    _give_up_rights(order["limits"]["memory"], order["limits"]["seconds"])
+    give_up_rights(order["limits"]["memory"], order["limits"]["seconds"])
     try:
         decode(sys.stdin.buffer, order, out)
     except MediaError as error:

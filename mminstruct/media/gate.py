@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # it loads TLS, which the gate needs only where it is given o
 
 Kind = Literal["image", "video"]
 
+# Not TIFF: no browser shows it, and its decoder is the one with the longest list of holes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
 
 @dataclass(frozen=True)
 class GateLimits:
@@ -199,7 +202,7 @@ class GateRequest:
         advice = "make it smaller"
         if left < self.limits.max_pixels:
             advice = f"a request may have {self.limits.max_total_pixels:,} in all, send fewer or smaller media"
-        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), advice)
+        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), advice, FORMATS)
         picture = decode_image(data, where, limits)
         self._pixels += picture.width * picture.height
         return picture

@@ -29,25 +29,6 @@ from mminstruct.errors import MediaError
 from mminstruct.media.data_uri import decode_base64, least_size, split_data_uri
 from mminstruct.media.jpeg import MAX_SCANS, scans
 
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """The largest image that is opened: encoded bytes, and pixels as the header states them.
-
-    `advice` is what a message tells to do about an image that is too large, where its sender cannot raise the limits.
-    """
-
-    max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 64_000_000
-    advice: str | None = None
-
-    def remedy(self, name: str) -> str:
-        """What to do about an image beyond the limit of this name."""
-        return self.advice or f"make it smaller or raise ImageLimits.{name}"
-
-
-DEFAULT_LIMITS = ImageLimits()
-
 # Pillow's name of each accepted format, and the bytes that a file of it begins with.
 _MAGIC = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
@@ -57,7 +38,28 @@ _MAGIC = {
     "BMP": re.compile(rb"BM"),
     "TIFF": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
 }
-_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+FORMATS = tuple(_MAGIC)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """The largest image that is opened: encoded bytes, and pixels as the header states them.
+
+    `advice` is what a message tells to do about an image that is too large, where its sender cannot raise the limits.
+    `formats` are opened, by the names that Pillow has for them; all that are accepted, or fewer.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 64_000_000
+    advice: str | None = None
+    formats: tuple[str, ...] = FORMATS
+
+    def remedy(self, name: str) -> str:
+        """What to do about an image beyond the limit of this name."""
+        return self.advice or f"make it smaller or raise ImageLimits.{name}"
+
+
+DEFAULT_LIMITS = ImageLimits()
 
 # Pillow's format plugins are parsers in Python and C; on broken bytes they raise all of these.
 _DECODER_ERRORS = (
@@ -198,10 +200,11 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
     """The picture as far as its header says what it is; no pixel is decoded."""
     beginning = stream.read(16)
     stream.seek(0)
-    name = next((name for name, magic in _MAGIC.items() if magic.match(beginning)), None)
+    name = next((name for name in limits.formats if _MAGIC[name].match(beginning)), None)
     if name is None:
+        *others, last = ["WebP" if name == "WEBP" else name for name in limits.formats]
         raise MediaError(
-            f"{where} is not a {_ACCEPTED} image (its first bytes say so, whatever its name); "
+            f"{where} is not a {', '.join(others)} or {last} image (its first bytes say so, whatever its name); "
             f"convert it to one of them, or remove it"
         )
     try:

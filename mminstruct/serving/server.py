@@ -92,7 +92,12 @@ def served(app: ASGIApp, address: Address, grace: int = GRACE) -> Iterator[None]
         timeout_graceful_shutdown=grace,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), name="mminstruct-http", daemon=True)
+
+    def run() -> None:
+        with contextlib.suppress(SystemExit):  # its way to say that it did not start
+            server.run([listener])
+
+    thread = threading.Thread(target=run, name="mminstruct-http", daemon=True)
     thread.start()
     try:
         end = time.monotonic() + START_SECONDS

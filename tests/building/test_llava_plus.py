@@ -19,9 +19,9 @@ from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders import llava_plus
 from mminstruct.data_builders.llava_plus import ANSWER, ARGUMENTS, QUESTION, Asked
 from mminstruct.data_builders.worlds.scenes import COLORS, SHAPES, scene
-from mminstruct.data_builders.worlds.shape_tools import KnownText, Names, ShapeDetector, ShapeSegmenter, connected_parts
 from mminstruct.data_builders.worlds.slides import slide
 from mminstruct.errors import ConfigError, DataError, ReplyError
+from mminstruct.evidence.shape_tools import KnownText, Names, ShapeDetector, ShapeSegmenter, connected_parts
 from mminstruct.evidence.tool import Region, TextReader, Tool, call, rounded
 from mminstruct.formats.llava_plus import ToolTurn, parse
 from tests.building.chat_server import serving
@@ -260,7 +260,7 @@ def test_connected_parts_are_those_of_a_flood() -> None:
                 size += 1
                 stack += [(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
             sizes += [size] if size else []
-        parts = connected_parts(mask)
+        parts = [part.mask((0, 0, 13, 11)) for part in connected_parts(mask)]
         assert sorted(int(part.sum()) for part in parts) == sorted(sizes) and (sum(parts) == mask).all()
 
 

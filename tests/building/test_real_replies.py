@@ -20,8 +20,8 @@ from mminstruct.building.prompt import Prompt
 from mminstruct.building.replies import strict_schema
 from mminstruct.building.request import Parameters
 from mminstruct.data_builders import llava_plus, videosavi, vlr_if
-from mminstruct.data_builders.worlds.shape_tools import ShapeDetector
 from mminstruct.errors import ConfigError, MminstructError
+from mminstruct.evidence.shape_tools import ShapeDetector
 from mminstruct.evidence.tool import Region
 from tests.building.asking_builder import Greys
 from tests.building.chat_server import digest, serving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import signal
@@ -14,13 +15,19 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
+from typer.testing import CliRunner
 
-from mminstruct.demo.app import MAX_FILE_SIZE, Address, file_size, reserve
+from mminstruct.cli.app import app
+from mminstruct.demo.app import reserve, running
 from mminstruct.demo.page import Page
-from mminstruct.errors import ConfigError, RunError
+from mminstruct.errors import ConfigError
 from mminstruct.models import checkpoint
+from mminstruct.serving.doors import Doors
 from mminstruct.serving.generator import Generator
+from mminstruct.serving.lock import Secrets
+from mminstruct.serving.models import Models
 
 
 @pytest.fixture
@@ -29,54 +36,6 @@ def taken() -> Iterator[int]:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         yield holder.getsockname()[1]
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
-def test_a_loopback_host_is_served_and_port_0_is_a_free_one(host: str) -> None:
-    address = reserve(host, 0)
-    assert not address.public and address.port > 0
-    assert address.url == f"http://{host}:{address.port}"
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_a_host_that_others_reach_needs_the_flag(host: str) -> None:
-    with pytest.raises(ConfigError, match="--allow-public"):
-        reserve(host, 0)
-
-
-def test_the_flag_permits_it() -> None:
-    assert reserve("0.0.0.0", 0, allow_public=True).public
-
-
-def test_a_taken_port_is_told_with_the_remedy(taken: int) -> None:
-    with pytest.raises(RunError, match=rf"port {taken} on 127\.0\.0\.1 .* --port {taken + 1}"):
-        reserve(port=taken)
-
-
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_a_number_that_is_no_port(port: int) -> None:
-    with pytest.raises(ConfigError, match="no port"):
-        reserve(port=port)
-
-
-def test_an_unknown_or_foreign_host() -> None:
-    with pytest.raises(RunError, match="cannot be used"):
-        reserve("192.0.2.1", 0, allow_public=True)
-
-
-def test_ipv6_addresses_are_written_in_brackets() -> None:
-    assert Address("::1", 80).url == "http://[::1]:80"
-
-
-@pytest.mark.parametrize(("text", "size"), [("20mb", MAX_FILE_SIZE), (" 5 KB ", 5120), ("7b", 7), ("1gb", 2**30)])
-def test_file_sizes(text: str, size: int) -> None:
-    assert file_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "20", "mb", "-1mb", "1.5mb", "1tb"])
-def test_file_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="20mb"):
-        file_size(text)
 
 
 # ---- the running page, without a browser -----------------------------------------------------------------------------
@@ -128,6 +87,50 @@ def test_telemetry_is_off_and_nothing_is_shared(served: Page) -> None:
     config = fetch(f"{served.url}/config")[2]
     assert '"analytics_enabled":false' in config.replace(" ", "")
     assert "fonts.googleapis" not in fetch(served.url)[2] + fetch(f"{served.url}/theme.css")[2]
+
+
+# ---- the API beside the page -----------------------------------------------------------------------------------------
+
+
+def test_the_page_and_the_api_share_a_port_and_the_models(served: Page) -> None:
+    with openai.OpenAI(api_key="none", base_url=f"{served.url}/v1", max_retries=0, timeout=60) as client:
+        assert [model.id for model in client.models.list()] == list(served.models)
+        reply = client.chat.completions.create(
+            model=served.models.first, messages=[{"role": "user", "content": "hi"}], max_tokens=3
+        )
+        assert reply.usage is not None and reply.usage.completion_tokens == 3
+    assert '"status":"ok"' in fetch(f"{served.url}/health")[2]
+    assert f'mminstruct_new_tokens_total{{model="{served.models.first}"}}' in fetch(f"{served.url}/metrics")[2]
+    assert "<gradio-app" in fetch(served.url)[2]
+
+
+def test_a_page_of_another_site_cannot_use_the_api(served: Page) -> None:
+    request = urllib.request.Request(
+        f"{served.url}/v1/chat/completions", data=b"{}", headers={"Origin": "https://evil.example"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=20)
+    assert caught.value.code == 403
+
+
+def test_a_password_opens_the_page_and_a_key_the_api(generator: Generator) -> None:
+    doors = Doors.of("127.0.0.1", keys=Secrets.of("key-" * 5), passwords=Secrets.of("open sesame"))
+    basic = "Basic " + base64.b64encode(b"anyone:open sesame").decode()
+    with running(Models({"nano": generator}), reserve(port=0), entrance=doors) as page:
+        assert fetch(page.url)[0] == fetch(f"{page.url}/config")[0] == 401
+        assert fetch(f"{page.url}/v1/models")[0] == fetch(f"{page.url}/metrics")[0] == 401
+        assert fetch(f"{page.url}/health")[0] == 200
+        assert fetch(page.url, Authorization=basic)[0] == fetch(f"{page.url}/config", Authorization=basic)[0] == 200
+        assert fetch(f"{page.url}/v1/models", Authorization="Bearer " + "key-" * 5)[0] == 200
+        assert fetch(f"{page.url}/v1/models", Authorization=basic)[0] == 401
+        assert fetch(page.url, Authorization="Bearer " + "key-" * 5)[0] == 401
+
+
+def test_other_computers_are_let_in_with_a_password_only(tmp_path: Path) -> None:
+    for options in (["--host", "0.0.0.0", "--port", "0"], ["--api-key-file", str(tmp_path / "keys")]):
+        (tmp_path / "keys").write_text("a-key-of-some-length\n", encoding="utf-8")
+        result = CliRunner().invoke(app, ["demo", str(tmp_path), *options])
+        assert isinstance(result.exception, ConfigError) and "--password-file" in str(result.exception)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from mminstruct.evaluation.statistics import (
     most_frequent_answer,
     spread,
     standard_error,
+    wilson,
 )
 
 
@@ -93,6 +94,18 @@ def test_error_is_unknown_for_one_cluster() -> None:
 
 def test_clusters_that_cancel_out_give_a_number() -> None:
     assert standard_error([1.0, 0.0, 1.0, 0.0], ["a", "a", "b", "b"]) == pytest.approx(math.sqrt(1 / 12 - 1 / 16))
+
+
+def test_wilson_is_the_interval_of_the_tables_and_covers_the_truth() -> None:
+    assert wilson(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson(1.0, 5) == pytest.approx((0.5655, 1.0), abs=1e-4)
+    assert wilson(0.0, 1)[0] == 0.0
+    rng = np.random.default_rng(0)
+    covered = [low <= 0.8 <= high for low, high in (wilson(share / 20, 20) for share in rng.binomial(20, 0.8, 4000))]
+    assert 0.93 < sum(covered) / len(covered) < 0.98
+    for share, n in ((0.5, 0), (1.1, 3)):
+        with pytest.raises(ValueError, match="give 0 to 1, and one trial at least"):
+            wilson(share, n)
 
 
 def test_estimate() -> None:

@@ -20,9 +20,9 @@ from mminstruct.data_builders.worlds.exam import near_numbers
 from mminstruct.data_builders.worlds.posters import poster
 from mminstruct.data_builders.worlds.receipts import form, receipt
 from mminstruct.data_builders.worlds.scenes import COLORS, GROUNDS, SHAPES
-from mminstruct.data_builders.worlds.shape_tools import Found, find_shapes
 from mminstruct.data_builders.worlds.slides import slide
 from mminstruct.evaluation.benchmark import Item, load_benchmark
+from mminstruct.evidence.shape_tools import Found, find_shapes
 from mminstruct.media import open_image
 from tests.building.clip_pixels import Pixels
 from tests.building.test_charts import places, scale, where

@@ -38,6 +38,19 @@ def first_box(text: str) -> Box | None:
     return x1, y1, x2, y2
 
 
+def all_boxes(text: str) -> list[Box]:
+    """The boxes of a text, in its order; four numbers without brackets are none."""
+    found = sorted((match for form in _FORMS for match in form.finditer(text)), key=lambda match: match.start())
+    boxes: list[Box] = []
+    end = 0
+    for match in found:
+        if match.start() >= end:  # a form may lie inside of another: `[[1,2,3,4]]`
+            x1, y1, x2, y2 = (float(number) for number in match.groups())
+            boxes.append((x1, y1, x2, y2))
+            end = match.end()
+    return boxes
+
+
 def scaled(box: Box, horizontal: float, vertical: float) -> Box:
     """A box with its coordinates multiplied."""
     return box[0] * horizontal, box[1] * vertical, box[2] * horizontal, box[3] * vertical

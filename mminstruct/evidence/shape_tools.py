@@ -1,4 +1,4 @@
-"""Tools for the worlds: they look at pixels and find what stands there, without knowing what was drawn.
+"""Tools for drawn scenes: they look at pixels and find plain shapes of named colours, without knowing what was drawn.
 
 picture ──colours that are not the ground──▶ mask ──connected parts──▶ box ──overlap with ideal shapes──▶ class, score
 """
@@ -13,10 +13,20 @@ from PIL import Image
 from pydantic import Field
 
 from mminstruct.config import Config
-from mminstruct.data_builders.worlds.scenes import COLORS, SHAPES
 from mminstruct.evidence.ocr import OcrEngine, TextLine
 from mminstruct.evidence.tool import Tool
 
+COLORS = {
+    "red": (204, 41, 41),
+    "orange": (232, 134, 30),
+    "yellow": (232, 200, 30),
+    "green": (46, 140, 58),
+    "blue": (38, 84, 190),
+    "purple": (122, 52, 160),
+    "brown": (120, 76, 40),
+    "black": (24, 24, 24),
+}
+SHAPES = ("circle", "square", "triangle", "diamond")
 LEAST_SCORE = 0.5  # of a part that is taken for a shape
 LEAST_SIDE = 12  # pixels; smaller parts are specks
 _NEAR = 24  # how far each of the three parts of a pixel's colour may be from a named colour
@@ -80,7 +90,7 @@ class ShapeSegmenter(_ShapeTool):
 
 
 class KnownText(OcrEngine):
-    """The text of a world's picture, which is known without looking: lines with boxes in shares of the picture."""
+    """The text of a drawn picture, which is known without looking: lines with boxes in shares of the picture."""
 
     name = "known-text"
     version = "1"
@@ -106,24 +116,47 @@ def find_shapes(picture: Image.Image) -> list[Found]:
         for channel, wanted in zip(channels, value, strict=True):
             mask &= (channel >= max(0, wanted - _NEAR)) & (channel <= min(255, wanted + _NEAR))
         for part in connected_parts(mask):
-            rows, columns = np.nonzero(part)
-            box = (int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max()))
+            box = part.box
             if min(box[2] - box[0], box[3] - box[1]) + 1 < LEAST_SIDE:
-                continue
-            shape, score = _classify(part[box[1] : box[3] + 1, box[0] : box[2] + 1])
+                continue  # before there is a mask of it: noise has a hundred thousand such parts
+            shape, score = _classify(part.mask(box))
             if score >= LEAST_SCORE:
-                found.append(Found(shape, color, box, score, len(rows)))
+                found.append(Found(shape, color, box, score, part.pixels))
     return sorted(found, key=lambda one: (one.box[0] + one.box[2], one.box[1]))
 
 
-def connected_parts(mask: np.ndarray) -> list[np.ndarray]:
-    """Masks [height, width] of the parts whose pixels are neighbours, upright or crosswise, from the top down.
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring pixels as stretches of rows: (row, first column, column behind the last), from the top down."""
 
-    A row's stretches are joined with those of the row before that they touch (union of sets), so the work grows with
-    the number of stretches, not of pixels.
+    stretches: list[tuple[int, int, int]]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        left, right = min(start for _, start, _ in self.stretches), max(end for _, _, end in self.stretches)
+        return left, self.stretches[0][0], right - 1, self.stretches[-1][0]
+
+    @property
+    def pixels(self) -> int:
+        return sum(end - start for _, start, end in self.stretches)
+
+    def mask(self, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The part of the picture in `box`, which holds it: True where its pixels are."""
+        left, top, right, bottom = box
+        mask = np.zeros((bottom - top + 1, right - left + 1), bool)
+        for row, start, end in self.stretches:
+            mask[row - top, start - left : end - left] = True
+        return mask
+
+
+def connected_parts(mask: np.ndarray) -> list[Part]:
+    """The parts of a mask [height, width] whose pixels are neighbours, upright or crosswise, from the top down.
+
+    A row's stretches are joined with those of the row before that they touch (union of sets), and both rows are walked
+    from the left side by side, so the work grows with the number of stretches, not of pixels.
     """
     parent: list[int] = []
-    stretches: list[tuple[int, int, int]] = []  # row, first column, column behind the last
+    stretches: list[tuple[int, int, int]] = []
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -134,21 +167,25 @@ def connected_parts(mask: np.ndarray) -> list[np.ndarray]:
     before: list[int] = []
     for row in np.flatnonzero(mask.any(axis=1)).tolist():
         edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0])))).tolist()
-        here = []
+        if before and stretches[before[0]][0] != row - 1:
+            before = []
+        here, first = [], 0
         for start, end in zip(edges[::2], edges[1::2], strict=True):
             index = len(parent)
             parent.append(index)
             stretches.append((row, start, end))
             here.append(index)
-            for other in before:
-                above, first, last = stretches[other]
-                if above == row - 1 and first <= end and start <= last:
-                    low, high = sorted((root(other), root(index)))
-                    parent[high] = low
+            while first < len(before) and stretches[before[first]][2] < start:
+                first += 1
+            at = first
+            while at < len(before) and stretches[before[at]][1] <= end:
+                low, high = sorted((root(before[at]), root(index)))
+                parent[high] = low
+                at += 1
         before = here
-    parts: dict[int, np.ndarray] = {}
-    for index, (row, start, end) in enumerate(stretches):
-        parts.setdefault(root(index), np.zeros(mask.shape, bool))[row, start:end] = True
+    parts: dict[int, Part] = {}
+    for index, stretch in enumerate(stretches):
+        parts.setdefault(root(index), Part([])).stretches.append(stretch)
     return list(parts.values())
 
 
