@@ -224,7 +224,7 @@ def test_a_wrong_key(generator: Generator, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("OPENAI_API_KEY", "sesame-shut-sesame")
         with (
             RemoteEngine(f"{address.url}/v1", "far") as engine,
-            pytest.raises(ServerError, match="check the key") as no,
+            pytest.raises(ServerError, match="check the key") as error,
         ):
             said(engine, record(message("user", "Hello.")))
         assert "shut" not in str(error.value)
