@@ -247,8 +247,8 @@ def _address(rng: random.Random) -> str:
 TARGETS = (
     Target("pictures", 110_000, _picture, pictures_through_the_gate),
     Target("addresses", 30_000, _address, addresses_through_the_gate),
-    Target("videos", 200, lambda rng: fuzz_inputs.mutated(rng, fuzz_inputs.videos()), videos_through_the_gate),
-    Target("decoder", 14_800, lambda rng: fuzz_inputs.mutated(rng, fuzz_inputs.videos()), videos_in_one_process),
+    Target("videos", 100, lambda rng: fuzz_inputs.mutated(rng, fuzz_inputs.videos()), videos_through_the_gate),
+    Target("decoder", 14_900, lambda rng: fuzz_inputs.mutated(rng, fuzz_inputs.videos()), videos_in_one_process),
     Target("archives", 5_000, lambda rng: fuzz_inputs.mutated(rng, fuzz_inputs.archives()), archives_unpacked),
     Target("requests", 40_000, fuzz_inputs.request_body, requests_of_the_api),
 )

@@ -8,8 +8,11 @@ reasoning) and that is an error, never a guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from jinja2 import TemplateError
 
 from mminstruct.chat_template.encode import Piece
 from mminstruct.chat_template.template import ChatTemplate, TemplateConfig, content_pieces
@@ -18,6 +21,26 @@ from mminstruct.errors import ConfigError, DataError
 
 # Private-use characters: no text of a data set should hold them, and one that does is refused.
 OPEN, CLOSE, _IMAGE = "\uf8f0", "\uf8f1", "\uf8f2"
+
+
+@contextlib.contextmanager
+def rendering(whose: str) -> Iterator[None]:
+    """A block in which transformers renders a Jinja template, in its sandbox.
+
+    Raises `DataError` where the template refuses the turns, fails, or reaches for what the sandbox does not give.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TemplateError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise DataError(f"the {whose}'s chat template refuses the conversation: {error}") from None
 
 
 class TokenizerTemplate(ChatTemplate):
@@ -62,10 +85,11 @@ class TokenizerTemplate(ChatTemplate):
 
     def _apply(self, messages: Sequence[Message], texts: list[str], generation_prompt: bool) -> str:
         turns = [{"role": message.role, "content": text} for message, text in zip(messages, texts, strict=True)]
-        rendered: str = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=generation_prompt, **self.config.variables
-        )
-        return rendered
+        with rendering("tokenizer"):
+            rendered: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=generation_prompt, **self.config.variables
+            )
+            return rendered
 
     def _end_of_turn(self, rest: str) -> tuple[str, str]:
         until = rest.find(OPEN) if OPEN in rest else len(rest)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from mminstruct.errors import BusyError, ConfigError, MediaError
 from mminstruct.media.data_uri import SCHEME, decode_base64, least_size, split_data_uri
-from mminstruct.media.image import ImageLimits, decode_image
+from mminstruct.media.image import ImageLimits, decode_image, image_suffix
 from mminstruct.media.sampling import FrameSampling
 from mminstruct.media.video import Video, VideoLimits, decode_video
 
@@ -44,6 +44,7 @@ class GateLimits:
         max_media: pictures and videos.
         max_bytes: encoded.
         max_pixels: of one picture or frame, as its header states them.
+        max_pixels_slow: of one picture in another format than JPEG, which takes two to four times as long to decode.
         max_total_pixels: of all pictures, and of the frames that are taken of videos.
         max_frames: taken of videos.
         max_walked: that the videos hold, taken or not.
@@ -56,6 +57,7 @@ class GateLimits:
     max_media: int = 32
     max_bytes: int = 64 * 2**20
     max_pixels: int = 64_000_000
+    max_pixels_slow: int = 25_000_000
     max_total_pixels: int = 128_000_000
     max_frames: int = 128
     max_walked: int = 36_000
@@ -166,9 +168,13 @@ class GateRequest:
             raise MediaError(f"{where} is given by an address that is not opened; send it as a data: URI")
         if self._gate.fetch is None:
             raise MediaError(f"{where} is given by a web address, which this server does not fetch; send a data: URI")
+        left = self.limits.seconds - self._fetching
+        if left <= 0:
+            raise MediaError(
+                f"with {where} its media take more than {self.limits.seconds:g} seconds to fetch; send data: URIs"
+            )
         started = time.monotonic()
         try:
-            left = self.limits.seconds - self._fetching
             data = self._gate.fetch.fetch(url, where, self.limits.max_bytes - self._bytes, left)
         finally:
             self._fetching += time.monotonic() - started
@@ -199,10 +205,12 @@ class GateRequest:
 
     def _picture(self, where: str, data: bytes) -> Image.Image:
         left = self.limits.max_total_pixels - self._pixels
-        advice = "make it smaller"
-        if left < self.limits.max_pixels:
+        most, advice = self.limits.max_pixels, "make it smaller"
+        if image_suffix(data) != ".jpeg" and self.limits.max_pixels_slow < most:
+            most, advice = self.limits.max_pixels_slow, "make it smaller or save it as a JPEG"
+        if left < most:
             advice = f"a request may have {self.limits.max_total_pixels:,} in all, send fewer or smaller media"
-        limits = ImageLimits(self.limits.max_bytes, min(self.limits.max_pixels, left), advice, FORMATS)
+        limits = ImageLimits(self.limits.max_bytes, min(most, left), advice, FORMATS)
         picture = decode_image(data, where, limits)
         self._pixels += picture.width * picture.height
         return picture

@@ -27,7 +27,7 @@ from PIL import Image, ImageFile
 
 from mminstruct.errors import MediaError
 from mminstruct.media.data_uri import decode_base64, least_size, split_data_uri
-from mminstruct.media.jpeg import MAX_SCANS, scans
+from mminstruct.media.jpeg import most_scans, scans
 
 # Pillow's name of each accepted format, and the bytes that a file of it begins with.
 _MAGIC = {
@@ -234,8 +234,9 @@ def _header(where: str, stream: BinaryIO, limits: ImageLimits) -> ImageFile.Imag
 def _decode(where: str, data: bytes, limits: ImageLimits) -> Image.Image:
     picture = _header(where, io.BytesIO(data), limits)
     width, height = picture.size
-    if picture.format == "JPEG" and scans(data) > MAX_SCANS:
-        raise MediaError(f"{where} is a JPEG image of more than {MAX_SCANS} scans; save it as a baseline JPEG")
+    most = most_scans(width * height)
+    if picture.format == "JPEG" and scans(data, most) > most:
+        raise MediaError(f"{where} is a JPEG image of more than {most} scans; save it as a baseline JPEG")
     try:
         picture.load()
     except _DECODER_ERRORS:

@@ -20,6 +20,7 @@ from mminstruct.chat_template import TemplateConfig
 from mminstruct.chat_template.encode import RESPONSE, EncodedPrompt, Supervision
 from mminstruct.chat_template.template import ChatTemplate
 from mminstruct.conversation import Conversation, Media
+from mminstruct.errors import DataError
 from mminstruct.media import FrameSampling, Video
 from mminstruct.models.image import Features, Prepared
 
@@ -28,6 +29,11 @@ FILE = "mminstruct.json"
 
 # A picture or a video as it was opened, as `prepare` has made it ready, or as the model's own encoder has seen it.
 Picture = Image.Image | Video | Prepared | Features
+
+
+# Breaking one token may leave another to be broken, in texts made for it; no text needs so many rounds.
+_ROUNDS = 20
+_NO_SPACE = "\u200b"
 
 
 class SavedConfig(Protocol):
@@ -145,14 +151,49 @@ class BaseProcessor(ABC):
         """Tokens that do something when they are spelled in a text."""
 
     def escape(self, text: str) -> str:
-        """Text of a stranger, made unable to act as a special token: each one is broken by a space."""
-        acting = sorted((token for token in self._acting_tokens() if len(token) > 1), key=len, reverse=True)
+        """Text of a stranger, made unable to act as a special token: each one is broken by a space.
+
+        So is one that the tokenizer sees in other letters (full-width ones, where it normalises), and the beginning of
+        one at the end of the text, since another text may follow and go on with it.
+
+        Raises:
+            DataError: a space does not break it.
+        """
+        acting = {token for token in self._acting_tokens() if len(token) > 1 and token.strip()}
         if not acting:
             return text
-        pattern = "|".join(re.escape(token) for token in acting)
-        return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        ids = {token for token in map(self.tokenizer.convert_tokens_to_ids, acting) if token is not None}
+        ids.discard(self.tokenizer.unk_token_id)  # what stands for any unknown word acts as nothing
+        pattern = re.compile("|".join(re.escape(token) for token in sorted(acting, key=len, reverse=True)))
+        for _ in range(_ROUNDS):
+            places = {match.start() for match in pattern.finditer(text)} or self._seen_as(ids, text)
+            places = places or _begun_at_the_end(text, acting)
+            if not places:
+                return text
+            for place in sorted(places, reverse=True):
+                # A template may trim the space that a text ends with.
+                between = " " if place + 1 < len(text) else _NO_SPACE
+                text = f"{text[: place + 1]}{between}{text[place + 1 :]}"
+        raise DataError("a text spells special tokens in a way that cannot be broken; take them out")
+
+    def _seen_as(self, ids: set[int], text: str) -> set[int]:
+        """Where in the text the tokenizer finds one of these tokens."""
+        result = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        pairs = zip(result["input_ids"], result["offset_mapping"], strict=True)
+        return {start for token, (start, _) in pairs if token in ids}
 
     def decode(self, ids: list[int] | torch.Tensor) -> str:
         """Generated ids as text, special tokens and outer white space dropped."""
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return text.removesuffix(self.template.end).strip()
+
+
+def _begun_at_the_end(text: str, tokens: Iterable[str]) -> set[int]:
+    """Where the longest beginning of a token starts that the text ends with; letters alone are words and begin none."""
+    begun = [
+        length
+        for token in tokens
+        for length in range(min(len(token) - 1, len(text)), 0, -1)
+        if text.endswith(token[:length]) and token[:length].strip() and not token[:length].isalnum()
+    ]
+    return {len(text) - max(begun)} if begun else set()

@@ -23,12 +23,10 @@ from mminstruct.models.base_processor import FILE, BaseProcessor
 from mminstruct.models.meta import meta
 from mminstruct.models.native import checkpoint as native
 from mminstruct.models.processor import Processor
+from mminstruct.models.scan import described_by, require_plausible, safe_weights, scan
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel
 
 log = logging.getLogger(__name__)
-
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
 
 
 def save(
@@ -66,17 +64,20 @@ def load(
         raise CheckpointError(
             f"{folder} is not a folder; give the folder of a checkpoint (it holds config.json and {FILE})"
         )
+    scan(folder)
     if native.is_native(folder):
         return native.load(folder, dtype, device)
     processor = Processor.load(folder)
-    config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
-    shards = _shards(folder)
+    config = read_own_config(folder)
+    shards = safe_weights(folder)
+    require_plausible(empty(config, folder), shards, folder)
     saved_dtype: Any = config.dtype or torch.float32
     with no_init_weights():  # random numbers that `_fill` would overwrite, every one of them, take longest
         model = VisionLanguageModel(config)
     model.to(dtype=saved_dtype)  # type: ignore[call-arg]
     _fill(model, shards, folder)
-    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    with described_by(folder, "generation_config.json"):
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     model.to(device=device, dtype=dtype or saved_dtype).eval()  # type: ignore[call-arg]
     origins = ", ".join(f"{name} (began as {processor.config.origins.get(name, 'unknown')})" for name in model.parts)
     log.info("loaded all %d tensors of %s: %s", len(model.state_dict()), folder, origins)
@@ -90,25 +91,25 @@ def skeleton(checkpoint: str | Path) -> tuple[PreTrainedModel, BaseProcessor]:
         CheckpointError: `config.json` or the processor is missing.
     """
     folder = Path(checkpoint)
+    scan(folder)
     if native.is_native(folder):
         return native.skeleton(folder)
     processor = Processor.load(folder)
-    config = VisionLanguageConfig.from_dict(read_json(_require(folder, "config.json")))
-    with meta():
-        return VisionLanguageModel(config), processor
+    return empty(read_own_config(folder), folder), processor
 
 
-def _require(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise CheckpointError(f"{folder} holds no {name}; the checkpoint is incomplete, copy or save it again")
-    return folder / name
+def read_own_config(folder: Path) -> VisionLanguageConfig:
+    """`config.json` of a checkpoint of this project. Raises `CheckpointError` where it is none."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} holds no config.json; the checkpoint is incomplete, copy or save it again")
+    with described_by(folder):
+        return VisionLanguageConfig.from_dict(read_json(folder / "config.json"))
 
 
-def _shards(folder: Path) -> list[Path]:
-    if (folder / _INDEX).is_file():
-        names = sorted(set(read_json(folder / _INDEX)["weight_map"].values()))
-        return [_require(folder, name) for name in names]
-    return [_require(folder, _SINGLE)]
+def empty(config: VisionLanguageConfig, folder: Path) -> VisionLanguageModel:
+    """The model that a folder's config describes, on the meta device, where it takes no memory."""
+    with described_by(folder), meta():
+        return VisionLanguageModel(config)
 
 
 @torch.no_grad()

@@ -262,7 +262,7 @@ def _read_tokenizer(spec: ModelRow, tokenizer: TokenizerSource, folder: Path) ->
         raise ConfigError(f"model {spec.name!r}: give the tokenizer either a name or a folder")
     source = tokenizer.name or str(folder / str(tokenizer.folder))
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"model {spec.name!r}: the tokenizer {source} cannot be read: {error}") from None
 
@@ -314,7 +314,7 @@ def _fetch_weights(model: VisionLanguageModel, spec: ModelRow, origins: dict[str
         origins["vision_encoder"] = model.vision_encoder.origin
     if spec.language_model.weights:
         name = str(spec.language_model.name)
-        source = AutoModelForCausalLM.from_pretrained(name)
+        source = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False)
         source.resize_token_embeddings(model.config.text_config.vocab_size)
         model.language_model.load_state_dict(source.state_dict(), strict=True)
         origins["language_model"] = f"hub {name}"

@@ -31,6 +31,7 @@ from mminstruct.models.config import ImageConfig, TilingConfig, VideoConfig
 from mminstruct.models.image import Features, Prepared, prepare
 from mminstruct.models.layout import Layout, Medium
 from mminstruct.models.packing import in_a_row, medium_number
+from mminstruct.models.scan import UNREADABLE
 
 INSTRUCTION_TOKENIZER = "instruction_tokenizer"  # a folder in a checkpoint's
 _SEEN = ("pixel_values", "features")  # what a model takes of pictures; a sample has at most one of them
@@ -288,7 +289,8 @@ class Processor(BaseProcessor):
         }
 
     def _acting_tokens(self) -> Iterable[str]:
-        return self.tokenizer.get_added_vocab()
+        own = self.instruction_tokenizer
+        return [*self.tokenizer.get_added_vocab(), *(own.all_special_tokens if own is not None else ())]
 
     # ---- disk ------------------------------------------------------------------------------------------------------
 
@@ -317,8 +319,15 @@ class Processor(BaseProcessor):
         if config.own_instruction_tokenizer:
             if not (folder / INSTRUCTION_TOKENIZER).is_dir():
                 raise CheckpointError(f"{folder} holds no {INSTRUCTION_TOKENIZER}; the checkpoint is incomplete")
-            instruction = AutoTokenizer.from_pretrained(folder / INSTRUCTION_TOKENIZER, local_files_only=True)
-        return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True), config, instruction)
+            instruction = _open_tokenizer(folder / INSTRUCTION_TOKENIZER)
+        return cls(_open_tokenizer(folder), config, instruction)
+
+
+def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise CheckpointError(f"the tokenizer of {folder} cannot be opened: {error}") from error
 
 
 def _seen(sample: dict[str, torch.Tensor]) -> torch.Tensor | None:

@@ -47,18 +47,22 @@ class LocalClient(LanguageModelClient):
             AutoTokenizer,
         )
 
+        from mminstruct.models.scan import scan
+
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{folder} has no config.json; give a folder with a model of transformers")
-        config = AutoConfig.from_pretrained(folder)
+        scan(folder)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(folder, **options)
         self.sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         if not self.sees and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             raise ConfigError(f"{folder} is a {config.model_type}, which writes no text; give a language model")
         # Processors and tokenizers share the methods that are used here, and no base class.
-        self._processor: Any = (AutoProcessor if self.sees else AutoTokenizer).from_pretrained(folder)
+        self._processor: Any = (AutoProcessor if self.sees else AutoTokenizer).from_pretrained(folder, **options)
         if self._processor.chat_template is None:
             raise ConfigError(f"{folder} has no chat template; save one with its tokenizer, or ask a server")
         kind: Any = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
-        self._model = kind.from_pretrained(folder, use_safetensors=True, dtype="auto").to(device).eval()
+        self._model = kind.from_pretrained(folder, use_safetensors=True, dtype="auto", **options).to(device).eval()
         self.model = folder.resolve().name
         self._lock = threading.Lock()
 

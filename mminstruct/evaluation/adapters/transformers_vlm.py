@@ -25,6 +25,7 @@ from mminstruct.evaluation.facts import identity
 from mminstruct.evaluation.requests import Request
 from mminstruct.media import FrameSampling, Video
 from mminstruct.models.native.checkpoint import open_model
+from mminstruct.models.scan import scan
 
 Frames = Sequence[Image.Image]
 
@@ -171,10 +172,12 @@ def open_folder(
         CheckpointError: the folder is no whole vision-language model of transformers.
         ConfigError: it has no chat template.
     """
+    if Path(folder).is_dir():
+        scan(Path(folder))
     model = open_model(folder, "auto").eval()
     model.to(device=device)  # type: ignore[call-arg]
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise CheckpointError(f"the processor of {folder} cannot be opened: {error}") from None
     if not isinstance(processor, ProcessorMixin):

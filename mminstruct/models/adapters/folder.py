@@ -36,6 +36,7 @@ from mminstruct.models.adapters.mask import read_packed
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.config import ConnectorConfig, ExpertExtensionConfig, OwnParts
 from mminstruct.models.parts import part, parts, require_parts
+from mminstruct.models.scan import scan
 from mminstruct.models.vlm import VisionLanguageModel, own_parts
 
 FILE = "adapter.json"
@@ -131,6 +132,7 @@ def load(folder: Path, model: PreTrainedModel, where: str) -> list[Adapter]:
     """
     if not (folder / FILE).is_file():
         raise CheckpointError(f"{folder} holds no {FILE}; give the adapter folder that a training run wrote")
+    scan(folder)
     description = validate(Description, read_json(folder / FILE), where=str(folder / FILE))
     known = parts(model)
     for name, wanted in description.base.hashes.items():

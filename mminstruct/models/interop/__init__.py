@@ -16,6 +16,7 @@ from mminstruct.models.interop import hf_instructblip, hf_llava, idefics, llava,
 from mminstruct.models.interop.parts import Opened, open_own, read_config
 from mminstruct.models.interop.stream import MAX_SHARD_SIZE
 from mminstruct.models.interop.verify import Report, verify
+from mminstruct.models.scan import scan
 
 # Formats that a folder holds whole, and those that may need a vision tower and a language model from elsewhere.
 _WHOLE: dict[str, Callable[[Path, Path, str | None, int | str], None]] = {
@@ -91,6 +92,9 @@ def import_checkpoint(
     """
     folder, out = Path(source), Path(out)
     require_new(out)
+    for place in (folder, vision_tower, base):
+        if place is not None and Path(place).is_dir():
+            scan(Path(place))
     name = _known(format) if format is not None else detect(folder)
     if name in _WHOLE and (vision_tower is not None or base is not None):
         raise ConfigError(f"the format {name} is whole by itself; drop --vision-tower and --base")

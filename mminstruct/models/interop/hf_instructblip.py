@@ -36,6 +36,7 @@ from mminstruct.models.interop.parts import (
     write_template,
 )
 from mminstruct.models.interop.stream import Source, write
+from mminstruct.models.scan import described_by
 
 NAME = "hf-instructblip"
 ARCHITECTURE = "InstructBlipForConditionalGeneration"
@@ -98,7 +99,8 @@ def read(folder: Path, out: Path, chat_template: str | None, max_shard_size: int
 def _parts(folder: Path, settings: dict[str, Any], where: str, chat_template: str | None) -> tuple[Parts, int]:
     """The description, and how many rows the vocabulary grows by."""
     choose(settings.get("text_config", {}), "model_type", "opt", {TEXT: TEXT}, f"{where}: text_config")
-    config = InstructBlipConfig.from_dict(settings)  # fills in what a short config.json leaves to the class
+    with described_by(folder):
+        config = InstructBlipConfig.from_dict(settings)  # fills in what a short config.json leaves to the class
     vision: Any = config.vision_config
     q_former: Any = config.qformer_config
     text: Any = config.text_config
@@ -142,7 +144,9 @@ def _instruction_tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizer
             f"{folder} holds no {_TOKENIZER}, the tokenizer of what its Q-Former reads; copy it again"
         )
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / _TOKENIZER, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder / _TOKENIZER, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / _TOKENIZER}: the tokenizer cannot be read: {error}") from None
     if len(tokenizer) > vocabulary:

@@ -38,6 +38,7 @@ from mminstruct.models.interop.parts import (
     write_template,
 )
 from mminstruct.models.interop.stream import Planned, Source, write
+from mminstruct.models.scan import described_by
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def _parts(kind: Kind, folder: Path, settings: dict[str, Any], where: str, chat_
     layer = feature_layer(settings.get("vision_feature_layer", -2), "vision_feature_layer", where)
     choose(settings.get("vision_config", {}), "model_type", CLIP, {CLIP: CLIP}, f"{where}: vision_config")
     require_value(settings, "use_image_newline_parameter", True, where)
-    config: Any = kind.config.from_dict(settings)  # fills in what a short config.json leaves to the class
+    with described_by(folder):
+        config: Any = kind.config.from_dict(settings)  # fills in what a short config.json leaves to the class
     vision: Any = config.vision_config
     text: Any = config.text_config
     text.tie_word_embeddings = config.tie_word_embeddings

@@ -44,6 +44,7 @@ from mminstruct.models.interop.parts import (
     write_template,
 )
 from mminstruct.models.interop.stream import Planned, Source, joined, write
+from mminstruct.models.scan import described_by
 
 NAME = "hf-idefics"
 ARCHITECTURE = "IdeficsForVisionText2Text"
@@ -121,7 +122,8 @@ def read(folder: Path, out: Path, chat_template: str | None, max_shard_size: int
 def _parts(folder: Path, settings: dict[str, Any], where: str, chat_template: str | None) -> tuple[Parts, int]:
     """The description, and how many rows of the vocabulary lie in tensors of their own."""
     require_value(settings, "dropout", 0.0, where)
-    config = IdeficsConfig.from_dict(settings)  # fills in what a short config.json leaves to the class
+    with described_by(folder):
+        config = IdeficsConfig.from_dict(settings)  # fills in what a short config.json leaves to the class
     vision: Any = config.vision_config
     perceiver: Any = config.perceiver_config
     if config.num_hidden_layers % config.cross_layer_interval:

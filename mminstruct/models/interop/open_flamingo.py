@@ -40,6 +40,7 @@ from mminstruct.models.interop.parts import (
     write_folder,
 )
 from mminstruct.models.interop.stream import Planned, Source, part_of_rows
+from mminstruct.models.scan import described_by
 from mminstruct.models.vlm import VisionLanguageModel
 
 NAME = "open-flamingo"
@@ -208,7 +209,8 @@ def _parts(
         "intermediate_size": shapes[feed_forward][0],
     }
     vision: Any = read_tower_config(tower)
-    text = AutoConfig.for_model(**read_config(base))
+    with described_by(base):
+        text = AutoConfig.for_model(**read_config(base))
     tokenizer = read_tokenizer(base, text)
     # In the order in which OpenFlamingo's factory adds them, since ids are counted.
     added = [_END_OF_CHUNK, IMAGE_TOKEN] + ([_PAD] if tokenizer.pad_token is None else [])

@@ -22,6 +22,7 @@ from mminstruct.chat_template import TemplateConfig
 from mminstruct.config import validate
 from mminstruct.errors import CheckpointError
 from mminstruct.files import read_json
+from mminstruct.models.checkpoint import read_own_config
 from mminstruct.models.config import ConnectorConfig, FusedConfig, TilingConfig, TowerConfig, TransformersConfig
 from mminstruct.models.connectors.mlp import MlpOptions
 from mminstruct.models.factory import IMAGE_TOKEN, generation_config, processor_config
@@ -30,6 +31,7 @@ from mminstruct.models.interop.keys import TOWER, match
 from mminstruct.models.interop.stream import Planned, Source, write
 from mminstruct.models.meta import meta
 from mminstruct.models.processor import Processor
+from mminstruct.models.scan import described_by, scan
 from mminstruct.models.vlm import VisionLanguageConfig, VisionLanguageModel, own_parts
 
 # What rebuilds a CLIP tower; `CLIPVisionConfig` has more keys, which concern every model of transformers.
@@ -141,11 +143,12 @@ def read_tower_config(tower: Path) -> CLIPVisionConfig:
     """The tower's own config, or the half of a whole CLIP's that describes it."""
     settings = read_config(tower)
     kind = settings.get("model_type")
-    if kind == CLIP:
-        return CLIPVisionConfig.from_dict(settings)
-    if kind == "clip":
-        vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
-        return vision
+    with described_by(tower):
+        if kind == CLIP:
+            return CLIPVisionConfig.from_dict(settings)
+        if kind == "clip":
+            vision: CLIPVisionConfig = CLIPConfig.from_dict(settings).vision_config  # type: ignore[assignment]
+            return vision
     raise CheckpointError(f"{tower}/config.json: model_type is {kind!r}; known: 'clip', {CLIP!r}")
 
 
@@ -201,7 +204,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_tokenizer(folder: Path, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """A folder's tokenizer; `config` is the language model's, since the folder's own may be of no known type."""
     try:
-        return AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: its tokenizer cannot be read: {error}") from None
 
@@ -285,8 +288,10 @@ class Opened:
 
 def open_own(folder: Path) -> Opened:
     """Raises `CheckpointError` where the folder is no checkpoint of this project."""
+    if folder.is_dir():
+        scan(folder)
     processor = Processor.load(folder)
-    config = VisionLanguageConfig.from_dict(read_config(folder))
+    config = read_own_config(folder)
     if config.expert_extension is not None:
         raise CheckpointError(f"{folder} has new experts for pictures, which no other project's format can hold")
     parts = own_parts(config, where=str(folder / "config.json"))

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mminstruct.errors import CheckpointError
-from mminstruct.files import read_json, write_json
+from mminstruct.files import write_json
+from mminstruct.models.scan import files_of_index
 
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_SIZE = "5GB"
@@ -147,7 +148,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The files of a model's weights. Raises `CheckpointError` where there are none or one is missing."""
     for index, single in _FILES:
         if (folder / index).is_file():
-            files = [folder / name for name in sorted(set(read_json(folder / index)["weight_map"].values()))]
+            files = files_of_index(folder / index)
             for file in files:
                 if not file.is_file():
                     raise CheckpointError(f"{folder} holds no {file.name}, which its {index} names; copy it again")

@@ -23,8 +23,11 @@ from mminstruct.models.base_processor import FILE
 from mminstruct.models.meta import meta
 from mminstruct.models.native.config import NativeConfig
 from mminstruct.models.native.processor import NativeProcessor
+from mminstruct.models.scan import UNREADABLE, described_by, require_plausible, safe_weights
 
 log = logging.getLogger(__name__)
+
+ADAPTER = "adapter_config.json"
 
 
 def is_native(folder: Path) -> bool:
@@ -34,8 +37,8 @@ def is_native(folder: Path) -> bool:
     if not (folder / "config.json").is_file():
         return False
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (ValueError, KeyError):  # a model type that transformers does not know
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE:  # a model type that transformers does not know, or a broken file
         return False
     return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
@@ -45,6 +48,11 @@ def load(
 ) -> tuple[PreTrainedModel, NativeProcessor]:
     """The model (in evaluation mode) and processor of a folder; see `mminstruct.models.checkpoint.load`."""
     config = _own_config(folder)
+    if (folder / ADAPTER).exists():  # transformers would open the model that it names
+        raise CheckpointError(
+            f"{folder} holds {ADAPTER}, so it is no whole model; merge the adapter into its base first"
+        )
+    require_plausible(_empty(folder), safe_weights(folder), folder)
     model = open_model(folder, dtype or "auto").eval()
     model.to(device=device)  # type: ignore[call-arg]
     processor = open_processor(folder, config)
@@ -58,10 +66,16 @@ def load(
 def skeleton(folder: Path) -> tuple[PreTrainedModel, NativeProcessor]:
     """See `mminstruct.models.checkpoint.skeleton`."""
     processor = open_processor(folder, _own_config(folder))
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with meta():
-        model: PreTrainedModel = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    return model, processor
+    return _empty(folder), processor
+
+
+def _empty(folder: Path) -> PreTrainedModel:
+    with described_by(folder), meta():
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: PreTrainedModel = AutoModelForImageTextToText.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+        return model
 
 
 def _own_config(folder: Path) -> NativeConfig:
@@ -73,8 +87,10 @@ def _own_config(folder: Path) -> NativeConfig:
 def open_processor(source: str | Path, config: NativeConfig, **options: Any) -> NativeProcessor:
     """The processor of a folder, or with `local_files_only=False` of a hub repository."""
     try:
-        native = AutoProcessor.from_pretrained(source, **{"local_files_only": True, **options})
-    except (OSError, ValueError, TypeError, ImportError) as error:
+        native = AutoProcessor.from_pretrained(
+            source, **{"local_files_only": True, "trust_remote_code": False, **options}
+        )
+    except UNREADABLE as error:
         raise CheckpointError(f"the processor of {source} cannot be opened: {error}") from None
     return NativeProcessor(native, config)
 
@@ -86,11 +102,12 @@ def open_model(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
             folder,
             dtype=dtype,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported, and refused below
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be opened as a native model ({error}); copy or save it again") from None
     model: PreTrainedModel
     model, report = opened

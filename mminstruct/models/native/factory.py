@@ -33,7 +33,9 @@ def create(
     processor = open_processor(row.native, config, local_files_only=False)
     if pretrained:
         try:
-            model = AutoModelForImageTextToText.from_pretrained(row.native, dtype=dtype, use_safetensors=True)
+            model = AutoModelForImageTextToText.from_pretrained(
+                row.native, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            )
         except OSError as error:
             raise CheckpointError(f"model {row.name!r}: the weights {row.native} cannot be read: {error}") from None
         return model.eval(), processor

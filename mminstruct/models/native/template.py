@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import ProcessorMixin
 
 from mminstruct.chat_template import ChatTemplate, Piece, TemplateConfig
-from mminstruct.chat_template.jinja import CLOSE, OPEN, end_of_turn
+from mminstruct.chat_template.jinja import CLOSE, OPEN, end_of_turn, rendering
 from mminstruct.conversation import ImagePart, Message, TextPart
 from mminstruct.errors import ConfigError, DataError
 
@@ -105,13 +104,11 @@ class NativeTemplate(ChatTemplate):
     def _apply(self, turns: Sequence[Message], generation_prompt: bool, marked: bool) -> str:
         """The text that the processor's template makes. A message without a text is none of its own making."""
         rows: Any = [{"role": turn.role, "content": [_item(part, marked) for part in turn.content]} for turn in turns]
-        try:
+        with rendering("processor"):
             rendered: str = self._processor.apply_chat_template(
                 rows, tokenize=False, add_generation_prompt=generation_prompt, **self.config.variables
             )
-        except TemplateError as error:
-            raise DataError(f"the processor's chat template refuses the conversation: {error}") from None
-        return rendered
+            return rendered
 
     def _answer(self, before: Sequence[Message], text: str, contents: Sequence[Sequence[Span]], index: int) -> Span:
         """What of the rendered text the model has to write in turn `index`.
