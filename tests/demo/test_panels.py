@@ -72,7 +72,7 @@ def test_an_earlier_question_in_other_words_is_answered_anew_and_escape_stops(
 
 
 def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session(
-    open_tab: OpenTab, served: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_tab: OpenTab, generator: Generator, served: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.chat.visitors, "grace", 0.2)
     folder = served.context.uploads.folder
@@ -91,8 +91,9 @@ def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session
     tab.view.get_by_role("button", name="What the model saw").click()
     tiles = tab.view.locator("#seen-view .mm-tiles img")
     tiles.nth(7).wait_for()
+    side = generator.processor.config.image.size
     assert tiles.count() == 8
-    tab.until(lambda: tiles.first.evaluate("image => image.naturalWidth") == 32)
+    tab.until(lambda: tiles.first.evaluate("image => image.naturalWidth") == side)
     assert "Where does it go?" in tab.view.locator("#seen-view pre").inner_text()
 
     tab.view.get_by_role("button", name="Export and import").click()
