@@ -120,21 +120,24 @@ def running(
         RunError: gradio is not installed, or the port was taken in the meantime.
     """
     require_gradio()
+    from mminstruct.serving.tools import Toolbox
+
     with (
+        Toolbox() as tools,
         tempfile.TemporaryDirectory(prefix="mminstruct-demo-") as folder,
         _environment(Path(folder) / "uploads") as uploads,
     ):
         # Gradio reads the environment when it is imported, so these imports come after it.
         from starlette.middleware import Middleware
 
-        from mminstruct.demo import compare_layout
+        from mminstruct.demo import compare_layout, tools_layout
         from mminstruct.demo.guard import LOOPBACK_HOSTS, Guard
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
         from mminstruct.demo.votes import VoteFile
 
         kept = None if votes is None else VoteFile(votes)
-        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept, tools)
         blocks = page.build()
         hosts = None if address.public else LOOPBACK_HOSTS | {address.host}
         blocks.queue(max_size=MAX_WAITING)
@@ -156,7 +159,7 @@ def running(
                 max_file_size=max_file_size,
                 footer_links=[],
                 theme=theme(),
-                css=CSS + compare_layout.CSS,
+                css=CSS + compare_layout.CSS + tools_layout.CSS,
                 app_kwargs={"middleware": [Middleware(Guard, hosts=hosts)], "docs_url": None, "redoc_url": None},
             )
         except OSError as error:
