@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mminstruct.serving.models import Models
-from tests.browser.audit import PHONE, each_look, sideways, violations
+from tests.browser.audit import each_look, sideways, violations
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import LONG, OpenPage
 
