@@ -89,7 +89,8 @@ class Page:
             look.click(None, None, None, js=TOGGLE, api_visibility="private")
             blocks.load(None, None, None, js=SCRIPT, api_visibility="private")
             if len(self.models) > 1:
-                blocks.load(self.chat.choose, None, [self.chat.parts.model, self.chat.parts.facts], **QUICK)
+                chosen = [self.chat.parts.model, self.chat.parts.facts]
+                blocks.load(self.chat.choose, None, chosen, **(QUICK | {"queue": True}))  # only so it can tell an error
             blocks.unload(self._gone)
         return blocks
 

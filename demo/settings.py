@@ -54,12 +54,10 @@ class SettingsPanel:
                 self._slider("top-k", "Top-k", "so many likeliest drawn from; 0: all", 0, 200, 0, 1),
                 self._slider("min-p", "Min-p", "share of the likeliest one; 0: off", 0, 1, 0, 0.01),
                 self._slider("penalty", "Repetition penalty", "1: none", 0.5, 2, 1, 0.05),
-                gr.Number(
-                    value=None,
+                gr.Textbox(
                     label="Seed",
                     info="empty: another answer each time",
-                    precision=0,
-                    minimum=0,
+                    max_lines=1,
                     min_width=NARROW,
                     elem_id=f"{self._prefix}seed",
                 ),
@@ -108,10 +106,10 @@ def read(values: Sequence[Any]) -> tuple[GenerationSettings, str | None]:
         "top_k": top_k,
         "min_p": min_p,
         "repetition_penalty": penalty,
-        "seed": seed,
+        "seed": str(seed or "").strip() or None,
         "stop": stop_texts(stops),
     }
-    for name in ("max_new_tokens", "top_k", "seed"):  # sliders of whole numbers may say 5.0
+    for name in ("max_new_tokens", "top_k"):  # sliders of whole numbers may say 5.0
         if isinstance(found[name], float) and found[name].is_integer():
             found[name] = int(found[name])
     try:

@@ -12,8 +12,8 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono"
 
 # The talk is as high as the window and the rest beside it; on a narrow window the rest is below.
 CSS = """
-.gradio-container { max-width: 1360px !important; width: 100% !important; margin: 0 auto !important; --mm-top: 66px; }
-.gradio-container:has(#tabs) { --mm-top: 124px; }
+.gradio-container { max-width: 1360px !important; width: 100% !important; margin: 0 auto !important; --mm-top: 76px; }
+.gradio-container:has(#tabs) { --mm-top: 134px; }
 .gradio-container > .main { width: 100% !important; max-width: none !important; padding: 10px 16px !important; }
 main.contain > .column { gap: 8px !important; }
 #head { align-items: center; flex-wrap: nowrap; gap: 8px; }
@@ -27,7 +27,11 @@ main.contain > .column { gap: 8px !important; }
 #chat { flex: 1 1 0 !important; height: auto !important; min-height: 240px !important; border-radius: 14px;
   border: 1px solid var(--border-color-primary) !important; }
 .form:has(> #question) { border-radius: 14px; border: 1px solid var(--border-color-primary); }
-#side > .block { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
+#side > .block:not(#model-facts) { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
+#side > .form { border-radius: 14px; border: 1px solid var(--border-color-primary); flex: 0 0 auto; }
+#model-facts { padding: 0 6px; }
+#side .min_value, #side .max_value { display: none; }
+#side .styler > .row > .form { gap: 0; }
 .mm-head { display: flex; align-items: baseline; flex-wrap: wrap; gap: 2px 16px; padding: 0 6px 2px; }
 .mm-head h1 { font-size: 1.25rem; font-weight: 650; margin: 0; overflow-wrap: anywhere; color: var(--body-text-color); }
 .mm-facts, .mm-status { display: flex; flex-wrap: wrap; color: var(--body-text-color-subdued); }
@@ -37,7 +41,7 @@ main.contain > .column { gap: 8px !important; }
 .mm-facts span:not(:last-child)::after, .mm-status span:not(:last-child)::after { content: "·"; margin: 0 .5em; }
 .mm-note { font-size: .85rem; color: var(--body-text-color-subdued); margin: 2px 0 6px; }
 .mm-note b { color: inherit; }
-#seen-view h3 { font-size: .95rem; margin: 10px 0 2px; }
+#seen-view h2 { font-size: .95rem; margin: 10px 0 2px; }
 .mm-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)); gap: 6px; }
 .mm-tiles figure, .mm-marked figure { margin: 0; }
 .mm-tiles img { width: 100%; image-rendering: pixelated; border-radius: 6px; background: #0001; }
@@ -46,6 +50,7 @@ main.contain > .column { gap: 8px !important; }
 .mm-prompt { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .75rem; max-height: 340px; overflow-y: auto;
   padding: 8px; border-radius: 8px; border: 1px solid var(--border-color-primary);
   background: var(--background-fill-secondary); color: var(--body-text-color); }
+.mm-prompt mark { background: var(--primary-100); color: var(--primary-900); border-radius: 4px; padding: 0 2px; }
 #chat .placeholder-content { width: 100%; }
 #chat .placeholder { text-align: center; padding: 0 16px; }
 #chat .placeholder h2 { margin-bottom: .4em; }
@@ -58,7 +63,7 @@ main.contain > .column { gap: 8px !important; }
 footer { display: none !important; }
 @media (max-width: 760px) {
   .gradio-container > .main { padding: 6px 8px !important; }
-  #talk { height: calc(100dvh - 60px); min-width: 0 !important; flex-basis: 100% !important; }
+  #talk { height: calc(100dvh - 66px); min-width: 0 !important; flex-basis: 100% !important; }
   #side { max-height: none; overflow-y: visible; min-width: 0 !important; flex-basis: 100% !important; }
   .mm-head h1 { font-size: 1.1rem; }
 }
@@ -75,6 +80,7 @@ def theme() -> gr.themes.ThemeClass:
         body_background_fill_dark="*neutral_950",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
+        button_secondary_background_fill_hover_dark="*neutral_700",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
         block_title_text_color="*body_text_color",

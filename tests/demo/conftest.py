@@ -35,8 +35,34 @@ def generator() -> Iterator[Generator]:
 
 
 @pytest.fixture(scope="session")
-def served(generator: Generator) -> Iterator[Page]:
-    with running(Models({"nano": generator}), reserve(port=0)) as page:
+def models(generator: Generator) -> Models:
+    return Models({"nano": generator})
+
+
+@pytest.fixture(scope="session")
+def served(models: Models) -> Iterator[Page]:
+    with running(models, reserve(port=0)) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def two_models(generator: Generator) -> Iterator[Models]:
+    """The one of `models`, and one that cuts pictures into tiles."""
+    torch.manual_seed(1)
+    model, processor = mminstruct.create("nano-tiles")
+    with Generator(model, processor) as other:
+        yield Models({"nano": generator, "nano-tiles": other})
+
+
+@pytest.fixture(scope="session")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("flags")
+
+
+@pytest.fixture(scope="session")
+def served_two(two_models: Models, flags: Path) -> Iterator[Page]:
+    """A page of two models that takes flags."""
+    with running(two_models, reserve(port=0), flags=flags) as page:
         yield page
 
 

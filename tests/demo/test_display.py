@@ -8,23 +8,31 @@ import pytest
 import torch
 
 from mminstruct.demo.display import (
-    Shown,
     as_markdown,
     header,
     messages,
-    model_facts,
     problem,
     status_line,
+    turn_at,
+    typed,
 )
+from mminstruct.demo.uploads import Shown, ShownMedium
 from mminstruct.errors import CheckpointError, MediaError, MminstructError
 from mminstruct.serving.chat import Turn
+from mminstruct.serving.detokenizer import printable
 from mminstruct.serving.request import Usage
 
 
 def test_turns_become_messages_with_pictures_before_the_text() -> None:
-    shown = Shown(pictures=(Path("/p/a.png"), Path("/p/b.png")))
+    picture = ShownMedium("image", Path("/u/a.tif"), Path("/p/a.png"), "image 1")
+    video = ShownMedium("video", Path("/u/b.mp4"), Path("/p/b.png"), "video 2: its 8 frames")
     turns = [
-        Turn("Same?", attachment=shown, answer="Yes", usage=Usage(finish_reason="end")),
+        Turn(
+            "Same?",
+            attachment=Shown(media=[picture, video], model="<m>"),
+            answer="Yes",
+            usage=Usage(finish_reason="end"),
+        ),
         Turn("And now?", answer="", usage=Usage(finish_reason="running")),
     ]
     first, answer, second = messages(turns, {})
@@ -32,10 +40,13 @@ def test_turns_become_messages_with_pictures_before_the_text() -> None:
         "role": "user",
         "content": [
             {"path": "/p/a.png", "alt_text": "image 1"},
-            {"path": "/p/b.png", "alt_text": "image 2"},
+            {"path": "/u/b.mp4", "alt_text": "b.mp4"},
+            {"path": "/p/b.png", "alt_text": "video 2: its 8 frames"},
             {"type": "text", "text": "Same?"},
         ],
     }
+    assert messages(turns, {}, named=True)[1]["content"][0]["text"] == "Yes\n\n*— &lt;m>*"
+    assert [turn_at(turns, {}, number) for number in range(-1, 4)] == [None, 0, 0, 1, None]
     assert answer == {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]}
     assert second["role"] == "user"
 
@@ -89,24 +100,36 @@ def test_a_name_in_an_error_is_no_markup() -> None:
         ("```html\n<b> is not yet", "```html\n<b> is not yet"),
         ("one ` alone <b>", "one ` alone &lt;b>"),
         ("\x1b[31mred\x00", "[31mred"),
+        ("&lt;b> &amp; R&D &#60;", "&amp;lt;b> &amp;amp; R&D &amp;#60;"),
     ],
 )
 def test_markdown_keeps_formatting_and_loses_markup(text: str, markdown: str) -> None:
     assert as_markdown(text) == markdown
+    assert typed(markdown) == printable(text)
 
 
 def test_the_status_line_tells_what_was_read_and_written() -> None:
     usage = Usage(prompt_tokens=1234, media=2, new_tokens=50, seconds=2.0, finish_reason="length")
     line = status_line(usage)
-    for fact in ("<b>1,234</b> tokens", "2 images", "<b>50</b> tokens", "25.0 tokens/s", "stopped at the token limit"):
+    usage.first_token_seconds, usage.queue_seconds = 0.25, 3.2
+    line = status_line(usage)
+    for fact in (
+        "<b>1,234</b> tokens",
+        "2 pictures or videos",
+        "<b>50</b> tokens",
+        "first after 0.25 s",
+        "25.0 tokens/s",
+        "waited 3 s",
+        "stopped at the token limit",
+    ):
         assert fact in line
-    assert "1 image among" in status_line(Usage(media=1, prompt_tokens=3))
-    assert "no images" in status_line(Usage(prompt_tokens=3))
-    assert "Waiting" in status_line(Usage())
-    assert "empty" in status_line(None)
+    assert "1 picture or video among" in status_line(Usage(media=1, prompt_tokens=3, finish_reason="running"))
+    assert "no pictures" in status_line(Usage(prompt_tokens=3, finish_reason="end"))
+    assert "<b>2 questions</b> ahead" in status_line(Usage(), ahead=2)
+    assert "ahead" not in status_line(Usage()) and "Waiting" in status_line(Usage())
+    assert "empty" in status_line(None) and "file" in status_line(None, begun=True)
 
 
 def test_the_head_names_the_model() -> None:
-    html = header("<x>", model_facts(7_063_000_000, "cuda:0", "bfloat16", 4096))
-    assert "&lt;x&gt;" in html and "7.06 B parameters" in html and "cuda:0 · bfloat16" in html and "4,096" in html
-    assert model_facts(512, "cpu", "float32", None) == ["512 parameters", "cpu · float32"]
+    html = header("<x>", ["7.06 B parameters", "<y>"])
+    assert "&lt;x&gt;" in html and "7.06 B parameters" in html and "&lt;y&gt;" in html
