@@ -62,7 +62,10 @@ def chat(
 
 
 def demo(
-    model: ModelFolder,
+    model: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Folders of checkpoints.", show_default=False),
+    ],
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 7860,
     host: Annotated[str, typer.Option(help="Address that the page is served on.")] = "127.0.0.1",
     allow_public: Annotated[
@@ -83,39 +86,50 @@ def demo(
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Chat on a page in the browser, served to this computer only.
+    """Chat on a page in the browser, served to this computer only. Two models can be compared side by side.
 
     Example: `mminstruct demo runs/quickstart/model --port 7861`
     """
     from mminstruct import catalog
+    from mminstruct.errors import ConfigError
 
+    if title is not None and len(model) > 1:
+        raise ConfigError("--title names one model, and several are given; leave it out, folders name them")
     app = catalog.module(catalog.DEMO, "app")
     app.require_gradio()
     size = app.file_size(max_file_size)
     address = app.reserve(host, port, allow_public)
-    with _generator(model, device) as generator:
-        from mminstruct.serving.chat import Framing
-        from mminstruct.serving.models import Models, name_of
+    from mminstruct.serving.chat import Framing
+    from mminstruct.serving.models import Models
 
-        name = title or name_of(model)
-        with app.running(Models({name: generator}), address, Framing(system, instruction), size, flags, votes):
-            typer.echo(f"{name} is at {address.url}  (Ctrl-C ends it)")
+    with Models.load(model, _place(device)) as models:
+        if title is not None:
+            models = Models({title: models[models.first]})
+        with app.running(models, address, Framing(system, instruction), size, flags, votes):
+            verb = "is" if len(models) == 1 else "are"
+            typer.echo(f"{', '.join(models)} {verb} at {address.url}  (Ctrl-C ends it)")
             if open_browser:
                 typer.launch(address.url)
             app.wait_for_interrupt()
 
 
 def _generator(model: Path, device: str) -> Generator:
-    import torch
-
-    from mminstruct.errors import ConfigError
     from mminstruct.models import checkpoint
     from mminstruct.serving.generator import Generator
 
+    return Generator(*checkpoint.load(model, device=_place(device)))
+
+
+def _place(device: str) -> str:
+    """The device by its name, `auto` resolved. Raises `ConfigError` where it cannot be used."""
+    import torch
+
+    from mminstruct.errors import ConfigError
+
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        place = torch.empty(0, device=name).device
+        torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # torch raises either, by backend
         first = str(error).splitlines()[0]
         raise ConfigError(f"--device {device} cannot be used ({first}); leave it out, or give cpu") from None
-    return Generator(*checkpoint.load(model, device=place))
+    return name
