@@ -74,14 +74,17 @@ def running(
         RunError: gradio is not installed, or the port was taken in the meantime.
     """
     require_gradio()
+    from mminstruct.serving.tools import Toolbox
+
     with (
+        Toolbox() as tools,
         tempfile.TemporaryDirectory(prefix="mminstruct-demo-") as folder,
         _environment(Path(folder) / "uploads") as uploads,
     ):
         # Gradio reads the environment when it is imported, so these imports come after it.
         import gradio as gr
 
-        from mminstruct.demo import compare_layout
+        from mminstruct.demo import compare_layout, tools_layout
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
         from mminstruct.demo.votes import VoteFile
@@ -90,7 +93,7 @@ def running(
         from mminstruct.serving.doors import Doors, doors
 
         kept = None if votes is None else VoteFile(votes)
-        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept)
+        page = Page(models, framing, address.url, Path(folder), uploads, flags, max_file_size, kept, tools)
         entrance = entrance or Doors.of(address.host)
         entrance = dataclasses.replace(
             entrance,
@@ -117,7 +120,7 @@ def running(
             pwa=False,
             mcp_server=False,
             theme=theme(),
-            css=CSS + compare_layout.CSS,
+            css=CSS + compare_layout.CSS + tools_layout.CSS,
         )
         with served(app, address, grace=GRACE):
             yield page
@@ -153,9 +156,9 @@ def main() -> None:
     from mminstruct.cli import main as mminstruct
 
     parser = argparse.ArgumentParser(description=__doc__, add_help=False)
-    parser.add_argument("--model", default=None)
+    parser.add_argument("--model", action="append", default=[])
     known, rest = parser.parse_known_args()
-    sys.argv = ["mminstruct", "demo", *([known.model] if known.model else []), *rest]
+    sys.argv = ["mminstruct", "demo", *known.model, *rest]
     mminstruct()
 
 

@@ -126,6 +126,8 @@ def _chatbot(examples: Sequence[Example]) -> gr.Chatbot:
             for example in examples
         ],
         editable="user",
+        # Of a question with media in one bubble Gradio cannot send the edited text: it takes the first medium for it.
+        group_consecutive_messages=False,
         buttons=["copy"],
         sanitize_html=True,
         allow_tags=False,

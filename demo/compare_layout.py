@@ -57,6 +57,7 @@ CSS = """
 #compare-votes button.secondary:disabled { background: var(--background-fill-secondary); box-shadow: none; }
 .form:has(> #compare-question) { border-radius: 14px; border: 1px solid var(--border-color-primary); }
 #compare-settings { border-radius: 14px; border: 1px solid var(--border-color-primary) !important; }
+#compare-hide input { border: 1px solid var(--body-text-color-subdued); }
 @media (max-width: 760px) {
   #compare-talk { height: auto; }
   #compare-chats { flex: none !important; flex-direction: column; }

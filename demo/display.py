@@ -122,10 +122,9 @@ def _numbered(
         elif not answer.strip() and turn.usage is not None:
             answer = EMPTY.get(turn.usage.finish_reason, "")
         if answer.strip():
-            parts = [{"type": "text", "text": answer}]
             if named and shown is not None and shown.model is not None:
-                parts.append({"type": "text", "text": f"<small>{html.escape(shown.model)}</small>"})
-            yield {"role": "assistant", "content": parts}, number
+                answer = f"{answer}\n\n*\N{EM DASH} {as_markdown(shown.model)}*"
+            yield {"role": "assistant", "content": [{"type": "text", "text": answer}]}, number
 
 
 def status_line(usage: Usage | None, ahead: int = 0, begun: bool = False) -> str:

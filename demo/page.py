@@ -17,12 +17,14 @@ from mminstruct.demo.examples import draw_examples
 from mminstruct.demo.rooms import MAX_WAITING, QUICK, PageContext, Room, tab_of
 from mminstruct.demo.script import SCRIPT, TOGGLE
 from mminstruct.demo.side_by_side import SideBySide
+from mminstruct.demo.tools import ToolRoom
 from mminstruct.demo.uploads import Uploads
 from mminstruct.demo.votes import VoteFile
 from mminstruct.media import Gate, GateLimits
 from mminstruct.media.gate import DEFAULT_GATE_LIMITS
 from mminstruct.serving.chat import Framing
 from mminstruct.serving.models import Models
+from mminstruct.serving.tools import Toolbox
 
 __all__ = ["MAX_WAITING", "Page"]
 
@@ -40,6 +42,7 @@ class Page:
         max_file_size: what a single upload may have, in bytes; the files of one question have the gate's limit, or
             this where it is more.
         votes: the file for votes; None switches voting off.
+        tools: what the tab "Tools" runs; None leaves it out.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Page:
         flags: Path | None = None,
         max_file_size: int = 0,
         votes: VoteFile | None = None,
+        tools: Toolbox | None = None,
     ) -> None:
         self.url = url
         self.models = models
@@ -62,6 +66,8 @@ class Page:
         self.chat = ChatRoom(self.context, draw_examples(examples))
         self.side_by_side = SideBySide(self.context, votes)
         self.rooms: list[Room] = [self.chat, self.side_by_side]
+        if tools is not None:
+            self.rooms.append(ToolRoom(self.context, tools))
 
     def build(self) -> gr.Blocks:
         with gr.Blocks(
@@ -83,7 +89,8 @@ class Page:
             look.click(None, None, None, js=TOGGLE, api_visibility="private")
             blocks.load(None, None, None, js=SCRIPT, api_visibility="private")
             if len(self.models) > 1:
-                blocks.load(self.chat.choose, None, [self.chat.parts.model, self.chat.parts.facts], **QUICK)
+                chosen = [self.chat.parts.model, self.chat.parts.facts]
+                blocks.load(self.chat.choose, None, chosen, **(QUICK | {"queue": True}))  # only so it can tell an error
             blocks.unload(self._gone)
         return blocks
 

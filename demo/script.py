@@ -31,6 +31,8 @@ const NAMES = [
   ["#question input[type=file]", "Pictures and videos for the question"],
   ["#compare-question textarea", "Your question to both"],
   ["#compare-question input[type=file]", "Pictures and videos for the question to both"],
+  ["#tools-question textarea", "Your question, for a model with tools"],
+  ["#tools-question input[type=file]", "Pictures for the question"],
   [".upload-button", "Add pictures or videos"],
   [".submit-button", "Send"],
   [".stop-button", "Stop the answer"],
@@ -41,6 +43,14 @@ const name = () => {
   for (const [place, text] of NAMES)
     for (const found of document.querySelectorAll(place))
       if (found.getAttribute("aria-label") !== text) found.setAttribute("aria-label", text);
+  // The chat drops the alternative text of its pictures; their files are named after what is to be seen.
+  for (const found of document.querySelectorAll(".image-frame img:not([alt]), .image-frame img[alt='']")) {
+    const file = decodeURIComponent(found.src.split("/").pop() || "");
+    found.alt = file.replace(/\\.[a-z]+$/, "") || "picture";
+    found.closest("button")?.setAttribute("aria-label", `Enlarge ${found.alt}`);
+  }
+  // Gradio calls the row of examples a list, but has buttons in it and no list items.
+  for (const found of document.querySelectorAll("#chat .examples[role=list]")) found.setAttribute("role", "group");
 };
 """
 

@@ -41,7 +41,7 @@ main.contain > .column { gap: 8px !important; }
 .mm-facts span:not(:last-child)::after, .mm-status span:not(:last-child)::after { content: "·"; margin: 0 .5em; }
 .mm-note { font-size: .85rem; color: var(--body-text-color-subdued); margin: 2px 0 6px; }
 .mm-note b { color: inherit; }
-#seen-view h3 { font-size: .95rem; margin: 10px 0 2px; }
+#seen-view h2 { font-size: .95rem; margin: 10px 0 2px; }
 .mm-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)); gap: 6px; }
 .mm-tiles figure, .mm-marked figure { margin: 0; }
 .mm-tiles img { width: 100%; image-rendering: pixelated; border-radius: 6px; background: #0001; }
@@ -60,6 +60,9 @@ main.contain > .column { gap: 8px !important; }
 #chat .message-row { margin-top: 10px; margin-bottom: 6px; }
 /* Both would take a picture out of this page; sharing even uploads it to another site. */
 #chat button[aria-label="Share"], #chat .download-link { display: none; }
+/* Gradio's accent is too pale for small text. */
+#tabs button[role="tab"][aria-selected="true"] { color: var(--primary-600); }
+.dark #tabs button[role="tab"][aria-selected="true"] { color: var(--primary-300); }
 footer { display: none !important; }
 @media (max-width: 760px) {
   .gradio-container > .main { padding: 6px 8px !important; }
@@ -80,6 +83,7 @@ def theme() -> gr.themes.ThemeClass:
         body_background_fill_dark="*neutral_950",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
+        button_secondary_background_fill_hover_dark="*neutral_700",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
         block_title_text_color="*body_text_color",

@@ -9,7 +9,6 @@ That folder goes when nothing holds the question any more, and when its visitor 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import threading
@@ -141,6 +140,15 @@ class Uploads:
                     with contextlib.suppress(OSError):  # there are others in it
                         path.parent.rmdir()
 
+    def discard(self, path: Path) -> None:
+        """Delete an upload that has been read. Of a path that is no upload nothing happens."""
+        if path.resolve().is_relative_to(self.folder):
+            path.unlink(missing_ok=True)
+        # For each file that an upload button gives, Gradio leaves an empty one behind.
+        for left in self.folder.glob("tmp*"):
+            if left.is_file() and left.stat().st_size == 0:
+                left.unlink(missing_ok=True)
+
     def new_folder(self, prefix: str) -> Folder:
         """A folder whose files the page can show; it goes with the object."""
         return Folder(self.folder, prefix)
@@ -168,8 +176,9 @@ def _shown(file: Path, medium: Image | Video, number: int) -> ShownMedium:
     if isinstance(medium, Video):
         times = ", ".join(f"{time:.1f}" for time in medium.timestamps)
         label = f"video {number}: its {len(medium.frames)} frames at {times} seconds"
-        return ShownMedium("video", file, save_picture(frame_sheet(medium), file.parent), label)
-    return ShownMedium("image", file, save_picture(medium, file.parent), f"image {number}")
+        sheet = save_picture(frame_sheet(medium), file.parent, f"{len(medium.frames)} frames of video {number}")
+        return ShownMedium("video", file, sheet, label)
+    return ShownMedium("image", file, save_picture(medium, file.parent, f"image {number}"), f"image {number}")
 
 
 def frame_sheet(video: Video) -> Image:
@@ -192,12 +201,18 @@ def frame_sheet(video: Video) -> Image:
     return sheet
 
 
-def save_picture(picture: Image, folder: Path) -> Path:
-    """The picture in a format that any browser shows, made smaller where it is large."""
+def save_picture(picture: Image, folder: Path, name: str) -> Path:
+    """The picture in a format that any browser shows, made smaller where it is large.
+
+    Args:
+        name: of the file, without an ending. The page's script reads it out as what is to be seen (`script.py`), since
+            Gradio's chat drops the alternative text of pictures.
+    """
     small = picture.copy()
     small.thumbnail((PICTURE_EDGE, PICTURE_EDGE))
     photo = max(small.size) > PICTURE_EDGE // 2
-    handle, name = tempfile.mkstemp(dir=folder, prefix="shown-", suffix=".jpg" if photo else ".png")
-    with os.fdopen(handle, "wb") as stream:
-        small.save(stream, format="JPEG" if photo else "PNG", quality=90)
-    return Path(name)
+    shown = folder / "shown"
+    shown.mkdir()
+    path = shown / f"{name}.{'jpg' if photo else 'png'}"
+    small.save(path, format="JPEG" if photo else "PNG", quality=90)
+    return path

@@ -54,7 +54,9 @@ def demo(
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Chat on a page in the browser, served to this computer only. The same port has the API (see `serve`).
+    """Chat on a page in the browser, served to this computer only. Two models can be compared side by side.
+
+    The same port has the API of `mminstruct serve`.
 
     Example: `mminstruct demo runs/quickstart/model --port 7861`
     """

@@ -48,7 +48,7 @@ class Found:
 
 
 class Names(Config):
-    caption: str = Field(min_length=1)
+    caption: str = Field(min_length=1, examples=["red circle . square"])
 
 
 class _ShapeTool(Tool[Names]):

@@ -125,7 +125,7 @@ class TextReader(Tool[Region]):
 class Part(Config):
     """The part of a picture that is cut out."""
 
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float] = Field(examples=[[0.25, 0.25, 0.75, 0.75]])
 
 
 class Cropper(Tool[Part]):

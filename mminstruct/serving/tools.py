@@ -39,7 +39,7 @@ WAIT_SECONDS = 0.25  # after which a turn is given again although nothing of it 
 IMAGE = "image"  # the parameter of any call that says which of the chat's pictures is meant, counted from 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two equal results are still two
 class Result:
     """What came of one action.
 
@@ -147,13 +147,16 @@ def _chosen(pictures: Sequence[Image.Image], index: Any) -> Image.Image:
 class ToolChat:
     """A chat whose answers may call tools. `chat.turns` holds questions and, as turns of their own, tools' results.
 
-    `stopped` says why the last answer's actions were not run, where they were not; else it is empty.
+    Attributes:
+        running: the tools that run now.
+        stopped: why the last answer's actions were not run, where they were not; else empty.
     """
 
     def __init__(self, chat: ChatSession, tools: Toolbox, rounds: int = ROUNDS) -> None:
         self.chat = chat
         self.tools = tools
         self.rounds = rounds
+        self.running: list[str] = []
         self.stopped = ""
 
     def ask(
@@ -229,7 +232,12 @@ class ToolChat:
             if number == self.rounds:
                 self.stopped = f"tools were called {self.rounds} times for this question, as often as they may be"
                 return
-            results = list(self._results(actions, cancel))
+            self.running = [str(action.get("API_name")) for action in actions[:ACTIONS]]
+            try:
+                yield reply.turn
+                results = list(self._results(actions, cancel))
+            finally:
+                self.running = []
             if (cancel is not None and cancel.is_set()) or reply.turn not in self.chat.turns:
                 return
             reply = self._told(results, False, settings, cancel, None)
@@ -287,6 +295,8 @@ def example(card: ToolCard) -> str:
 
 
 def _example(schema: Mapping[str, Any]) -> Any:
+    if schema.get("examples"):
+        return schema["examples"][0]
     if "default" in schema:
         return schema["default"]
     if schema.get("type") == "array":

@@ -45,7 +45,7 @@ def test_turns_become_messages_with_pictures_before_the_text() -> None:
             {"type": "text", "text": "Same?"},
         ],
     }
-    assert "&lt;m&gt;" in messages(turns, {}, named=True)[1]["content"][1]["text"]
+    assert messages(turns, {}, named=True)[1]["content"][0]["text"] == "Yes\n\n*— &lt;m>*"
     assert [turn_at(turns, {}, number) for number in range(-1, 4)] == [None, 0, 0, 1, None]
     assert answer == {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]}
     assert second["role"] == "user"

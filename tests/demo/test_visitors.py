@@ -158,7 +158,7 @@ def test_files_go_with_their_chat(served: Page) -> None:
     before = set(folder.iterdir())
     send(served, "pictures", "?", upload)
     (new,) = set(folder.iterdir()) - before
-    (shown,) = new.rglob("shown-*")
+    (shown,) = new.rglob("shown/*")
     assert max(Image.open(shown).size) == 1024
     served.chat.clear(visitor("pictures"))
     gc.collect()

@@ -1,0 +1,196 @@
+"""The page in a real browser, beside the plain chat: videos, other words, other models, panels, looks, keyboard."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from mminstruct.demo.page import Page
+from mminstruct.serving.generator import Generator
+from tests.demo.conftest import Tab
+
+OpenTab = Callable[..., Tab]
+
+
+@pytest.fixture
+def open_second(chrome: Browser, served_two: Page) -> Iterator[OpenTab]:
+    """Opens tabs of the page with two models."""
+    tabs: list[Tab] = []
+
+    def open_tab(path: str = "", **context: Any) -> Tab:
+        tabs.append(Tab(chrome, f"{served_two.url}/{path}", **context))
+        return tabs[-1]
+
+    yield open_tab
+    for tab in tabs:
+        tab.context.close()
+        assert tab.complaints == []
+
+
+def answered(tab: Tab, number: int) -> None:
+    tab.answers.nth(number).wait_for()
+    tab.until_answered()
+
+
+def test_an_earlier_question_in_other_words_is_answered_anew_and_escape_stops(
+    open_tab: OpenTab, generator: Generator, served: Page, picture: Path
+) -> None:
+    tab = open_tab()
+    tab.longest_answer(5)
+    tab.ask("What <b> is it?", picture)
+    answered(tab, 0)
+    for number in (1, 2):
+        tab.ask(f"Question {number}")
+        answered(tab, number)
+    tab.view.get_by_role("button", name="Edit").nth(0).click()
+    field = tab.view.locator("#chat textarea")
+    field.wait_for()
+    tab.longest_answer(40_000)
+    field.fill("What & <i> was it?")
+    tab.view.get_by_role("button", name="Submit").click()
+    tab.stop_button.wait_for()
+    assert tab.answers.count() <= 1
+    before = generator.steps
+    tab.until(lambda: generator.steps > before + 20)
+    tab.view.keyboard.press("Escape")
+    tab.until_answered()
+    assert "stopped" in tab.status
+    assert "1 picture or video among them" in tab.status  # it kept its picture
+    (visitor,) = [
+        one for one in served.chat.visitors._visitors.values() if one.chat.turns[:1] and one.chat.turns[0].media
+    ]
+    assert [turn.text for turn in visitor.chat.turns] == ["What & <i> was it?"]
+    assert "What & <i> was it?" in tab.questions.last.inner_text()
+
+
+def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session(
+    open_tab: OpenTab, generator: Generator, served: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.chat.visitors, "grace", 0.2)
+    folder = served.context.uploads.folder
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    tab = open_tab()
+    tab.longest_answer(6)
+    clip = next(example.files[0] for example in served.chat._examples if example.files[0].suffix == ".mp4")
+    upload = tmp_path / "own.mp4"
+    upload.write_bytes(clip.read_bytes() + bytes(8))  # another content, so another upload
+    tab.ask("Where does it go?", upload)
+    answered(tab, 0)
+    tab.until(lambda: tab.view.evaluate("document.querySelector('#chat video').videoWidth") == 384)
+    tab.until(lambda: tab.view.evaluate("document.querySelector('#chat .image-frame img').naturalWidth") == 1024)
+    assert tab.view.get_by_role("button", name="Enlarge 8 frames of video 1").count() == 1
+
+    tab.view.get_by_role("button", name="What the model saw").click()
+    tiles = tab.view.locator("#seen-view .mm-tiles img")
+    tiles.nth(7).wait_for()
+    side = generator.processor.config.image.size
+    assert tiles.count() == 8
+    tab.until(lambda: tiles.first.evaluate("image => image.naturalWidth") == side)
+    assert "Where does it go?" in tab.view.locator("#seen-view pre").inner_text()
+
+    tab.view.get_by_role("button", name="Export and import").click()
+    with tab.view.expect_download() as download:
+        tab.view.locator("#export").click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    with zipfile.ZipFile(file) as archive:
+        record = json.loads(archive.read("shard-00000.jsonl"))
+        assert archive.read("videos/000.mp4") == upload.read_bytes()
+    assert record["messages"][1]["content"][0]["text"] == tab.last_answer
+    answer = tab.last_answer
+    tab.view.get_by_role("button", name="Clear").click()
+    tab.until(lambda: tab.answers.count() == 0)
+    tab.view.locator("#import input[type=file], #transfer input[type=file]").set_input_files(str(file))
+    tab.answers.first.wait_for()
+    assert tab.last_answer == answer and tab.status == "Opened from a file"
+    tab.ask("And then?")
+    answered(tab, 1)
+    assert "1 picture or video among them" in tab.status
+
+    tab.context.close()
+    deadline = time.monotonic() + 20
+    while left := {path for path in folder.rglob("*") if path.is_file()} - before:
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.05)
+
+
+def test_another_model_goes_on_with_the_chat_and_answers_are_flagged(open_second: OpenTab, flags: Path) -> None:
+    tab = open_second("?model=nano-tiles")
+    model = tab.view.locator("#model input")
+    tab.until(lambda: model.input_value() == "nano-tiles")
+    tab.until(lambda: "parameters" in tab.view.locator("#model-facts").inner_text())
+    tab.longest_answer(4)
+    tab.view.get_by_text("What does the sign say?").click()
+    answered(tab, 0)
+    assert "nano-tiles" in tab.view.locator("#chat").inner_text()
+    model.click()
+    tab.view.get_by_role("option", name="nano", exact=True).click()
+    tab.ask("And what not?")
+    tab.until(lambda: "wrote" in tab.status and tab.questions.count() == 3)  # the picture is one
+    tab.until_answered()
+    assert "1 picture or video among them" in tab.status
+
+    tab.view.get_by_role("button", name="Flag the answer").click()
+    assert "reason and the time" in tab.view.locator("#flag").inner_text()
+    tab.view.locator("#flag-reason textarea").fill("It is no word.")
+    tab.view.locator("#flag-send").click()
+    tab.view.locator("#flag-told p").wait_for()
+    (line,) = (flags / "flags.jsonl").read_text().splitlines()
+    extra = json.loads(line)["extra"]
+    assert extra["answered_by"] == ["nano-tiles", "nano"]
+    assert extra["flag"]["reason"] == "It is no word."
+
+
+def test_a_model_that_is_not_there_is_told(open_second: OpenTab) -> None:
+    tab = open_second("?model=nanno")
+    toast = tab.view.get_by_test_id("toast-body")
+    toast.wait_for()
+    assert "nanno" in toast.inner_text() and "Did you mean" in toast.inner_text()
+    assert tab.view.locator("#model input").input_value() == "nano"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+        {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
+    ],
+    ids=["light", "dark phone"],
+)
+def test_the_whole_page_is_accessible_and_fits(open_second: OpenTab, context: dict[str, Any]) -> None:
+    tab = open_second(**context)
+    assert_accessible(tab)
+    tab.longest_answer(4)
+    tab.view.get_by_text("In which direction does the ball move?").click()
+    answered(tab, 0)
+    for name in ("What the model saw", "Export and import", "Flag the answer"):
+        tab.view.get_by_role("button", name=name).click()
+    tab.view.locator("#seen-view .mm-tiles img").first.wait_for()
+    assert_accessible(tab)
+    width, inner = tab.view.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
+    assert width <= inner, "scrolls sideways"
+    dark = context["color_scheme"] == "dark"
+    look = tab.view.locator("#look")
+    assert look.inner_text() == ("Light" if dark else "Dark")
+    look.click()
+    tab.view.reload()
+    tab.textbox.wait_for()
+    tab.until(lambda: tab.view.evaluate("document.body.classList.contains('dark')") is not dark)
+
+
+def assert_accessible(tab: Tab) -> None:
+    tab.view.wait_for_timeout(300)  # colours fade in
+    found = [
+        f"{one['id']}: {one['nodes'][0]['html'][:300]}"
+        for one in Axe().run(tab.view).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert found == []
