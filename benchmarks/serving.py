@@ -3,12 +3,13 @@
     python benchmarks/serving.py latency --rounds 5
     python benchmarks/serving.py load --clients 32 --seconds 120
 
-`latency`: a tiny LLaVA (CLIP of 64 px and 64 patches, Llama of 256 x 4, 5.3 M parameters, float32) is trained for some
-steps on easy-VQA with answers of many words, and exported for transformers. A chat asks twice about a picture; answers
-have the same number of tokens everywhere, because end marks are left out. In each round all run once, in random order,
-each in a process of its own; a ratio is of one round. transformers' `generate` streams by `TextIteratorStreamer` and
-reads picture and chat anew at each turn (`benchmarks/serving_peer.py`); its first token is taken where it reaches the
-streamer, ours where the asker has its text. `tokens/s` is of what comes behind the first token of the second turn.
+`latency`: a tiny random LLaVA (CLIP of 64 px and 64 patches, Llama of 256 x 4, 5.3 M parameters, float32), exported for
+transformers. A chat asks twice about a picture. All tokens but those of whole words are left out of answers, the end
+mark too: so answers have the same number of tokens everywhere, and are read in the second turn as they were written,
+as those of a trained model are. In each round all run once, in random order, each in a process of its own; a ratio is
+of one round. transformers' `generate` streams by `TextIteratorStreamer` and reads picture and chat anew at each turn
+(`benchmarks/serving_peer.py`); its first token is taken where it reaches the streamer, ours where the asker has its
+text. `tokens/s` is of what comes behind the first token of the second turn.
 
 `load`: see `benchmarks/serving_load.py`.
 """
@@ -26,48 +27,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import easy_vqa
 import torch
 import typer
 from evaluation import without_system
 from PIL import Image
 from serving_load import load, serving
-from training import lengthened, llava_json, make_model, make_tokenizer, questions, run_one, spread, stage_config
+from training import make_model, make_tokenizer, questions, run_one, spread
 
 import mminstruct
-from mminstruct.config import validate
 from mminstruct.models import interop
 from mminstruct.serving.chat import ChatSession
 from mminstruct.serving.engine import Engine
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.remote import RemoteEngine
 from mminstruct.serving.settings import GenerationSettings
-from mminstruct.training.config import Recipe
-from mminstruct.training.run import train
 
 THREADS = 2
 app = typer.Typer(add_completion=False)
 app.command("load")(load)
 
 
-def trained(folder: Path, steps: int) -> None:
-    """A model that writes many words and never ends, in `folder/run/model` and, for the peer, in `folder/export`."""
+def random_llava(folder: Path) -> list[int]:
+    """A model that writes words and never ends, in `folder/ours` and, for the peer, in `folder/export`.
+
+    Returns the tokens that it does not write; the peer has to be told them.
+    """
     tokenizer = make_tokenizer()
     make_model(tokenizer, 0, folder)
     without_system(folder / "ours")
-    (folder / "data.json").write_text(llava_json(lengthened(questions(40 * steps), tokenizer, 20, 200)))
-    recipe = {
-        "name": "chat",
-        "summary": "A benchmark.",
-        "model": str(folder / "ours"),
-        "stages": [stage_config({"batch_size": 16, "pack_tokens": 768}, steps)],
-        "data": {"path": str(folder / "data.json"), "media_root": "/"},
-    }
-    train(validate(Recipe, recipe, where="benchmark"), folder / "run")
-    interop.export_checkpoint(folder / "run/model", folder / "export", "hf-llava")
-    path = folder / "run/model/generation_config.json"
-    settings = json.loads(path.read_text())
-    settings["suppress_tokens"] = [*(settings.get("suppress_tokens") or []), tokenizer.eos_token_id]
-    path.write_text(json.dumps(settings))
+    interop.export_checkpoint(folder / "ours", folder / "export", "hf-llava")
+    texts, answers, _ = easy_vqa.get_train_questions()
+    words = {word.strip("?.") for text in (*texts, *answers) for word in text.split()}
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    whole = {found[0] for found in ids if len(found) == 1}
+    never = [token for token in range(len(tokenizer)) if token not in whole]
+    path = folder / "ours/generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "suppress_tokens": never}))
+    return never
 
 
 def chats(count: int) -> list[dict[str, Any]]:
@@ -162,20 +159,19 @@ def latency(
     rounds: int = 5,
     count: Annotated[int, typer.Option(help="Chats of a round; the first one warms up.")] = 9,
     new: Annotated[int, typer.Option(help="Tokens of an answer.")] = 150,
-    steps: Annotated[int, typer.Option(help="Of the training.")] = 60,
 ) -> None:
     """The second turn of a chat, against transformers' generate with a streamer."""
     here = Path(__file__).parent
     peer = "transformers' generate"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trained(folder, steps)
+        never = random_llava(folder)
         order = {"chats": chats(count), "new": new, "threads": THREADS}
-        export, own = str(folder / "export"), str(folder / "run/model")
+        export, own = str(folder / "export"), str(folder / "ours")
         starts = {
             "ours, in process": (sys.executable, __file__, {**order, "peer": "in process", "model": own}),
             "ours, by HTTP": (sys.executable, __file__, {**order, "peer": "http", "model": own}),
-            peer: (peer_python, str(here / "serving_peer.py"), {**order, "model": export}),
+            peer: (peer_python, str(here / "serving_peer.py"), {**order, "model": export, "never": never}),
         }
         rows: dict[str, list[list[list[dict[str, Any]]]]] = {name: [] for name in starts}
         draw = random.Random(0)

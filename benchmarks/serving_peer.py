@@ -3,8 +3,9 @@
     python benchmarks/serving_peer.py ORDER.json
 
 The order says: the folder of a transformers LLaVA with its processor, chats (a picture, two questions), tokens of an
-answer, threads, and where to write {"chats": [[turn, turn], ...]}. A turn is timed from the picture's opening; its
-first token where `generate` hands it to the streamer, which is before the streamer has text of it.
+answer, tokens that are never written, threads, and where to write {"chats": [[turn, turn], ...]}. A turn is timed from
+the picture's opening; its first token where `generate` hands it to the streamer, which is before the streamer has text
+of it.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ class Streamer(TextIteratorStreamer):
         super().put(value)
 
 
-def turn(model: Any, processor: Any, image: str, prompt: str, new: int) -> dict[str, Any]:
+def turn(model: Any, processor: Any, image: str, prompt: str, order: dict[str, Any]) -> dict[str, Any]:
     tokenizer = processor.tokenizer
     start = time.perf_counter()
     picture = Image.open(image).convert("RGB")
     batch = processor(text=prompt, images=picture, add_special_tokens=False, return_tensors="pt")
     streamer = Streamer(tokenizer)
     settings = {
-        "max_new_tokens": new,
+        "max_new_tokens": order["new"],
         "do_sample": False,
         "pad_token_id": tokenizer.pad_token_id,
-        "suppress_tokens": [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<image>")],
+        "suppress_tokens": order["never"],
     }
     thread = threading.Thread(target=_generate, args=(model, {**batch, **settings, "streamer": streamer}))
     thread.start()
@@ -63,12 +64,12 @@ def _generate(model: Any, given: dict[str, Any]) -> None:
     model.generate(**given)
 
 
-def chat(model: Any, processor: Any, one: dict[str, Any], new: int) -> list[dict[str, Any]]:
+def chat(model: Any, processor: Any, one: dict[str, Any], order: dict[str, Any]) -> list[dict[str, Any]]:
     first, second = one["questions"]
     prompt = f"USER: <image>\n{first} ASSISTANT:"
-    turns = [turn(model, processor, one["image"], prompt, new)]
+    turns = [turn(model, processor, one["image"], prompt, order)]
     prompt += f" {turns[0]['text']}</s>USER: {second} ASSISTANT:"
-    return [*turns, turn(model, processor, one["image"], prompt, new)]
+    return [*turns, turn(model, processor, one["image"], prompt, order)]
 
 
 if __name__ == "__main__":
@@ -76,5 +77,5 @@ if __name__ == "__main__":
     torch.set_num_threads(given["threads"])
     processor = AutoProcessor.from_pretrained(given["model"])
     model = LlavaForConditionalGeneration.from_pretrained(given["model"], dtype=torch.float32).eval()
-    found = [chat(model, processor, one, given["new"]) for one in given["chats"]]
+    found = [chat(model, processor, one, given) for one in given["chats"]]
     Path(given["out"]).write_text(json.dumps({"chats": found}))

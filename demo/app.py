@@ -158,9 +158,9 @@ def main() -> None:
     from mminstruct.cli import main as mminstruct
 
     parser = argparse.ArgumentParser(description=__doc__, add_help=False)
-    parser.add_argument("--model", default=None)
+    parser.add_argument("--model", action="append", default=[])
     known, rest = parser.parse_known_args()
-    sys.argv = ["mminstruct", "demo", *([known.model] if known.model else []), *rest]
+    sys.argv = ["mminstruct", "demo", *known.model, *rest]
     mminstruct()
 
 

@@ -123,7 +123,7 @@ class ChatPanels:
             refuse(error)
             return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         finally:
-            _delete(Path(archive), self.context)
+            self.context.uploads.discard(Path(archive))
         visitor.forget()
         visitor.chat.turns = loaded.turns
         visitor.chat.framing = replace(self.context.framing, system=loaded.system)
@@ -144,12 +144,3 @@ class ChatPanels:
             refuse(error)
             return "", gr.skip()
         return '<p class="mm-note" role="status">Flagged. Thank you.</p>', ""
-
-
-def _delete(path: Path, context: PageContext) -> None:
-    """An upload that has been read, where it is one."""
-    try:
-        context.uploads.require_own(path)
-    except MminstructError:
-        return
-    path.unlink(missing_ok=True)

@@ -34,7 +34,6 @@ const NAMES = [
   ["#tools-question textarea", "Your question, for a model with tools"],
   ["#tools-question input[type=file]", "Pictures for the question"],
   [".upload-button", "Add pictures or videos"],
-  ["button:has(> .image-frame)", "Look at the picture"],
   [".submit-button", "Send"],
   [".stop-button", "Stop the answer"],
   ["#chat .edit-textarea, #chat .message textarea", "The question in other words"],
@@ -45,7 +44,7 @@ const name = () => {
     for (const found of document.querySelectorAll(place))
       if (found.getAttribute("aria-label") !== text) found.setAttribute("aria-label", text);
   // The chat drops the alternative text of its pictures; their files are named after what is to be seen.
-  for (const found of document.querySelectorAll("#chat .image-frame img:not([alt]), #chat .image-frame img[alt='']")) {
+  for (const found of document.querySelectorAll(".image-frame img:not([alt]), .image-frame img[alt='']")) {
     const file = decodeURIComponent(found.src.split("/").pop() || "");
     found.alt = file.replace(/\\.[a-z]+$/, "") || "picture";
     found.closest("button")?.setAttribute("aria-label", `Enlarge ${found.alt}`);

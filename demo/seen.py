@@ -9,7 +9,7 @@ Nothing is worked out here: all of it comes from the model's own processor, aske
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,11 +54,14 @@ class Seen:
     Attributes:
         tokens: of the prompt.
         prompt: its text in pieces (text, count): a piece with a count is an image token that stands so often in a row.
+        together: what the encoder takes of all media, where the processor prepares them at once; empty where that is
+            not made of pictures, or `media` have their own.
     """
 
     tokens: int
     prompt: tuple[tuple[str, int | None], ...]
     media: tuple[SeenMedium, ...]
+    together: tuple[Image.Image, ...] = ()
 
 
 def seen(engine: Engine, turns: Sequence[Turn], framing: Framing) -> Seen:
@@ -71,9 +74,11 @@ def seen(engine: Engine, turns: Sequence[Turn], framing: Framing) -> Seen:
     conversation, media = conversation_of(turns, framing)
     processor = engine.processor
     record = escaped(conversation, processor)
-    ids = processor.prompt(record, media)["input_ids"].tolist()
+    sample = processor.prompt(record, media)
+    ids = sample["input_ids"].tolist()
     looks = [_medium(processor, record, number, medium) for number, medium in enumerate(media)]
-    return Seen(len(ids), tuple(prompt_pieces(processor, ids)), tuple(looks))
+    together = _together(processor, sample) if isinstance(processor, NativeProcessor) else ()
+    return Seen(len(ids), tuple(prompt_pieces(processor, ids)), tuple(looks), together)
 
 
 def prompt_pieces(processor: BaseProcessor, ids: Sequence[int]) -> Iterator[tuple[str, int | None]]:
@@ -109,7 +114,8 @@ def _medium(processor: BaseProcessor, record: Conversation, number: int, medium:
     if not isinstance(processor, Processor) or not isinstance(prepared, Prepared):
         tokens = processor.places(record.media[number])
         return SeenMedium(f"{kind} {number + 1}", medium.size, tokens, (), ())
-    pictures = tuple(_picture(pixels, processor) for pixels in prepared.pixels)
+    config = processor.config.image
+    pictures = tuple(_picture(pixels, config.mean, config.std) for pixels in prepared.pixels)
     if isinstance(medium, Video):
         labels = [f"{time:.1f} s" for time in medium.timestamps]
     elif len(pictures) == 1:
@@ -121,9 +127,18 @@ def _medium(processor: BaseProcessor, record: Conversation, number: int, medium:
     return SeenMedium(f"{kind} {number + 1}", medium.size, tokens, pictures, tuple(labels))
 
 
-def _picture(pixels: torch.Tensor, processor: Processor) -> Image.Image:
+def _together(processor: NativeProcessor, sample: Mapping[str, torch.Tensor]) -> tuple[Image.Image, ...]:
+    """The pictures in a family's own tensors; none where it takes them as rows of patches (Qwen2-VL and its like)."""
+    images = processor.native.image_processor
+    pixels = sample.get(images.model_input_names[0])
+    if pixels is None or pixels.ndim < 4 or pixels.shape[-3] != 3:
+        return ()
+    mean, std = (images.image_mean, images.image_std) if images.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+    return tuple(_picture(one, mean, std) for one in pixels.flatten(0, -4))
+
+
+def _picture(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> Image.Image:
     """`[3, S, S]` as the encoder takes it, back as a picture."""
-    config = processor.config.image
-    mean, std = torch.tensor(config.mean).view(3, 1, 1), torch.tensor(config.std).view(3, 1, 1)
-    values = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    means, spreads = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+    values = ((pixels.float() * spreads + means) * 255).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())

@@ -18,13 +18,18 @@ from mminstruct.evidence.tesseract import Tesseract
 from mminstruct.media import Video
 
 EMPTY = '<p class="mm-note">Ask a question, then look here.</p>'
-_NO_PICTURES = "This family's processor prepares all pictures at once; what it makes of them is no picture to show."
+_NO_PICTURES = "This family's encoder takes them as rows of patches, which are no pictures to look at."
 
 
 def seen_html(seen: Seen, folder: Path) -> str:
     """The pictures as the encoder takes them, tokens, and the prompt as it was read."""
     parts = [f'<p class="mm-note">The prompt has <b>{seen.tokens:,}</b> tokens.</p>']
     parts += [_medium(medium, folder) for medium in seen.media]
+    if seen.together:
+        labels = [f"picture {number}" for number in range(1, len(seen.together) + 1)]
+        parts.append(f"<h2>The encoder takes</h2>{_tiles(seen.together, labels, 'of all media', folder)}")
+    elif seen.media and not any(medium.pictures for medium in seen.media):
+        parts.append(f'<p class="mm-note">{_NO_PICTURES}</p>')
     parts.append("<h2>Prompt</h2>")
     parts.append(f'<pre class="mm-prompt" tabindex="0" aria-label="Prompt">{_prompt(seen)}</pre>')
     return "".join(parts)
@@ -44,15 +49,19 @@ def _medium(medium: SeenMedium, folder: Path) -> str:
     head = f"<h2>{html.escape(name)}: {medium.tokens:,} tokens</h2>"
     note = f'<p class="mm-note">{width} x {height} pixels as it was opened. '
     if not medium.pictures:
-        return f"{head}{note}{_NO_PICTURES}</p>"
+        return f"{head}{note}</p>"
     side = medium.pictures[0].width
     count = len(medium.pictures)
     note += f"The encoder takes {count} picture{'' if count == 1 else 's'} of {side} x {side}:</p>"
+    return f"{head}{note}{_tiles(medium.pictures, medium.labels, f'of {medium.name}', folder)}"
+
+
+def _tiles(pictures: Sequence[Image.Image], labels: Sequence[str], of: str, folder: Path) -> str:
     figures = [
-        figure(picture, label, f"{medium.name} as the model sees it, {label}", folder)
-        for picture, label in zip(medium.pictures, medium.labels, strict=True)
+        figure(picture, label, f"{label} {of}, as the model sees it", folder)
+        for picture, label in zip(pictures, labels, strict=True)
     ]
-    return f'{head}{note}<div class="mm-tiles">{"".join(figures)}</div>'
+    return f'<div class="mm-tiles">{"".join(figures)}</div>'
 
 
 def answer_html(answer: str, media: Sequence[Image.Image | Video], measure: Measure, words: bool, folder: Path) -> str:

@@ -60,6 +60,9 @@ main.contain > .column { gap: 8px !important; }
 #chat .message-row { margin-top: 10px; margin-bottom: 6px; }
 /* Both would take a picture out of this page; sharing even uploads it to another site. */
 #chat button[aria-label="Share"], #chat .download-link { display: none; }
+/* Gradio's accent is too pale for small text. */
+#tabs button[role="tab"][aria-selected="true"] { color: var(--primary-600); }
+.dark #tabs button[role="tab"][aria-selected="true"] { color: var(--primary-300); }
 footer { display: none !important; }
 @media (max-width: 760px) {
   .gradio-container > .main { padding: 6px 8px !important; }

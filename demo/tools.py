@@ -59,10 +59,12 @@ class Bench:
     def pictures(self, result: Result) -> list[Path]:
         """Files of the pictures that show a result; drawn once."""
         if result not in self._files:
-            if "tools" not in self.visitor.folders:
-                self.visitor.folders["tools"] = self._uploads.new_folder("tools")
-            folder: Folder = self.visitor.folders["tools"]
-            self._files[result] = [save_picture(picture, folder.path) for picture in marked(result)]
+            self._files[result] = []
+            folders = self.visitor.folders
+            for picture, name in marked(result):
+                folder: Folder = self._uploads.new_folder("tool")
+                folders[folder.path.name] = folder
+                self._files[result].append(save_picture(picture, folder.path, name))
         return self._files[result]
 
 

@@ -122,9 +122,10 @@ def _numbers(values: Any, length: int) -> bool:
     return isinstance(values, list) and len(values) == length and all(isinstance(one, int | float) for one in values)
 
 
-def marked(result: Result) -> list[Image.Image]:
-    """The pictures that show a result: what was looked at with numbered boxes, and what was added."""
+def marked(result: Result) -> list[tuple[Image.Image, str]]:
+    """The pictures that show a result, and their names: numbered boxes in what was looked at, what was added."""
     boxes = result.output.get("boxes")
+    tool = re.sub(r"\W+", " ", result.tool)
     found = []
     if result.picture is not None and isinstance(boxes, list) and boxes:
         width, height = result.picture.size
@@ -133,8 +134,8 @@ def marked(result: Result) -> list[Image.Image]:
             for number, box in enumerate(boxes[:_MOST], start=1)
             if _numbers(box, 4)
         ]
-        found.append(drawn(result.picture.convert("RGB"), marks))
-    return [*found, *result.pictures]
+        found.append((drawn(result.picture.convert("RGB"), marks), f"boxes of {tool}"))
+    return [*found, *((picture, f"picture by {tool}") for picture in result.pictures)]
 
 
 def _text(text: str) -> dict[str, Any]:

@@ -140,6 +140,15 @@ class Uploads:
                     with contextlib.suppress(OSError):  # there are others in it
                         path.parent.rmdir()
 
+    def discard(self, path: Path) -> None:
+        """Delete an upload that has been read. Of a path that is no upload nothing happens."""
+        if path.resolve().is_relative_to(self.folder):
+            path.unlink(missing_ok=True)
+        # For each file that an upload button gives, Gradio leaves an empty one behind.
+        for left in self.folder.glob("tmp*"):
+            if left.is_file() and left.stat().st_size == 0:
+                left.unlink(missing_ok=True)
+
     def new_folder(self, prefix: str) -> Folder:
         """A folder whose files the page can show; it goes with the object."""
         return Folder(self.folder, prefix)

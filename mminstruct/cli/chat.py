@@ -11,7 +11,7 @@ import typer
 from mminstruct.cli.models import BaseUrl, KeyVariable, ServedModels, open_models
 
 OptionalModel = Annotated[
-    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint.", show_default=False)
+    Path | None, typer.Argument(metavar="MODEL", help="Folder of a checkpoint; not with --base-url.")
 ]
 System = Annotated[str | None, typer.Option(help="Text to use as the system message, for the chat template's own.")]
 Instruction = Annotated[

@@ -54,7 +54,9 @@ def demo(
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Chat on a page in the browser, served to this computer only. The same port has the API (see `serve`).
+    """Chat on a page in the browser, served to this computer only. Two models can be compared side by side.
+
+    The same port has the API of `mminstruct serve`.
 
     Example: `mminstruct demo runs/quickstart/model --port 7861`
     """
@@ -69,12 +71,12 @@ def demo(
 
     size = read_size(max_file_size, "--max-file-size")
     limits = read_limits(max_waiting, batch, kept_memory)
-    gate = open_gate(allow_url)
     keys, passwords = read_secrets(api_key_file, read_keys), read_secrets(password_file, read_passwords)
     if keys is not None and passwords is None:
         raise ConfigError("--api-key-file would lock the page too, where no key can be typed; add --password-file")
     entrance = Doors.of(host, keys, passwords)
     address = reserve(host, port)
+    gate = open_gate(allow_url)
     with open_models(models or [], device, base_url, served_model or (), key_variable, limits) as loaded:
         from mminstruct.serving.chat import Framing
 

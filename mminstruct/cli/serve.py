@@ -64,9 +64,9 @@ def serve(
     from mminstruct.serving.server import reserve, served, wait_for_interrupt
 
     limits = read_limits(max_waiting, batch, kept_memory)
-    gate = open_gate(allow_url)
     entrance = doors(Doors.of(host, keys=read_secrets(api_key_file, read_keys)))
     address = reserve(host, port)
+    gate = open_gate(allow_url)
 
     with open_models(models, device, limits=limits) as loaded:
         from mminstruct.serving.api.app import create_app

@@ -1,4 +1,4 @@
-"""What is measured of any page: axe's findings, what lies beyond the window's edge, requests to elsewhere, complaints."""
+"""What is measured of any page: axe's findings, what lies beyond the edge, requests to elsewhere, complaints."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sideways(view: Page) -> int:
 
 @dataclass
 class Watch:
-    """What contexts of the browser asked for, and what went wrong in them. A request to elsewhere is not let through."""
+    """What the browser asked for, and what went wrong in it. A request to elsewhere is not let through."""
 
     asked: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ Every selector that a test needs stands here, so that a change of the page is a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -45,8 +45,8 @@ class ChatPage:
 
     @property
     def questions(self) -> Locator:
-        """The visitor's messages, each with its pictures."""
-        return self.view.locator("#chat .user-row")
+        """The visitor's messages with words; those with pictures stand before them, in rows of their own."""
+        return self.view.locator("#chat .user-row:has(.message-content)")
 
     @property
     def answers(self) -> Locator:
@@ -158,14 +158,6 @@ class ChatPage:
         self.view.get_by_role("tab", name="Side by side").click()
         return SideBySide(self)
 
-    def note_clicks(self) -> None:
-        """From now on the browser keeps the time of the last click; `clicked` tells it."""
-        self.view.evaluate("addEventListener('click', () => { window.clickedAt = Date.now() }, {capture: true})")
-
-    def clicked(self) -> float:
-        """When the last click came, as `time.time`."""
-        return float(self.view.evaluate("window.clickedAt")) / 1000
-
     # ---- what is waited for ----------------------------------------------------------------------------------------
 
     def until_answered(self) -> None:
@@ -216,10 +208,11 @@ class SideBySide:
         if files:
             self.view.locator("#compare-question input[type=file]").set_input_files([str(file) for file in files])
             self.view.locator("#compare-question .thumbnail-item").nth(len(files) - 1).wait_for()
-        there = self.view.locator("#compare-left .user-row").count()
+        questions = self.view.locator("#compare-left .user-row:has(.message-content)")
+        there = questions.count()
         self.box.fill(question)
         self.box.press("Enter")
-        self.page.until(lambda: self.view.locator("#compare-left .user-row").count() > there, "the question")
+        self.page.until(lambda: questions.count() > there, "the question")
 
     def until_answered(self) -> None:
         for _ in range(2):
@@ -231,11 +224,20 @@ class SideBySide:
         self.page.until(lambda: "Your vote is kept" in self.tally.inner_text(), "the vote")
 
 
-def until_idle(engine: Engine) -> float:
-    """When the engine was first seen to make no answer: its steps stand still from then on (as `time.time`)."""
+def stop_and_measure(button: Locator, engines: Collection[Engine]) -> float:
+    """Click on a stop button. Returns the seconds from the click, as the browser saw it, until no engine works."""
+    view = button.page
+    view.evaluate("addEventListener('click', () => { window.clickedAt = Date.now() }, {capture: true, once: true})")
+    button.click()
+    until_idle(*engines)
+    idle = time.time()
+    return idle - float(view.evaluate("window.clickedAt")) / 1000
+
+
+def until_idle(*engines: Engine) -> None:
+    """Until no answer is made: from then on the engines' steps stand still."""
     deadline = time.monotonic() + PATIENCE
-    while engine.running or engine.waiting:
+    while any(engine.running or engine.waiting for engine in engines):
         if time.monotonic() > deadline:
-            pytest.fail(f"{engine.running} answers are still made and {engine.waiting} wait")
+            pytest.fail(f"still at work: {[(engine.running, engine.waiting) for engine in engines]} (running, waiting)")
         time.sleep(0.002)
-    return time.time()

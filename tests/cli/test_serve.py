@@ -49,7 +49,7 @@ def test_a_key_file_that_is_none(tmp_path: Path, content: str | None, words: str
         (["--kept-memory", "much"], "--kept-memory 'much' is no size"),
         (["--max-waiting", "-1"], "waiting"),
         (["--batch", "0"], "batch"),
-        (["--allow-url", "http://x"], "is no host"),
+        (["--port", "0", "--allow-url", "http://x"], "is no host"),
         (["--port", "99999"], "no port"),
         (["--port", "0", "--device", "abacus"], "--device abacus"),
         (["--port", "0", "--device", "cpu"], "mminstruct.json"),

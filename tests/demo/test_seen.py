@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mminstruct
 from mminstruct.demo.seen import seen
 from mminstruct.demo.seen_view import seen_html
 from mminstruct.errors import DataError
 from mminstruct.media import Video
 from mminstruct.serving.chat import NO_FRAMING, ChatSession, Framing, Turn
 from mminstruct.serving.engine import Engine
+from mminstruct.serving.generator import Generator
 from mminstruct.serving.models import Models
 from mminstruct.serving.settings import GenerationSettings
 
@@ -56,11 +58,23 @@ def test_frames_of_a_video_and_pictures_of_earlier_turns_are_seen(two_models: Mo
     assert [count for _, count in found.prompt if count] == [medium.tokens for medium in found.media]
 
 
+@pytest.mark.parametrize(("row", "shown"), [("llava-onevision-qwen2-0.5b", True), ("qwen2.5-vl-3b", False)])
+def test_a_family_of_its_own_shows_what_its_processor_gives(row: str, shown: bool, tmp_path: Path) -> None:
+    model, processor = mminstruct.create(row, tiny=True)
+    with Generator(model, processor) as generator:
+        found = seen(generator, [Turn("Which?", [Image.new("RGB", (50, 40), "blue")])], NO_FRAMING)
+    (medium,) = found.media
+    assert sum(count for _, count in found.prompt if count) <= medium.tokens  # some families write marks around them
+    assert bool(found.together) == shown
+    assert all(np.asarray(one)[one.height // 2, one.width // 2].tolist() == [0, 0, 255] for one in found.together)
+    assert ("rows of patches" in seen_html(found, tmp_path)) != shown
+
+
 def test_the_view_escapes_what_it_shows(two_models: Models, tmp_path: Path) -> None:
     turns = [Turn("<script>alert(1)</script>", [Image.new("RGB", (10, 10))])]
     shown = seen_html(seen(two_models["nano"], turns, NO_FRAMING), tmp_path)
     assert "<script>" not in shown and "&lt;script&gt;" in shown
-    assert shown.count("<img ") == 1 and 'alt="image 1 as the model sees it, whole"' in shown
+    assert shown.count("<img ") == 1 and 'alt="whole of image 1, as the model sees it"' in shown
     assert len(list(tmp_path.iterdir())) == 1
 
 

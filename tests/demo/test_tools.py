@@ -287,7 +287,8 @@ def test_markup_in_thoughts_names_and_outputs_is_shown_as_it_is() -> None:
 def test_boxes_are_drawn_where_they_lie() -> None:
     white = Image.new("RGB", (200, 100), "white")
     boxes = [[0.5, 0.5, 1.0, 1.0], ["no", 0, 1, 1]]
-    (picture,) = marked(Result("t", {}, {"boxes": boxes, "phrases": ["a", "b"]}, picture=white))
+    ((picture, name),) = marked(Result("../t", {}, {"boxes": boxes, "phrases": ["a", "b"]}, picture=white))
+    assert name == "boxes of  t"
     assert picture.getpixel((150, 50)) != (255, 255, 255) and picture.getpixel((100, 75)) != (255, 255, 255)
     assert picture.getpixel((150, 75)) == (255, 255, 255) and picture.getpixel((20, 20)) == (255, 255, 255)
     assert marked(Result("t", {}, {"error": "x"}, failed=True, picture=white)) == []

@@ -19,7 +19,8 @@ from PIL import Image
 from mminstruct import formats
 from mminstruct.conversation import Conversation
 from mminstruct.demo import votes
-from mminstruct.demo.votes import Contestant, Side, Tally, Verdict, Vote, VoteFile, label, pair, read_votes, write_pairs
+from mminstruct.demo.vote_pairs import pair, write_pairs
+from mminstruct.demo.votes import Contestant, Side, Tally, Verdict, Vote, VoteFile, label, read_votes
 from mminstruct.errors import DataError, RunError
 from mminstruct.media import Video, open_image, open_video
 from mminstruct.serving.chat import Framing, Turn, conversation_of

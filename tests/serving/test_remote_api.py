@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mminstruct.building.clients import OpenAICompatibleClient
 from mminstruct.conversation import Conversation, ImagePart, Media, Message, Part, VideoPart, image, message, text
 from mminstruct.errors import BusyError, DataError, MminstructError, ServerError
+from mminstruct.evaluation.adapters.endpoint import EndpointAdapter, EndpointConfig
+from mminstruct.evaluation.requests import Request as Asked
 from mminstruct.media import Video
 from mminstruct.media.gate import Gate
 from mminstruct.models.processor import Processor
 from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.serving.api.app import create_app
+from mminstruct.serving.doors import Doors, doors
 from mminstruct.serving.generator import Generator
+from mminstruct.serving.lock import read_keys
 from mminstruct.serving.models import Models
 from mminstruct.serving.remote import RemoteEngine, remote_models
 from mminstruct.serving.remote_chat import RemoteConfig
@@ -39,7 +46,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def url(generator: Generator) -> Iterator[str]:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve("127.0.0.1", 0)
     with served(create_app(Models({"far/nano": generator}), Gate()), address, grace=1):
         yield f"{address.url}/v1"
 
@@ -177,6 +184,23 @@ def test_many_at_once_get_each_their_own(far: RemoteEngine, generator: Generator
     assert ["".join(answer).lstrip() for answer in answers] == expected
 
 
+# --- an evaluation by the API -----------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_by_the_api_reads_what_the_model_says(url: str, generator: Generator, tmp_path: Path) -> None:
+    noise((40, 30), 7).save(tmp_path / "a.png")
+    talk = Conversation(
+        id="q", messages=[user(image(0), text("What is it?"))], media=[Media(path=str(tmp_path / "a.png"))]
+    )
+    requests = [Asked(talk, max_new_tokens=7), Asked(talk, max_new_tokens=1, choices=("A", "B"))]
+    with contextlib.closing(OpenAICompatibleClient("far/nano", [url])) as client:
+        found = EndpointAdapter(client, [url], EndpointConfig(on_error="raise")).answer(requests)
+        spoken, chosen = (reply for _, reply in sorted(pair for batch in found for pair in batch))
+    expected, _ = said(generator, talk, [noise((40, 30), 7)], GenerationSettings(max_new_tokens=7))
+    assert (spoken.text, spoken.tokens, spoken.finish) == (expected.strip(), 7, "length")
+    assert chosen.finish == "choice"  # the log probabilities of first tokens came
+
+
 # --- refusals of the real server --------------------------------------------------------------------------------------
 
 
@@ -192,8 +216,27 @@ def test_a_model_that_is_not_there(url: str) -> None:
         said(engine, record(message("user", "Hello.")))
 
 
+def test_a_wrong_key(generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keys").write_text("sesame-open-sesame\n")
+    address = reserve("127.0.0.1", 0)
+    entrance = doors(Doors.of("127.0.0.1", keys=read_keys(tmp_path / "keys")))
+    with served(create_app(Models({"far": generator}), Gate(), middleware=entrance), address, grace=1):
+        monkeypatch.setenv("OPENAI_API_KEY", "sesame-shut-sesame")
+        with (
+            RemoteEngine(f"{address.url}/v1", "far") as engine,
+            pytest.raises(ServerError, match="check the key") as error,
+        ):
+            said(engine, record(message("user", "Hello.")))
+        assert "shut" not in str(error.value)
+        with pytest.raises(ServerError, match="status 401"):
+            remote_models(f"{address.url}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "sesame-open-sesame")
+        with remote_models(f"{address.url}/v1") as models:
+            assert list(models) == ["far"]
+
+
 def test_a_server_with_no_room(model_and_processor: tuple[VisionLanguageModel, Processor]) -> None:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve("127.0.0.1", 0)
     limits = Limits(waiting=0, batch=1)
     with (
         Generator(*model_and_processor, limits) as generator,
@@ -212,7 +255,7 @@ def test_a_server_with_no_room(model_and_processor: tuple[VisionLanguageModel, P
 def test_a_server_that_ends_in_the_middle_of_an_answer(
     model_and_processor: tuple[VisionLanguageModel, Processor],
 ) -> None:
-    address = reserve("127.0.0.1", 0, None)
+    address = reserve("127.0.0.1", 0)
     with Generator(*model_and_processor) as generator, RemoteEngine(f"{address.url}/v1", "far") as engine:
         with served(create_app(Models({"far": generator}), Gate()), address, grace=0):
             answer = engine.stream(record(message("user", "Tell me a long story.")), [], LONG)
