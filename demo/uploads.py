@@ -124,7 +124,7 @@ class Uploads:
                 try:
                     media.append(request.open_bytes(kind_of(kept), kept.read_bytes(), sampling))
                 except MediaError as error:
-                    raise MediaError(f"{path.name}: {error}") from None
+                    raise MediaError(_named(str(error), number, path.name)) from None
                 shown.append(_shown(kept, media[-1], number))
                 with self._lock:
                     self._sent[sender].add(path.resolve())
@@ -161,6 +161,13 @@ class Uploads:
         resolved = path.resolve()
         if not any(resolved.is_relative_to(folder) for folder in self._allowed) or not resolved.is_file():
             raise MediaError(f"the file {path.name} is no upload of this page, or has expired; add it again")
+
+
+def _named(told: str, number: int, name: str) -> str:
+    """An error of the gate, which counts the media of a request, with the name of the file."""
+    for kind in ("image", "video"):
+        told = told.replace(f"{kind} {number} of the request", f"the file {name}")
+    return told if name in told else f"the file {name}: {told}"
 
 
 def kind_of(path: Path) -> Kind:
