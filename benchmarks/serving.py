@@ -81,10 +81,8 @@ def ours(order: dict[str, Any]) -> list[list[dict[str, Any]]]:
         with Generator(*mminstruct.load(order["model"])) as engine:
             return _chats(engine, order)
     os.environ.setdefault("OPENAI_API_KEY", "any")
-    with (
-        serving(Path(order["model"]), order["threads"]) as server,
-        RemoteEngine(f"{server.url}/v1", server.model) as far,
-    ):
+    folder, threads = Path(order["model"]), order["threads"]
+    with serving(folder, threads) as server, RemoteEngine(f"{server.url}/v1", server.model) as far:
         return _chats(far, order)
 
 
