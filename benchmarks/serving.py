@@ -43,7 +43,6 @@ from mminstruct.serving.generator import Generator
 from mminstruct.serving.remote import RemoteEngine
 from mminstruct.serving.settings import GenerationSettings
 
-THREADS = 2
 app = typer.Typer(add_completion=False)
 app.command("load")(load)
 
@@ -77,12 +76,13 @@ def chats(count: int) -> list[dict[str, Any]]:
 
 def ours(order: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """Each chat's turns as they went: seconds to the first text and to the last, tokens, text."""
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(order["threads"])
     if order["peer"] == "in process":
         with Generator(*mminstruct.load(order["model"])) as engine:
             return _chats(engine, order)
     os.environ.setdefault("OPENAI_API_KEY", "any")
-    with serving(Path(order["model"]), THREADS) as server, RemoteEngine(f"{server.url}/v1", server.model) as far:
+    folder, threads = Path(order["model"]), order["threads"]
+    with serving(folder, threads) as server, RemoteEngine(f"{server.url}/v1", server.model) as far:
         return _chats(far, order)
 
 
@@ -159,6 +159,7 @@ def latency(
     rounds: int = 5,
     count: Annotated[int, typer.Option(help="Chats of a round; the first one warms up.")] = 9,
     new: Annotated[int, typer.Option(help="Tokens of an answer.")] = 150,
+    threads: int = 2,
 ) -> None:
     """The second turn of a chat, against transformers' generate with a streamer."""
     here = Path(__file__).parent
@@ -166,7 +167,7 @@ def latency(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         never = random_llava(folder)
-        order = {"chats": chats(count), "new": new, "threads": THREADS}
+        order = {"chats": chats(count), "new": new, "threads": threads}
         export, own = str(folder / "export"), str(folder / "ours")
         starts = {
             "ours, in process": (sys.executable, __file__, {**order, "peer": "in process", "model": own}),
