@@ -109,7 +109,7 @@ def _longest(context: PageContext) -> int | None:
 
 
 def _chatbot(examples: Sequence[Example]) -> gr.Chatbot:
-    return gr.Chatbot(
+    chat = gr.Chatbot(
         elem_id="chat",
         label="Chat",
         show_label=False,
@@ -134,6 +134,8 @@ def _chatbot(examples: Sequence[Example]) -> gr.Chatbot:
         allow_file_downloads=False,
         feedback_options=None,
     )
+    chat.keep_in_cache |= chat.temp_files  # the examples' pictures do not grow old
+    return chat
 
 
 def _box() -> gr.MultimodalTextbox:

@@ -125,6 +125,7 @@ class ChatPanels:
         finally:
             self.context.uploads.discard(Path(archive))
         visitor.forget()
+        visitor.chat.engine = engine
         visitor.chat.turns = loaded.turns
         visitor.chat.framing = replace(self.context.framing, system=loaded.system)
         return *page_state(visitor, self.context), loaded.system or ""

@@ -28,8 +28,9 @@ from mminstruct.serving.tools import Toolbox
 
 __all__ = ["MAX_WAITING", "Page"]
 
-# Old uploads are deleted: looked at every five minutes, at the age of an hour.
-UPLOADS_LAST = (300, 3600)
+# With a visitor go the files that were sent; of others, and in chats that go on for so long, old ones are deleted:
+# looked at every ten minutes, at the age of four hours.
+UPLOADS_LAST = (600, 4 * 3600)
 
 
 class Page:

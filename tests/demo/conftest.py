@@ -18,6 +18,7 @@ from mminstruct.demo.page import Page
 from mminstruct.models.factory import read_row
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.models import Models
+from mminstruct.serving.settings import Limits
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def generator() -> Iterator[Generator]:
         *model.generation_config.suppress_tokens,
         *model.generation_config.eos_token_id,
     ]
-    with Generator(model, processor) as generator:
+    with Generator(model, processor, Limits(batch=1)) as generator:  # so that one question waits for another
         yield generator
 
 
@@ -52,18 +53,6 @@ def two_models(generator: Generator) -> Iterator[Models]:
     model, processor = mminstruct.create("nano-tiles")
     with Generator(model, processor) as other:
         yield Models({"nano": generator, "nano-tiles": other})
-
-
-@pytest.fixture(scope="session")
-def flags(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("flags")
-
-
-@pytest.fixture(scope="session")
-def served_two(two_models: Models, flags: Path) -> Iterator[Page]:
-    """A page of two models that takes flags."""
-    with running(two_models, reserve(port=0), flags=flags) as page:
-        yield page
 
 
 class Tab:

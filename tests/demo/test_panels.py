@@ -1,38 +1,20 @@
-"""The page in a real browser, beside the plain chat: videos, other words, other models, panels, looks, keyboard."""
+"""The page in a real browser, beside the plain chat: other words, Escape, videos, panels, export and import."""
 
 from __future__ import annotations
 
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
 
 from mminstruct.demo.page import Page
 from mminstruct.serving.generator import Generator
 from tests.demo.conftest import Tab
 
 OpenTab = Callable[..., Tab]
-
-
-@pytest.fixture
-def open_second(chrome: Browser, served_two: Page) -> Iterator[OpenTab]:
-    """Opens tabs of the page with two models."""
-    tabs: list[Tab] = []
-
-    def open_tab(path: str = "", **context: Any) -> Tab:
-        tabs.append(Tab(chrome, f"{served_two.url}/{path}", **context))
-        return tabs[-1]
-
-    yield open_tab
-    for tab in tabs:
-        tab.context.close()
-        assert tab.complaints == []
 
 
 def answered(tab: Tab, number: int) -> None:
@@ -120,77 +102,3 @@ def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session
     while left := {path for path in folder.rglob("*") if path.is_file()} - before:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)
-
-
-def test_another_model_goes_on_with_the_chat_and_answers_are_flagged(open_second: OpenTab, flags: Path) -> None:
-    tab = open_second("?model=nano-tiles")
-    model = tab.view.locator("#model input")
-    tab.until(lambda: model.input_value() == "nano-tiles")
-    tab.until(lambda: "parameters" in tab.view.locator("#model-facts").inner_text())
-    tab.longest_answer(4)
-    tab.view.get_by_text("What does the sign say?").click()
-    answered(tab, 0)
-    assert "nano-tiles" in tab.view.locator("#chat").inner_text()
-    model.click()
-    tab.view.get_by_role("option", name="nano", exact=True).click()
-    tab.ask("And what not?")
-    tab.until(lambda: "wrote" in tab.status and tab.questions.count() == 3)  # the picture is one
-    tab.until_answered()
-    assert "1 picture or video among them" in tab.status
-
-    tab.view.get_by_role("button", name="Flag the answer").click()
-    assert "reason and the time" in tab.view.locator("#flag").inner_text()
-    tab.view.locator("#flag-reason textarea").fill("It is no word.")
-    tab.view.locator("#flag-send").click()
-    tab.view.locator("#flag-told p").wait_for()
-    (line,) = (flags / "flags.jsonl").read_text().splitlines()
-    extra = json.loads(line)["extra"]
-    assert extra["answered_by"] == ["nano-tiles", "nano"]
-    assert extra["flag"]["reason"] == "It is no word."
-
-
-def test_a_model_that_is_not_there_is_told(open_second: OpenTab) -> None:
-    tab = open_second("?model=nanno")
-    toast = tab.view.get_by_test_id("toast-body")
-    toast.wait_for()
-    assert "nanno" in toast.inner_text() and "Did you mean" in toast.inner_text()
-    assert tab.view.locator("#model input").input_value() == "nano"
-
-
-@pytest.mark.parametrize(
-    "context",
-    [
-        {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
-        {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
-    ],
-    ids=["light", "dark phone"],
-)
-def test_the_whole_page_is_accessible_and_fits(open_second: OpenTab, context: dict[str, Any]) -> None:
-    tab = open_second(**context)
-    assert_accessible(tab)
-    tab.longest_answer(4)
-    tab.view.get_by_text("In which direction does the ball move?").click()
-    answered(tab, 0)
-    for name in ("What the model saw", "Export and import", "Flag the answer"):
-        tab.view.get_by_role("button", name=name).click()
-    tab.view.locator("#seen-view .mm-tiles img").first.wait_for()
-    assert_accessible(tab)
-    width, inner = tab.view.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
-    assert width <= inner, "scrolls sideways"
-    dark = context["color_scheme"] == "dark"
-    look = tab.view.locator("#look")
-    assert look.inner_text() == ("Light" if dark else "Dark")
-    look.click()
-    tab.view.reload()
-    tab.textbox.wait_for()
-    tab.until(lambda: tab.view.evaluate("document.body.classList.contains('dark')") is not dark)
-
-
-def assert_accessible(tab: Tab) -> None:
-    tab.view.wait_for_timeout(300)  # colours fade in
-    found = [
-        f"{one['id']}: {one['nodes'][0]['html'][:300]}"
-        for one in Axe().run(tab.view).response["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert found == []

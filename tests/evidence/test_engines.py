@@ -20,7 +20,7 @@ from mminstruct.evidence.agreement import agreement, matches
 from mminstruct.evidence.engines import load_engine
 from mminstruct.evidence.measures import edit_distance
 from mminstruct.evidence.ocr import OcrEngine, TextLine, read_at, shrinking
-from mminstruct.evidence.tesseract import Tesseract, lines_of
+from mminstruct.evidence.tesseract import Tesseract, lines_of, words_of
 
 needs_tesseract = pytest.mark.skipif(shutil.which("tesseract") is None, reason="the program tesseract is not installed")
 
@@ -98,10 +98,14 @@ def test_a_table_of_words_as_lines() -> None:
         ["5", "1", "2", "1", "1", "1", "0", "0", "500", "500", "95", "  "],
         ["5", "1", "3", "1", "1", "1", "5", "60", "20", "9", "96.5", "last"],
     ]
-    first, last = lines_of("\n".join("\t".join(row) for row in [head, *rows]))
+    table = "\n".join("\t".join(row) for row in [head, *rows])
+    first, last = lines_of(table)
     assert first.text == '"Hi there!' and first.box == (10, 20, 90, 32)
     assert first.confidence == pytest.approx((3 * 0.9 + 6 * 0.3) / 9)
     assert (last.text, last.confidence, last.box) == ("last", 0.965, (5, 60, 25, 69))
+    words = words_of(table)
+    assert [word.text for word in words] == ['"Hi', "there!", "last"]
+    assert (words[1].box, words[1].confidence) == ((44, 20, 90, 32), 0.3)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ from PIL import Image
 
 from mminstruct.conversation import ImagePart
 from mminstruct.errors import DataError
+from mminstruct.models.processor import Processor
+from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.serving.chat import ChatSession, Framing, Turn, conversation_of
 from mminstruct.serving.generator import Generator
-from mminstruct.serving.settings import GenerationSettings
+from mminstruct.serving.settings import GenerationSettings, Limits
 
 SHORT = GenerationSettings(max_new_tokens=10)
 LONG = GenerationSettings(max_new_tokens=1500)
@@ -103,6 +105,39 @@ def test_retry_answers_the_last_question_again(generator: Generator) -> None:
     assert first == again
     assert len(chat.turns) == 1
     assert chat.turns[0].media == [image] and chat.turns[0].attachment == "mine"
+
+
+def test_an_earlier_question_in_other_words_keeps_its_pictures_and_drops_what_followed(generator: Generator) -> None:
+    chat = ChatSession(generator)
+    seen = [picture(10)]
+    for question, media in (("One?", seen), ("Two?", []), ("Three?", [])):
+        list(chat.ask(question, media, SHORT, attachment=question))
+    again = "".join(chat.edit(0, "One, really?", SHORT))
+    (turn,) = chat.turns
+    assert (turn.text, turn.media, turn.attachment, turn.answer) == ("One, really?", seen, "One?", again)
+    fresh = ChatSession(generator)
+    assert "".join(fresh.ask("One, really?", seen, SHORT)) == again
+    with pytest.raises(DataError, match="none of number 2"):
+        chat.edit(1, "?")
+    list(chat.ask("Two?", [], SHORT))
+    with pytest.raises(DataError, match="empty"):
+        chat.edit(1, " ")
+    assert [one.text for one in chat.turns] == ["One, really?", "Two?"]
+
+
+def test_a_reply_can_be_waited_for_a_while(model_and_processor: tuple[VisionLanguageModel, Processor]) -> None:
+    with Generator(*model_and_processor, Limits(batch=1)) as generator:
+        chat = ChatSession(generator)
+        first = generator.stream(*conversation_of([Turn("Tell me everything.")]), LONG)
+        next(first)
+        reply = chat.ask("And me?", [], SHORT)
+        assert reply.wait(0.05) is None and not reply.ended
+        assert reply.position == 1
+        first.close()
+        pieces = []
+        while not reply.ended:
+            pieces.append(reply.wait(1.0) or "")
+    assert "".join(pieces) == chat.turns[0].answer
 
 
 def test_undo_and_reset(generator: Generator) -> None:
