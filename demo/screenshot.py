@@ -1,7 +1,10 @@
-"""Takes the README's picture: the real page, a real checkpoint, questions typed and answered while one watches.
+"""Takes the README's pictures: the real page, real checkpoints, questions typed and answered while one watches.
 
     python demo/screenshot.py --model runs/quickstart/model --image shapes.png \\
         --question "What color is the shape?" --question "Is it a circle?" --out docs/demo.png
+
+`--panel "What the model saw"` opens that panel at the end. With `--against OTHER` both are asked side by side, and
+`--vote "Left is better"` votes.
 
 Needs Chromium (`apt-get install chromium`, or its path in CHROMIUM) and playwright (the extra `dev`).
 """
@@ -11,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,40 +69,69 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-def take(
-    browser: Browser,
-    url: str,
-    images: Sequence[Path],
-    questions: Sequence[str],
-    out: Path,
-    size: tuple[int, int],
-    dark: bool,
-) -> list[str]:
-    """Ask the questions, the images with the first one, and save the picture. Returns the answers on the page."""
+@dataclass(frozen=True)
+class Shot:
+    """What is done before the picture is taken.
+
+    Attributes:
+        images: the first with the first question, the second with the second, and so on; what is left with the last.
+        panel: a panel beside the chat that is opened at the end.
+        both: whether two models are asked side by side.
+        vote: the button that is clicked at the end; only where `both`.
+    """
+
+    questions: Sequence[str]
+    images: Sequence[Path] = ()
+    panel: str | None = None
+    both: bool = False
+    vote: str | None = None
+
+    def images_of(self, number: int) -> Sequence[Path]:
+        last = number == len(self.questions) - 1
+        return self.images[number:] if last else self.images[number : number + 1]
+
+
+def take(browser: Browser, url: str, shot: Shot, out: Path, size: tuple[int, int], dark: bool) -> list[str]:
+    """Ask the questions and save the picture. Returns the answers on the page."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
     )
+    context.set_default_timeout(ANSWER_MILLISECONDS)
     view = context.new_page()
     view.goto(url)
-    box = view.locator("#question textarea")
+    if shot.both:
+        view.get_by_role("tab", name="Side by side").click()
+    chats = ["#compare-left", "#compare-right"] if shot.both else ["#chat"]
+    question = view.locator("#compare-question" if shot.both else "#question")
+    box = question.locator("textarea")
     box.wait_for()
-    if images:
-        view.locator("#question input[type=file]").set_input_files([str(image) for image in images])
-        view.locator("#question .thumbnail-item").nth(len(images) - 1).wait_for()
-    for number, question in enumerate(questions):
-        box.fill(question)
+    for number, text in enumerate(shot.questions):
+        images = shot.images_of(number)
+        if images:
+            question.locator("input[type=file]").set_input_files([str(image) for image in images])
+            question.locator(".thumbnail-item").nth(len(images) - 1).wait_for()
+        box.fill(text)
         box.press("Enter")
-        view.get_by_test_id("bot").nth(number).wait_for(timeout=ANSWER_MILLISECONDS)
-        view.locator(".submit-button").wait_for(timeout=ANSWER_MILLISECONDS)
-    box.blur()
+        for chat in chats:
+            view.locator(chat).locator(".bot-row").nth(number).wait_for()
+        question.locator(".submit-button").wait_for()
+    if shot.vote is not None:
+        view.get_by_role("button", name=shot.vote).click()
+        view.get_by_text("Your vote is kept").wait_for()
+    if shot.panel is not None:
+        view.get_by_role("button", name=shot.panel).click()
+        view.locator("#seen-view img").first.wait_for()
+    view.evaluate("document.activeElement.blur()")
     view.mouse.move(0, 0)
     # Where not all turns fit, the first ones are shown: they hold the images.
     view.wait_for_timeout(500)
-    view.locator("#chat .bubble-wrap").evaluate("element => element.scrollTo(0, 0)")
-    view.wait_for_timeout(200)
+    for chat in chats:
+        view.locator(chat).locator(".bubble-wrap").evaluate("element => element.scrollTo(0, 0)")
+    view.wait_for_function("[...document.images].every(one => one.complete)")
+    view.wait_for_timeout(500)
     out.parent.mkdir(parents=True, exist_ok=True)
     view.screenshot(path=out)
-    answers = view.get_by_test_id("bot").all_inner_texts()
+    answers = [text for chat in chats for text in view.locator(chat).locator(".bot-row").all_inner_texts()]
     context.close()
     return answers
 
@@ -107,11 +141,16 @@ def main(
     question: Annotated[list[str], typer.Option("--question", "-q", help="A question; may be repeated.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.")],
     image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="An image for the first question; may be repeated.")
+        list[Path] | None,
+        typer.Option("--image", "-i", help="An image for the question of the same place; may be repeated."),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Name of the model on the page.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Folder of another checkpoint, asked side by side.")] = None,
+    against_title: Annotated[str | None, typer.Option(help="Its name on the page.")] = None,
+    panel: Annotated[str | None, typer.Option(help="A panel to open.")] = None,
+    vote: Annotated[str | None, typer.Option(help="A vote to give, as it stands on its button.")] = None,
     instruction: Annotated[str | None, typer.Option(help="As of `mminstruct demo`.")] = None,
-    width: int = 1100,
+    width: int = 1280,
     height: int = 800,
     dark: Annotated[bool, typer.Option("--dark", help="The dark looks.")] = False,
 ) -> None:
@@ -121,14 +160,19 @@ def main(
     from mminstruct.serving.generator import Generator
     from mminstruct.serving.models import Models
 
+    engines = {title or model.resolve().name: Generator(*mminstruct.load(model))}
+    if against is not None:
+        engines[against_title or against.resolve().name] = Generator(*mminstruct.load(against))
+    shot = Shot(question, image or [], panel, against is not None, vote)
     with (
-        Models({title or model.resolve().name: Generator(*mminstruct.load(model))}) as models,
-        running(models, reserve(port=0), Framing(instruction=instruction)) as page,
+        tempfile.TemporaryDirectory() as folder,
+        Models(engines) as models,
+        running(models, reserve(port=0), Framing(instruction=instruction), votes=Path(folder) / "votes.jsonl") as page,
         chromium() as browser,
     ):
-        answers = take(browser, page.url, image or [], question, out, (width, height), dark)
-    for asked, answer in zip(question, answers, strict=True):
-        typer.echo(f"{asked}\n  {answer}")
+        answers = take(browser, page.url, shot, out, (width, height), dark)
+    for answer in answers:
+        typer.echo(f"  {answer}")
     typer.echo(f"saved {out}")
 
 

@@ -60,6 +60,9 @@ main.contain > .column { gap: 8px !important; }
 #chat .message-row { margin-top: 10px; margin-bottom: 6px; }
 /* Both would take a picture out of this page; sharing even uploads it to another site. */
 #chat button[aria-label="Share"], #chat .download-link { display: none; }
+/* Rows without buttons of their own, and the bin, which would lie on the first picture. */
+.message-buttons:not(:has(button:not([aria-label="Share"]))) { display: none !important; }
+.bubble-wrap { padding-top: 26px !important; }
 /* Gradio's accent is too pale for small text. */
 #tabs button[role="tab"][aria-selected="true"] { color: var(--primary-600); }
 .dark #tabs button[role="tab"][aria-selected="true"] { color: var(--primary-300); }
@@ -90,5 +93,7 @@ def theme() -> gr.themes.ThemeClass:
         block_title_text_color_dark="*body_text_color",
         block_title_padding="0",
         block_info_text_color="*neutral_500",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         block_info_text_color_dark="*neutral_400",
     )
