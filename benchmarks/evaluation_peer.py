@@ -109,7 +109,12 @@ def lmms_eval(order: dict[str, Any]) -> dict[str, Any]:
             raise SystemExit(f"lmms-eval failed (exit {done.returncode}):\n{(done.stdout + done.stderr)[-4000:]}")
         samples = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     samples.sort(key=lambda sample: sample["doc_id"])
-    return {"answers": [str(sample["filtered_resps"][0]).strip() for sample in samples], "seconds": seconds}
+    return {"answers": [_logged(sample["filtered_resps"]) for sample in samples], "seconds": seconds}
+
+
+def _logged(answer: str | list[str]) -> str:
+    """An answer as lmms-eval logs it: a text, or, in some releases, a list of one."""
+    return (answer if isinstance(answer, str) else answer[0]).strip()
 
 
 if __name__ == "__main__":

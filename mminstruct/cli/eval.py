@@ -150,7 +150,7 @@ def evaluate(
     from mminstruct.cli.eval_model import endpoint_adapter, folder_adapter, open_judge
     from mminstruct.evaluation.answer_cache import AnswerCache, default_path
     from mminstruct.evaluation.facts import checkpoint_files, checkpoint_hashes
-    from mminstruct.evaluation.judges.benchmark import require_judge
+    from mminstruct.evaluation.judged import require_judge
     from mminstruct.evaluation.processes import joined
     from mminstruct.evaluation.report import write_report
     from mminstruct.evaluation.results import run_benchmark

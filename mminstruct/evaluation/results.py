@@ -23,14 +23,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.answer_cache import AnswerCache
 from mminstruct.evaluation.benchmark import Benchmark
 from mminstruct.evaluation.item import Item
-from mminstruct.evaluation.judges.benchmark import JudgedBenchmark, require_judge
-from mminstruct.evaluation.judges.judge import Judge
+from mminstruct.evaluation.judged import JudgedBenchmark, require_judge
 from mminstruct.evaluation.own_files import item_line, question_line
 from mminstruct.evaluation.processes import Processes
 from mminstruct.evaluation.runner import ALONE, Predictions, evaluate
@@ -38,6 +37,9 @@ from mminstruct.evaluation.scorers import Score, Scorer, Verdict, scorer
 from mminstruct.evaluation.scorers.metric import Total, mean
 from mminstruct.evaluation.statistics import estimate, is_mean, majority_verdicts, most_frequent_answer, spread
 from mminstruct.files import atomic_file, bytes_sha256
+
+if TYPE_CHECKING:
+    from mminstruct.evaluation.judges import Judge
 
 _CONTROL = ("blank_image_accuracy", "blank_image_stderr", "blank_image_score", "image_gain", "image_gain_stderr")
 _FIGURES = ("accuracy", "stderr", "score", "score_stderr", "interval", *_CONTROL)

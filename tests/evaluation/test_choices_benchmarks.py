@@ -13,6 +13,7 @@ from mminstruct.evaluation.benchmark import Benchmark, load_benchmark
 from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.option_tables import all_rounds
 from mminstruct.evaluation.results import run_benchmark
+from tests.evaluation.answering import Table, last_shown
 from tests.evaluation.miniatures import ai2d, math_vista, mmbench, mmmb, mmmu, science_qa, seed_bench
 from tests.evaluation.miniatures.miniature import (
     base64_png,
@@ -23,7 +24,6 @@ from tests.evaluation.miniatures.miniature import (
     write_pictures,
     write_table,
 )
-from tests.evaluation.test_miniatures import Table, shown
 
 
 def ids(benchmark: Benchmark) -> list[str]:
@@ -116,7 +116,7 @@ def test_science_qa_asks_those_without_a_picture_where_told_to(tmp_path: Path) -
     loaded = load_benchmark("science-qa", [*science_qa.write(tmp_path).options, "part=all"])
     items = {item.id: item for item in loaded.questions()}
     assert list(items) == ["3", "5", "9"] and items["9"].images == ()
-    assert shown(loaded.conversation(items["9"])).startswith("Which is cold?\nA. ice\nB. fog\n")
+    assert last_shown(loaded.conversation(items["9"])).startswith("Which is cold?\nA. ice\nB. fog\n")
 
 
 def test_mmmu_reads_its_rows_as_json_lines_with_names_of_images(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_mmmu_asks_open_questions_for_a_word(tmp_path: Path) -> None:
         item = loaded.questions()[1]
         assert item.answers == ("$6,000", "6000")
         expected = f"{start}\n\nAnswer the question using a single word or phrase."
-        assert shown(loaded.conversation(item)) == expected
+        assert last_shown(loaded.conversation(item)) == expected
 
 
 def test_math_vista_reads_parquet_and_hints_at_each_kind_of_answer(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_math_vista_reads_parquet_and_hints_at_each_kind_of_answer(tmp_path: Pat
     table = [row | {"pid": str(number), "decoded_image": struct(number)} for number, row in enumerate(rows, start=1)]
     file = write_parquet(tmp_path / "testmini-00000-of-00001.parquet", table)
     loaded = load_benchmark("math-vista", [f"file={file}"])
-    prompts = [shown(loaded.conversation(item)) for item in loaded.questions()]
+    prompts = [last_shown(loaded.conversation(item)) for item in loaded.questions()]
     assert "Choices:\n(A) elm\n(B) oak\nHint: Please answer the question and provide the correct option" in prompts[0]
     assert "requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end." in prompts[1]
     assert "number with two decimal places and provide the final value, e.g., 1.23, 1.34, 1.45," in prompts[2]

@@ -20,9 +20,9 @@ from mminstruct.evaluation.item import Item
 from mminstruct.evaluation.results import run_benchmark
 from mminstruct.models import encoders
 
+from .answering import Table, shown
 from .official_files import few_shot, picture
 from .official_files.few_shot import QUESTION
-from .test_official_files import Table, shown
 
 RANDOM = "demonstrations=random"
 

@@ -5,49 +5,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mminstruct import catalog
-from mminstruct.conversation import Conversation, TextPart
 from mminstruct.errors import DataError
-from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.benchmark import benchmark_class, load_benchmark
-from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.results import run_benchmark
 from tests.evaluation import miniatures
+from tests.evaluation.answering import Table, last_shown
 from tests.evaluation.miniatures.miniature import Miniature
 from tests.evaluation.test_official_files import ALL as OFFICIAL
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(miniatures.__path__) if module.name != "miniature")
-
-
-class Table(Adapter):
-    """Answers from a table, by the id of the question; what is not in it gets the empty answer."""
-
-    def __init__(self, replies: Mapping[str, str]) -> None:
-        self.replies = replies
-
-    @property
-    def identity(self) -> Mapping[str, str] | None:
-        return None
-
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        for place, request in enumerate(requests):
-            text = self.replies.get(request.conversation.id, "")
-            yield [(place, Reply(text=text, tokens=1, finish="choice" if request.choices else "end"))]
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-
-def shown(conversation: Conversation) -> str:
-    """The last turn, media as marks."""
-    parts = conversation.messages[-1].content
-    return "".join(part.text if isinstance(part, TextPart) else f"<{part.type}>" for part in parts)
 
 
 def written(name: str, folder: Path) -> tuple[str, Miniature]:
@@ -79,7 +50,7 @@ def test_prompts_to_the_character(name: str, tmp_path: Path) -> None:
         loaded = load_benchmark(benchmark, options)
         item = next(item for item in loaded.questions() if item.id == item_id)
         request = loaded.request(item, ["(reply)" for _ in item.after])
-        assert shown(request.conversation) == prompt, protocol
+        assert last_shown(request.conversation) == prompt, protocol
         assert request.max_new_tokens == loaded.protocol.max_new_tokens
         assert bool(request.choices) == loaded.protocol.first_token
 

@@ -6,56 +6,21 @@ import base64
 import csv
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mminstruct import catalog
-from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.errors import ConfigError, DataError
-from mminstruct.evaluation.adapters import Adapter
 from mminstruct.evaluation.benchmark import benchmark_class, load_benchmark
-from mminstruct.evaluation.requests import Reply, Request
 from mminstruct.evaluation.results import BenchmarkResult, run_benchmark
-from mminstruct.media import open_image
 
-from .official_files import IMAGE, Miniature, captions, documents, few_shot, photographs, picture, yes_no
+from .answering import Table, shown
+from .official_files import Miniature, captions, documents, few_shot, photographs, picture, yes_no
 from .scorers.files import write_lines
 
 ALL = [one for module in (photographs, documents, yes_no, captions, few_shot) for one in module.MINIATURES]
-
-
-class Table(Adapter):
-    """Answers from a table, by the conversation's name; opens each picture, as a model would."""
-
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self.texts = texts
-        self.asked: list[Request] = []
-
-    @property
-    def identity(self) -> None:
-        return None
-
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        for place, request in enumerate(requests):
-            self.asked.append(request)
-            for medium in request.conversation.media:
-                open_image(medium.path)
-            yield [(place, Reply(text=self.texts.get(request.conversation.id, ""), tokens=1, finish="end"))]
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-
-def shown(conversation: Conversation) -> str:
-    """All turns as one text, `IMAGE` for each image and a bar between turns."""
-    turns = [
-        "".join(IMAGE if isinstance(part, ImagePart) else getattr(part, "text", "?") for part in message.content)
-        for message in conversation.messages
-    ]
-    return "|".join(turns)
 
 
 def run(miniature: Miniature, options: list[str], texts: Mapping[str, str]) -> BenchmarkResult:

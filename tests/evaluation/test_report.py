@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from mminstruct.errors import DataError, MediaError, RunError
 from mminstruct.evaluation.benchmark import Item
 from mminstruct.evaluation.facts import model_facts
 from mminstruct.evaluation.gallery import THUMBNAIL, collection, data_uri
+from mminstruct.evaluation.page import render
 from mminstruct.evaluation.plot import loss_svg, read_curves, smooth
 from mminstruct.evaluation.report import write_report
 from mminstruct.evaluation.requests import Reply
@@ -125,6 +127,21 @@ def test_verdicts_do_not_rely_on_colour(result: BenchmarkResult, tmp_path: Path)
     assert text.count("✗ wrong") == 8 and text.count("✓ right") == 8
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
     assert "Training loss" not in text
+
+
+def test_tables_tell_types_from_their_parts_and_certainty_from_its_lack(result: BenchmarkResult) -> None:
+    numbers = result.numbers()
+    numbers["by_type"]["color (dark)"] = dict(numbers["by_type"]["color"])
+    facts: dict[str, Any] = {"model": {}, "checkpoint": {}, "code": {"version": "1", "commit": None}, "versions": {}}
+
+    def page() -> str:
+        report = facts | {"benchmarks": {"mixed": numbers}}
+        return render("report.html.jinja", title="t", report=report, plot=None, collections={})
+
+    whole, part = (f'<th scope="row">{name}</th>' for name in ("color", "color (dark)"))
+    assert f"<tr>{whole}" in page() and f'<tr class="part">{part}' in page() and "no certainty" not in page()
+    numbers["by_type"]["color (dark)"]["score_stderr"] = 0.0
+    assert "Where all answers score alike, the interval has no width; that is no certainty" in page()
 
 
 def test_pages_show_all_or_a_seeded_sample(result: BenchmarkResult) -> None:

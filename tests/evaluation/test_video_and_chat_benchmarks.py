@@ -12,10 +12,10 @@ from mminstruct.errors import ConfigError, DataError
 from mminstruct.eval.video_mme import subtitle_lines
 from mminstruct.evaluation.benchmark import load_benchmark
 from mminstruct.evaluation.results import run_benchmark
+from tests.evaluation.answering import Table, last_shown
 from tests.evaluation.miniatures import m2rag_facts, m2rag_questions, mmmt_if, mvbench, next_qa, video_mme, vlr_bench
 from tests.evaluation.miniatures.miniature import write_json, write_lines, write_pictures, write_videos
 from tests.evaluation.test_choices_benchmarks import refused
-from tests.evaluation.test_miniatures import Table, shown
 
 # --- videos -----------------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def test_video_mme_without_a_file_of_subtitles(tmp_path: Path) -> None:
     refused("video-mme", [*small.options, "protocol=with-subtitles"], ConfigError, "needs subtitles=DIR with VIDEO_ID")
     options = [*small.options, "protocol=with-subtitles", f"subtitles={tmp_path / 'subtitle'}", "subtitle_lines=1"]
     loaded = load_benchmark("video-mme", options)
-    prompts = {item.id: shown(loaded.conversation(item)) for item in loaded.questions()}
+    prompts = {item.id: last_shown(loaded.conversation(item)) for item in loaded.questions()}
     assert prompts["002-1"].startswith("<video>\nThis video's subtitles are listed below:\nNo subtitles available\nSel")
     assert prompts["001-1"].startswith("<video>\nThis video's subtitles are listed below:\nHello, all.\nSelect the ")
 
@@ -113,7 +113,7 @@ def test_mmmt_if_repeats_only_what_is_said_in_words(tmp_path: Path) -> None:
     turn = {"question": "Why? Say moon.", "instructions": [said_in_the_question]}
     file = write_lines(tmp_path / "chats.jsonl", {"id": 1, "turns": [turn]})
     loaded = load_benchmark("mmmt-if", [f"file={file}"])
-    assert shown(loaded.conversation(loaded.questions()[0])) == "Why? Say moon."
+    assert last_shown(loaded.conversation(loaded.questions()[0])) == "Why? Say moon."
     options = [f"file={file}", "protocol=instructions-repeated"]
     refused("mmmt-if", options, DataError, "turn '1/1' has an instruction without `text`")
 
@@ -161,13 +161,13 @@ def test_m2rag_texts_are_cut_and_candidates_counted(tmp_path: Path) -> None:
     long = " ".join(f"w{number}" for number in range(500))
     write_lines(tmp_path / "retrieved.jsonl", {"id": 7, "cands": [long, "b", "c", "d"]}, {"id": 8, "cands": []})
     loaded = load_benchmark("m2rag-questions", small.options)
-    text = shown(loaded.conversation(loaded.questions()[0]))
+    text = last_shown(loaded.conversation(loaded.questions()[0]))
     assert "w399" in text and "w400" not in text and "[3] c" in text and "[4]" not in text
 
 
 def test_m2rag_facts_do_not_show_the_document(tmp_path: Path) -> None:
     loaded = load_benchmark("m2rag-facts", m2rag_facts.write(tmp_path).options)
     for item in loaded.questions():
-        assert "secret" not in shown(loaded.conversation(item)) and "never.png" not in [
+        assert "secret" not in last_shown(loaded.conversation(item)) and "never.png" not in [
             path.name for path in item.images
         ]

@@ -4,7 +4,7 @@ JudgedBenchmark.grade ─ prompt, facts ─▶ Judge.ask ─ log?, server ─▶
 grades, as texts ─▶ a pure scorer of `mminstruct.evaluation.scorers`
 """
 
-from mminstruct.evaluation.judges.benchmark import JudgedBenchmark
+from mminstruct.evaluation.judged import JudgedBenchmark
 from mminstruct.evaluation.judges.judge import Judge, JudgePrompt, Told, fill, read_told
 from mminstruct.evaluation.judges.pairwise import Tally, both_orders, preferred, tally
 

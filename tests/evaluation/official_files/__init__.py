@@ -10,9 +10,6 @@ from typing import Any
 
 from PIL import Image
 
-IMAGE = "<image>"
-"""Stands for an image in the expected prompts."""
-
 
 @dataclass(frozen=True)
 class Miniature:
@@ -21,7 +18,7 @@ class Miniature:
     Attributes:
         name: the benchmark.
         write: writes the files into a folder and says the options.
-        prompts: the first question's prompt by each protocol, to the character; images are `IMAGE`.
+        prompts: the first question's prompt by each protocol, to the character; images are `<image>`.
         ids: of all questions, in their order.
         perfect: the right answer by id.
         best: the score of those, and `empty` that of no words at all.

@@ -1,4 +1,4 @@
-"""A benchmark whose answers a language model judges.
+"""A benchmark whose answers a language model judges. The judges themselves are loaded only where one is asked.
 
 answers ─ grade, by a judge ─▶ one text per item, as the benchmark's scorers read it ─▶ Score
 """
@@ -14,7 +14,7 @@ from mminstruct.evaluation.benchmark import Benchmark
 from mminstruct.evaluation.item import Item
 
 if TYPE_CHECKING:
-    from mminstruct.evaluation.judges.judge import Judge
+    from mminstruct.evaluation.judges import Judge
 
 
 class JudgedBenchmark(Benchmark):
