@@ -77,7 +77,7 @@ def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
         raise MediaError("its frames change their size on the way; record it in one size")
     _line(out, {"width": width, "height": height, "timestamps": seconds, "frames": len(times), "seconds": duration})
     for frame in frames:
-        out.write(np.ascontiguousarray(frame))
+        out.write(frame.tobytes())
 
 
 def _line(out: BinaryIO, facts: dict[str, Any]) -> None:
