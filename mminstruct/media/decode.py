@@ -70,14 +70,14 @@ def decode(stream: BinaryIO, order: dict[str, Any], out: BinaryIO) -> None:
             most = limits["max_total_pixels"] // len(wanted)
             frames = list(_frames(container, video, [times[index] for index in wanted], keyframes, limits, most))
             seconds = [(times[index] - times[0]) * tick for index in wanted]
-    except av.FFmpegError:
+    except (av.FFmpegError, OSError):  # the second where a file sends its reader to a place that no file has
         raise MediaError("it cannot be decoded; the file is broken or of another kind") from None
     height, width = frames[0].shape[:2]
     if any(frame.shape != frames[0].shape for frame in frames):
         raise MediaError("its frames change their size on the way; record it in one size")
     _line(out, {"width": width, "height": height, "timestamps": seconds, "frames": len(times), "seconds": duration})
     for frame in frames:
-        out.write(np.ascontiguousarray(frame))
+        out.write(frame.tobytes())
 
 
 def _line(out: BinaryIO, facts: dict[str, Any]) -> None:
