@@ -57,6 +57,7 @@ main.contain > .column { gap: 8px !important; }
 #chat .image-frame img { min-height: 96px; max-height: 200px; max-width: 100%; width: auto; object-fit: contain;
   border-radius: 10px; }
 #chat video { max-height: 260px; border-radius: 10px; }
+#chat .icon-button-wrapper:not(:has(button, a)) { display: none; }
 #chat .message-row { margin-top: 10px; margin-bottom: 6px; }
 /* Both would take a picture out of this page; sharing even uploads it to another site. */
 #chat button[aria-label="Share"], #chat .download-link { display: none; }

@@ -194,12 +194,13 @@ def frame_sheet(video: Video) -> Image:
     width, height = video.size
     scale = min(1.0, PICTURE_EDGE / columns / width)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
-    line = SHEET_TEXT + 8
-    rows = -(-len(video.frames) // columns)
     across = max(across, 4 * SHEET_TEXT)  # a time must fit below the smallest frame
+    size = max(SHEET_TEXT, across // 7)  # the page shows the sheet smaller than it is
+    line = size + 8
+    rows = -(-len(video.frames) // columns)
     sheet = new_image("RGB", (columns * across, rows * (down + line)), "#1e293b")
     draw = Draw(sheet)
-    font = ImageFont.load_default(size=SHEET_TEXT)
+    font = ImageFont.load_default(size=size)
     for number, (frame, time) in enumerate(zip(video.frames, video.timestamps, strict=True)):
         left, top = number % columns * across, number // columns * (down + line)
         small = frame.resize((max(1, round(width * scale)), down))
