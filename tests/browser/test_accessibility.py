@@ -38,6 +38,13 @@ def test_side_by_side_is_for_everybody(open_page: OpenPage, pictures: list[Path]
     assert_for_everybody(both.page, "side by side")
 
 
+def test_tools_are_for_everybody(open_page: OpenPage) -> None:
+    page = open_page()
+    page.view.get_by_role("tab", name="Tools").click()
+    page.view.locator("#tools-question textarea").wait_for()
+    assert_for_everybody(page, "tools")
+
+
 def test_keys_alone_reach_everything_send_and_stop(open_page: OpenPage, models: Models) -> None:
     page, engine = open_page(), models["first"]
     page.longest_answer(LONG)
