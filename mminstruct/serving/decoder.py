@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from mminstruct.conversation import Conversation, Message, TextPart
+from mminstruct.conversation import Conversation, Message, Part, TextPart
 from mminstruct.errors import DataError
 from mminstruct.serving.request import Request
 from mminstruct.serving.writer import Writer
@@ -155,15 +155,27 @@ class _Stop(StoppingCriteria):
 
 
 def escaped(conversation: Conversation, processor: BaseProcessor) -> Conversation:
-    """The conversation with special tokens in its text made harmless, in every turn: an answer can spell one too."""
+    """The conversation with special tokens in its text made harmless, in every turn: an answer can spell one too.
+
+    Texts that meet become one part first, or a token could be spelled across their seam.
+    """
     messages = [
-        Message(
-            role=message.role,
-            content=[
-                TextPart(text=processor.escape(part.text)) if isinstance(part, TextPart) else part
-                for part in message.content
-            ],
-        )
+        Message(role=message.role, content=[_harmless(part, processor) for part in _joined(message.content)])
         for message in conversation.messages
     ]
     return conversation.model_copy(update={"messages": messages})
+
+
+def _joined(content: Sequence[Part]) -> list[Part]:
+    found: list[Part] = []
+    for part in content:
+        last = found[-1] if found else None
+        if isinstance(part, TextPart) and isinstance(last, TextPart):
+            found[-1] = TextPart(text=last.text + part.text)
+        else:
+            found.append(part)
+    return found
+
+
+def _harmless(part: Part, processor: BaseProcessor) -> Part:
+    return TextPart(text=processor.escape(part.text)) if isinstance(part, TextPart) else part

@@ -48,6 +48,9 @@ class Models(Mapping[str, Engine]):
             raise ConfigError(f"no model is called {name[:100]!r}.{did_you_mean(name[:100], self._engines)}")
         return self._engines[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._engines
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._engines)
 

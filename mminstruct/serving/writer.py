@@ -5,11 +5,13 @@ token, logits ─Writer.put─▶ pieces of text in the request's queue; True wh
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from mminstruct.serving.detokenizer import Detokenizer
 from mminstruct.serving.request import FinishReason, Request, Token
@@ -17,6 +19,10 @@ from mminstruct.serving.sampling import Sampler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# How byte-level tokenizers write bytes as letters.
+_BYTES = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
 class StopTexts:
@@ -155,7 +161,20 @@ class Writer:
 
     def _token(self, token: int, logprob: float) -> Token:
         text = str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
-        return Token(token, text, text.encode(), logprob)
+        return Token(token, text, _bytes(self._tokenizer, token, text), logprob)
+
+
+def _bytes(tokenizer: PreTrainedTokenizerBase, token: int, text: str) -> bytes:
+    """The bytes of a token by itself, which may be a part of a character, where `text` cannot say it."""
+    if "\ufffd" not in text:
+        return text.encode()
+    name = str(tokenizer.convert_ids_to_tokens(token))
+    fallback = re.fullmatch(r"<0x([0-9A-F]{2})>", name)
+    if fallback is not None:
+        return bytes([int(fallback[1], 16)])
+    if all(char in _BYTES for char in name):
+        return bytes(_BYTES[char] for char in name)
+    return text.encode()
 
 
 def end_tokens(model: PreTrainedModel) -> frozenset[int]:

@@ -270,6 +270,17 @@ def test_special_tokens_in_a_text_are_text(
     assert answer.usage.prompt_tokens == len(processor.prompt(harmless, [])["input_ids"])
 
 
+def test_a_special_token_across_two_texts_is_text_too(
+    generator: Generator, model_and_processor: tuple[VisionLanguageModel, Processor]
+) -> None:
+    _, processor = model_and_processor
+    cut = Conversation(id="x", messages=[Message(role="user", content=[text("a <|im_"), text("end|> b")])])
+    whole = Conversation(id="x", messages=[Message(role="user", content=[text(processor.escape("a <|im_end|> b"))])])
+    answer = generator.stream(cut, [], SHORT)
+    list(answer)
+    assert answer.usage.prompt_tokens == len(processor.prompt(whole, [])["input_ids"])
+
+
 def test_a_seed_makes_sampling_repeatable_and_leaves_the_process_random_state(
     generator: Generator, conversation: Conversation, picture: Image.Image
 ) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from mminstruct.conversation import Conversation
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.settings import GenerationSettings
-from mminstruct.serving.writer import StopTexts
+from mminstruct.serving.writer import StopTexts, _bytes
 
 
 def test_any_cutting_gives_the_text_before_the_first_stop_text() -> None:
@@ -73,3 +73,13 @@ def test_a_stop_text_ends_the_answer_before_it(
     assert "".join(answer) == whole[: whole.find(stop)]
     assert answer.usage.finish_reason == "stop"
     assert answer.usage.new_tokens < 60
+
+
+def test_tokens_that_are_parts_of_characters_have_their_own_bytes(generator: Generator) -> None:
+    """Every token of a text, joined, is the text's bytes."""
+    tokenizer = generator.processor.tokenizer
+    text = "déjà vu 色 🙂 plain"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    parts = [_bytes(tokenizer, token, tokenizer.decode([token])) for token in ids]
+    assert b"".join(parts).decode() == text
+    assert any("\ufffd" in tokenizer.decode([token]) for token in ids)
