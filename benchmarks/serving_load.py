@@ -258,9 +258,7 @@ def table(tallies: list[Tally]) -> str:
         "server's memory afterwards, MB": [f"{one.resident:,.1f}" for one in tallies],
         "running, waiting afterwards": [", ".join(f"{one.gauges[n]:g}" for n in sorted(one.gauges)) for one in tallies],
     }
-    return "\n".join(
-        [head, "|---" * (len(tallies) + 1) + "|", *(f"| {n} | {' | '.join(v)} |" for n, v in rows.items())]
-    )
+    return "\n".join([head, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())])
 
 
 def load(
