@@ -160,21 +160,22 @@ class Writer:
         return Token(one.id, one.text, one.data, one.logprob, top)
 
     def _token(self, token: int, logprob: float) -> Token:
-        text = str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
-        return Token(token, text, _bytes(self._tokenizer, token, text), logprob)
+        text, data = spelled(self._tokenizer, token)
+        return Token(token, text, data, logprob)
 
 
-def _bytes(tokenizer: PreTrainedTokenizerBase, token: int, text: str) -> bytes:
-    """The bytes of a token by itself, which may be a part of a character, where `text` cannot say it."""
-    if "\ufffd" not in text:
-        return text.encode()
+def spelled(tokenizer: PreTrainedTokenizerBase, token: int) -> tuple[str, bytes]:
+    """The text of a token as it stands within others, and its bytes, which may be a part of a character."""
+    # Decoded by itself, a first space is left out by some tokenizers; behind another token it is not.
+    alone, twice = (str(tokenizer.decode([token] * times, clean_up_tokenization_spaces=False)) for times in (1, 2))
+    text = twice.removeprefix(alone)
     name = str(tokenizer.convert_ids_to_tokens(token))
     fallback = re.fullmatch(r"<0x([0-9A-F]{2})>", name)
     if fallback is not None:
-        return bytes([int(fallback[1], 16)])
-    if all(char in _BYTES for char in name):
-        return bytes(_BYTES[char] for char in name)
-    return text.encode()
+        return text, bytes([int(fallback[1], 16)])
+    if "\ufffd" in text and all(letter in _BYTES for letter in name):
+        return text, bytes(_BYTES[letter] for letter in name)
+    return text, text.encode()
 
 
 def end_tokens(model: PreTrainedModel) -> frozenset[int]:
