@@ -262,6 +262,35 @@ def forged(path: str) -> list[Any]:
     ]
 
 
+def asked(client: httpx.Client, fn_index: int, data: list[Any], session: str) -> list[dict[str, Any]]:
+    """What the queue says of one call."""
+    body = {"data": data, "fn_index": fn_index, "session_hash": session}
+    client.post("/gradio_api/queue/join", json=body).raise_for_status()
+    events = []
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                events.append(json.loads(line.removeprefix("data:")))
+                if events[-1]["msg"] in ("process_completed", "close_stream", "unexpected_error"):
+                    return events
+                assert len(events) < 20, events
+    return events
+
+
+def test_a_question_with_a_made_up_file_is_refused_in_the_queue(client: httpx.Client) -> None:
+    config = client.get("/config").json()
+    kinds = {one["id"]: one["type"] for one in config["components"]}
+    values = {one["id"]: one["props"].get("value") for one in config["components"]}
+    questions = [one for one in config["dependencies"] if "multimodaltextbox" in [kinds.get(i) for i in one["inputs"]]]
+    assert questions
+    for number, handler in enumerate(questions):
+        data = [forged("/etc/passwd")[0] if kinds[i] == "multimodaltextbox" else values[i] for i in handler["inputs"]]
+        events = asked(client, handler["id"], data, f"queue{number}")
+        text = json.dumps(events)
+        assert "root:" not in text
+        assert not events[-1].get("success", False), handler
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Gradio's way to log what a visitor is told
 def test_no_call_reads_a_file_that_was_not_uploaded(client: httpx.Client, uploads: Path) -> None:
     """Every handler of the page, private ones too, is given made-up files in every place."""
@@ -285,34 +314,6 @@ def test_no_call_reads_a_file_that_was_not_uploaded(client: httpx.Client, upload
     kept = [file for file in uploads.parent.rglob("*") if file.is_file() and not file.resolve().is_relative_to("/etc")]
     assert [file for file in kept if secret in file.read_bytes()[:10_000]] == []
     assert client.get("/config").status_code == 200
-
-
-def asked(client: httpx.Client, fn_index: int, data: list[Any], session: str) -> list[dict[str, Any]]:
-    """What the queue says of one call."""
-    body = {"data": data, "fn_index": fn_index, "session_hash": session}
-    client.post("/gradio_api/queue/join", json=body).raise_for_status()
-    events = []
-    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
-        for line in stream.iter_lines():
-            if line.startswith("data:"):
-                events.append(json.loads(line.removeprefix("data:")))
-                if events[-1]["msg"] in ("process_completed", "close_stream", "unexpected_error"):
-                    return events
-    return events
-
-
-def test_a_question_with_a_made_up_file_is_refused_in_the_queue(client: httpx.Client) -> None:
-    config = client.get("/config").json()
-    kinds = {one["id"]: one["type"] for one in config["components"]}
-    values = {one["id"]: one["props"].get("value") for one in config["components"]}
-    questions = [one for one in config["dependencies"] if "multimodaltextbox" in [kinds.get(i) for i in one["inputs"]]]
-    assert questions
-    for number, handler in enumerate(questions):
-        data = [forged("/etc/passwd")[0] if kinds[i] == "multimodaltextbox" else values[i] for i in handler["inputs"]]
-        events = asked(client, handler["id"], data, f"queue{number}")
-        text = json.dumps(events)
-        assert "root:" not in text
-        assert not events[-1].get("success", False), handler
 
 
 # ---- answers that attack the browser ---------------------------------------------------------------------------------
