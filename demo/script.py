@@ -49,6 +49,9 @@ const name = () => {
     found.alt = file.replace(/\\.[a-z]+$/, "") || "picture";
     found.closest("button")?.setAttribute("aria-label", `Enlarge ${found.alt}`);
   }
+  // Thumbnails of uploads are items of a list that Gradio does not call one.
+  for (const found of document.querySelectorAll(".thumbnail-wrapper[role=listitem]"))
+    found.parentElement.setAttribute("role", "list");
   // Gradio calls the row of examples a list, but has buttons in it and no list items.
   for (const found of document.querySelectorAll("#chat .examples[role=list]")) found.setAttribute("role", "group");
 };

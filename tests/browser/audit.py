@@ -14,6 +14,13 @@ from playwright.sync_api import BrowserContext, Page, Request, Route, WebSocket
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+# The look has changed and no color is still on its way to another one.
+_SETTLED = """async () => {
+  const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  await frame();
+  for (const one of document.getAnimations()) if (one instanceof CSSTransition) one.finish();
+  await frame();
+}"""
 _OWN_SCHEMES = ("data", "blob", "file", "about")
 
 
@@ -41,6 +48,7 @@ def each_look(view: Page) -> Iterator[str]:
         view.set_viewport_size({"width": width, "height": height})
         for scheme in SCHEMES:
             view.emulate_media(color_scheme=scheme)
+            view.evaluate(_SETTLED)
             yield f"{scheme}, {width} pixels"
 
 

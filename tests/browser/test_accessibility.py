@@ -56,7 +56,7 @@ def test_keys_alone_reach_everything_send_and_stop(open_page: OpenPage, models: 
     page.box.focus()
     page.view.keyboard.type("Tell me everything.")
     page.view.keyboard.press("Enter")
-    page.until(lambda: engine.steps > before + 20)
+    page.until(lambda: engine.steps > before + 20 and page.stop_button.is_visible())
     page.view.keyboard.press("Escape")
     page.until_answered()
     made = engine.steps - before
