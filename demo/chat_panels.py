@@ -41,7 +41,7 @@ class ChatPanels:
 
     def connect(self, parts: ChatParts, answered: Sequence[Any]) -> None:
         """Wire the events; `answered` are those that end with an answer."""
-        looks = [parts.seen.words, parts.seen.measure]
+        looks: list[Any] = [parts.seen.words, parts.seen.measure]
         parts.seen.panel.expand(self.look, looks, parts.seen.view, **_WORK)
         parts.seen.panel.collapse(self.look_away, None, None, **QUICK)
         for control in looks:

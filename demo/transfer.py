@@ -53,13 +53,13 @@ def record_of(turns: Sequence[Turn], framing: Framing) -> Record:
         raise DataError("a picture or video of this conversation has no file; clear the chat and add it again")
     media = [_media(one, medium, number) for number, (one, medium) in enumerate(zip(shown, opened, strict=True))]
     names = [turn.attachment.model if isinstance(turn.attachment, Shown) else None for turn in answered]
-    fields = {
-        "messages": [*asked.messages, last],
-        "media": media,
-        "extra": {ANSWERED_BY: names},
-        "provenance": Provenance(builder=BUILDER, version=__version__),
-    }
-    whole = Conversation(id=BUILDER, **fields)
+    whole = Conversation(
+        id=BUILDER,
+        messages=[*asked.messages, last],
+        media=media,
+        extra={ANSWERED_BY: names},
+        provenance=Provenance(builder=BUILDER, version=__version__),
+    )
     # The same conversation has the same id, whenever it is written.
     named = whole.model_copy(update={"id": f"{BUILDER}/{bytes_sha256(native.line(whole).encode())[:16]}"})
     return Record(named, tuple(one.file for one in shown))

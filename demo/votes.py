@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from PIL.Image import Image
@@ -40,7 +40,7 @@ log = logging.getLogger("mminstruct.demo")
 
 Verdict = Literal["left", "right", "tie", "both bad"]
 
-VERSION = "1"
+VERSION: Final = "1"
 _BEGINNING = b'{"id": "'  # of every line
 _CLIP_RATE = 1  # frames a second in which a video's frames are kept
 

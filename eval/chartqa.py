@@ -61,7 +61,9 @@ class Chartqa(Benchmark):
         "or VLMEvalKit's questions=ChartQA_TEST.tsv"
     )
 
-    Options = FileOrTable
+    class Options(FileOrTable):
+        """As `FileOrTable`."""
+
     options: FileOrTable
 
     def items(self) -> Iterator[Item]:

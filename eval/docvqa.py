@@ -36,7 +36,9 @@ class Docvqa(Benchmark):
         "images=spdocvqa_images/ (or the folder that holds documents/); or VLMEvalKit's questions=DocVQA_VAL.tsv"
     )
 
-    Options = FileOrTable
+    class Options(FileOrTable):
+        """As `FileOrTable`."""
+
     options: FileOrTable
 
     def items(self) -> Iterator[Item]:

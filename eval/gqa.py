@@ -42,7 +42,9 @@ class Gqa(Benchmark):
         "or VLMEvalKit's questions=GQA_TestDev_Balanced.tsv"
     )
 
-    Options = FileOrTable
+    class Options(FileOrTable):
+        """As `FileOrTable`."""
+
     options: FileOrTable
 
     def items(self) -> Iterator[Item]:

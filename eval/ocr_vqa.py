@@ -36,7 +36,9 @@ class OcrVqa(Benchmark):
         "or VLMEvalKit's questions=OCRVQA_TEST.tsv"
     )
 
-    Options = FileOrTable
+    class Options(FileOrTable):
+        """As `FileOrTable`."""
+
     options: FileOrTable
 
     def items(self) -> Iterator[Item]:

@@ -36,7 +36,9 @@ class Ocrbench(Benchmark):
         "or VLMEvalKit's questions=OCRBench.tsv"
     )
 
-    Options = FileOrTable
+    class Options(FileOrTable):
+        """As `FileOrTable`."""
+
     options: FileOrTable
 
     def items(self) -> Iterator[Item]:

@@ -19,10 +19,10 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from mminstruct.errors import DataError
 from mminstruct.files import new_folder
@@ -58,7 +58,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_ENTRY = 256  # bytes that a member takes in a zip's directory, on average at most
 _ZIP_END = 2**17  # bytes at a zip's end that are searched for that directory
 _TAR_HEADER = 2**15  # bytes; its reader takes quadratic time for longer ones
-_COMPRESSED: dict[bytes, Callable[..., IO[bytes]]] = {
+_COMPRESSED: dict[bytes, Any] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,

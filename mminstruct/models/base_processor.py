@@ -162,7 +162,8 @@ class BaseProcessor(ABC):
         acting = {token for token in self._acting_tokens() if len(token) > 1 and token.strip()}
         if not acting:
             return text
-        ids = {token for token in map(self.tokenizer.convert_tokens_to_ids, acting) if token is not None}
+        numbers: Any = self.tokenizer.convert_tokens_to_ids(sorted(acting))
+        ids = {number for number in numbers if number is not None}
         ids.discard(self.tokenizer.unk_token_id)  # what stands for any unknown word acts as nothing
         pattern = re.compile("|".join(re.escape(token) for token in sorted(acting, key=len, reverse=True)))
         for _ in range(_ROUNDS):
