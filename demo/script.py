@@ -49,9 +49,9 @@ const name = () => {
     found.alt = file.replace(/\\.[a-z]+$/, "") || "picture";
     found.closest("button")?.setAttribute("aria-label", `Enlarge ${found.alt}`);
   }
-  // Thumbnails of uploads are items of a list that Gradio does not call one.
-  for (const found of document.querySelectorAll(".thumbnail-wrapper[role=listitem]"))
-    found.parentElement.setAttribute("role", "list");
+  // Thumbnails of uploads are list items outside of a list, or their list has buttons in it.
+  for (const found of document.querySelectorAll(".thumbnail-wrapper[role=listitem], .thumbnails[role=list]"))
+    found.setAttribute("role", "group");
   // Gradio calls the row of examples a list, but has buttons in it and no list items.
   for (const found of document.querySelectorAll("#chat .examples[role=list]")) found.setAttribute("role", "group");
 };

@@ -94,6 +94,8 @@ def theme() -> gr.themes.ThemeClass:
         block_title_text_color_dark="*body_text_color",
         block_title_padding="0",
         block_info_text_color="*neutral_500",
+        checkbox_label_background_fill_selected="*primary_600",
+        checkbox_label_background_fill_selected_dark="*primary_600",
         checkbox_border_color="*neutral_500",
         checkbox_border_color_dark="*neutral_400",
         block_info_text_color_dark="*neutral_400",
