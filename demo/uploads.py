@@ -27,7 +27,7 @@ from mminstruct.errors import MediaError
 from mminstruct.media import FrameSampling, Gate, Video
 from mminstruct.media.gate import Kind
 
-IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 VIDEO_TYPES = (".mp4", ".webm", ".mov", ".m4v", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv")
 MEDIA_TYPES = (*IMAGE_TYPES, *VIDEO_TYPES)
 PICTURE_EDGE = 1024  # of what the page shows of a picture
@@ -96,7 +96,7 @@ class Uploads:
         self._gate = gate or Gate()
         self._allowed = (self.folder, *(other.resolve() for other in others))
         self._lock = threading.Lock()
-        self._sent: defaultdict[str, set[Path]] = defaultdict(set)
+        self._sent: defaultdict[str, dict[Path, int]] = defaultdict(dict)  # and when each was written
 
     def open(
         self, files: Sequence[Path], sampling: FrameSampling, sender: str = ""
@@ -127,16 +127,19 @@ class Uploads:
                     raise MediaError(_named(str(error), number, path.name)) from None
                 shown.append(_shown(kept, media[-1], number))
                 with self._lock:
-                    self._sent[sender].add(path.resolve())
+                    self._sent[sender][path.resolve()] = path.stat().st_mtime_ns
         return media, Shown(folder, shown)
 
     def left(self, sender: str) -> None:
-        """Delete the uploads that this visitor sent, and that nobody else did: one content has one path."""
+        """Delete the uploads that this visitor sent, and that nobody else did: one content has one path. One that was
+        uploaded again since then, and not sent yet, stays for whoever did."""
         with self._lock:
-            sent = self._sent.pop(sender, set())
-            for path in sent.difference(*self._sent.values()):
-                if path.is_relative_to(self.folder):  # an example is no upload
-                    path.unlink(missing_ok=True)
+            sent = self._sent.pop(sender, {})
+            for path in sent.keys() - set().union(*self._sent.values()):
+                with contextlib.suppress(FileNotFoundError):
+                    if not path.is_relative_to(self.folder) or path.stat().st_mtime_ns != sent[path]:
+                        continue  # an example is no upload
+                    path.unlink()
                     with contextlib.suppress(OSError):  # there are others in it
                         path.parent.rmdir()
 

@@ -77,7 +77,7 @@ class Generator(Engine):
     @property
     def waiting(self) -> int:
         with self._changed:
-            return len(self._waiting)
+            return sum(not one.cancelled for one in self._waiting)
 
     @property
     def running(self) -> int:
@@ -107,7 +107,8 @@ class Generator(Engine):
 
     def ahead(self, request: Request) -> int:
         with self._changed:
-            place = next((place for place, one in enumerate(self._waiting) if one is request), None)
+            left = [one for one in self._waiting if one is request or not one.cancelled]
+            place = next((place for place, one in enumerate(left) if one is request), None)
             return 0 if place is None else place + 1
 
     def stream(

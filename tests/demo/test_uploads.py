@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,20 @@ def test_limits_of_the_gate_hold_for_one_question(tmp_path: Path) -> None:
     uploads.open(files[:1], FOUR)
     with pytest.raises(MediaError, match="at most 1"):
         uploads.open(files, FOUR)
+
+
+def test_who_leaves_takes_only_what_no_other_visitor_has_sent_or_uploaded_since(uploads: Uploads) -> None:
+    """One content has one path, whoever uploads it."""
+    files = [uploads.folder / name / "a.png" for name in ("mine", "shared", "again")]
+    for file in files:
+        file.parent.mkdir()
+        Image.new("RGB", (8, 8)).save(file)
+        os.utime(file, (1, 1))
+    uploads.open(files, FOUR, "one")
+    uploads.open(files[1:2], FOUR, "two")
+    os.utime(files[2], (2, 2))  # a third visitor uploaded it and has not asked yet
+    uploads.left("one")
+    assert [file.exists() for file in files] == [False, True, True]
+    assert not files[0].parent.exists()
+    uploads.left("two")
+    assert [file.exists() for file in files] == [False, False, True]

@@ -186,6 +186,7 @@ def test_a_full_queue_refuses_until_somebody_leaves(
     with pytest.raises(BusyError, match="2 questions wait"):
         one_at_a_time.stream(conversation, [picture], SHORT)
     waiting[0].close()
+    assert waiting[1].position == 1 and one_at_a_time.waiting == 1
     last = one_at_a_time.stream(conversation, [picture], SHORT)
     running.close()
     assert "".join(waiting[1]) and "".join(last)
