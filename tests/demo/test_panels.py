@@ -22,37 +22,6 @@ def answered(tab: Tab, number: int) -> None:
     tab.until_answered()
 
 
-def test_an_earlier_question_in_other_words_is_answered_anew_and_escape_stops(
-    open_tab: OpenTab, generator: Generator, served: Page, picture: Path
-) -> None:
-    tab = open_tab()
-    tab.longest_answer(5)
-    tab.ask("What <b> is it?", picture)
-    answered(tab, 0)
-    for number in (1, 2):
-        tab.ask(f"Question {number}")
-        answered(tab, number)
-    tab.view.get_by_role("button", name="Edit").nth(0).click()
-    field = tab.view.locator("#chat textarea")
-    field.wait_for()
-    tab.longest_answer(40_000)
-    field.fill("What & <i> was it?")
-    tab.view.get_by_role("button", name="Submit").click()
-    tab.stop_button.wait_for()
-    assert tab.answers.count() <= 1
-    before = generator.steps
-    tab.until(lambda: generator.steps > before + 20)
-    tab.view.keyboard.press("Escape")
-    tab.until_answered()
-    assert "stopped" in tab.status
-    assert "1 picture or video among them" in tab.status  # it kept its picture
-    (visitor,) = [
-        one for one in served.chat.visitors._visitors.values() if one.chat.turns[:1] and one.chat.turns[0].media
-    ]
-    assert [turn.text for turn in visitor.chat.turns] == ["What & <i> was it?"]
-    assert "What & <i> was it?" in tab.questions.last.inner_text()
-
-
 def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session(
     open_tab: OpenTab, generator: Generator, served: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,30 +148,6 @@ def open_tab(chrome: Browser, served: Page) -> Iterator[Callable[..., Tab]]:
 OpenTab = Callable[..., Tab]
 
 
-def test_both_models_answer_at_once_and_one_stop_ends_both(open_tab: OpenTab, models: Models, picture: Path) -> None:
-    tab = open_tab()
-    assert tab.heads == ["Left", "Right"]
-    tab.settings(tokens=40_000)
-    before = [models[name].steps for name in NAMES]
-    tab.ask("Tell me everything.", picture)
-    tab.until(lambda: all(models[name].steps > start + 60 for name, start in zip(NAMES, before, strict=True)))
-    seen = {side: tab.last(side) for side in ("left", "right")}
-    tab.until(lambda: all(len(tab.last(side)) > len(seen[side]) > 0 for side in seen))
-    assert tab.heads == ["Left: runs/red", "Right: runs/blue"]
-    assert not tab.button("Tie").is_enabled()
-    tab.view.locator("#compare-question .stop-button").click()
-    tab.until_answered()
-    steps = [models[name].steps for name in NAMES]
-    answers = [tab.last(side) for side in ("left", "right")]
-    tab.view.wait_for_timeout(700)
-    assert [models[name].steps for name in NAMES] == steps
-    assert [tab.last(side) for side in ("left", "right")] == answers and answers[0] != answers[1]
-    assert all("stopped" in tab.status(side) and "1 picture or video" in tab.status(side) for side in ("left", "right"))
-    assert not tab.button("Tie").is_enabled(), "half an answer is nothing to vote on"
-    shown = tab.view.locator("#compare-chats .image-frame img")
-    assert [shown.nth(number).evaluate("image => image.naturalWidth") for number in range(2)] == [160, 160]
-
-
 def test_turns_regenerate_and_clear(open_tab: OpenTab, models: Models, picture: Path) -> None:
     tab = open_tab()
     tab.settings(tokens=12)
@@ -301,38 +277,6 @@ def test_without_a_file_votes_are_off_and_one_model_meets_itself(
         assert tab.last("left") == tab.last("right")
         assert not tab.view.get_by_label("Hide the names").count()
         tab.context.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "context"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark", {"color_scheme": "dark"}),
-        ("phone", {"viewport": {"width": 390, "height": 844}, "has_touch": True}),
-    ],
-)
-def test_the_room_fits_its_window_and_all_can_use_it(
-    open_tab: OpenTab, picture: Path, tmp_path: Path, name: str, context: dict[str, object]
-) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    tab = open_tab(**context)
-    tab.settings(tokens=60)
-    tab.ask("What color is it?", picture)
-    tab.until_answered()
-    tab.until(lambda: tab.button("Tie").is_enabled())
-    tab.view.screenshot(path=tmp_path / f"{name}.png")
-    width, inner = tab.view.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
-    assert width <= inner, "scrolls sideways"
-    left, right = (tab.view.locator(f"#compare-{side}").bounding_box() for side in ("left", "right"))
-    assert left is not None and right is not None
-    if name == "phone":
-        assert right["y"] >= left["y"] + left["height"] and left["width"] > 340, "the chats are not stacked"
-    else:
-        assert right["x"] >= left["x"] + left["width"] and left["height"] > 300
-    found = Axe().run(tab.view, context="#tab-side-by-side").response["violations"]
-    bad = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], node["html"]) for one in bad for node in one["nodes"]] == []
 
 
 # ---- without a browser -----------------------------------------------------------------------------------------------

@@ -235,30 +235,6 @@ def test_a_failure_of_the_model_is_told_with_an_id_of_the_log(
     assert tab.text.split("Error id ")[1].split(";")[0] in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("name", "context"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark", {"color_scheme": "dark"}),
-        ("phone", {"viewport": {"width": 390, "height": 844}, "has_touch": True}),
-    ],
-)
-def test_the_room_fits_its_window_and_all_can_use_it(
-    open_tab: OpenTab, shapes: Path, tmp_path: Path, name: str, context: dict[str, object]
-) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    tab = open_tab(DETECT, FINAL, **context)
-    tab.ask("Where is it?", shapes)
-    tab.until(lambda: "On the right." in tab.text)
-    tab.view.screenshot(path=tmp_path / f"{name}.png")
-    width, inner = tab.view.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
-    assert width <= inner, "scrolls sideways"
-    found = Axe().run(tab.view, context="#tab-tools").response["violations"]
-    bad = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], node["html"]) for one in bad for node in one["nodes"]] == []
-
-
 # ---- without a browser -----------------------------------------------------------------------------------------------
 
 

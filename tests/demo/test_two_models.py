@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from mminstruct.demo.app import reserve, running
@@ -88,44 +87,3 @@ def test_a_model_that_is_not_there_is_told(open_second: OpenTab) -> None:
     toast.wait_for()
     assert "nanno" in toast.inner_text() and "Did you mean" in toast.inner_text()
     assert tab.view.locator("#model input").input_value() == "nano"
-
-
-@pytest.mark.parametrize(
-    "context",
-    [
-        {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
-        {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
-    ],
-    ids=["light", "dark phone"],
-)
-def test_the_whole_page_is_accessible_and_fits(open_second: OpenTab, context: dict[str, Any]) -> None:
-    tab = open_second(**context)
-    assert_accessible(tab)
-    tab.longest_answer(4)
-    tab.view.get_by_text("In which direction does the ball move?").click()
-    answered(tab, 0)
-    for name in ("What the model saw", "Export and import", "Flag the answer"):
-        tab.view.get_by_role("button", name=name).click()
-    tab.view.locator("#seen-view .mm-tiles img").first.wait_for()
-    assert_accessible(tab)
-    width, inner = tab.view.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
-    assert width <= inner, "scrolls sideways"
-    dark = context["color_scheme"] == "dark"
-    look = tab.view.locator("#look")
-    assert look.inner_text() == ("Light" if dark else "Dark")
-    look.click()
-    tab.view.reload()
-    tab.textbox.wait_for()
-    # What the page was asking when it was reloaded is broken off, and the browser says so.
-    tab.complaints[:] = [complaint for complaint in tab.complaints if "AbortError" not in complaint]
-    tab.until(lambda: tab.view.evaluate("document.body.classList.contains('dark')") is not dark)
-
-
-def assert_accessible(tab: Tab) -> None:
-    tab.view.wait_for_timeout(300)  # colours fade in
-    found = [
-        f"{one['id']}: {one['nodes'][0]['html'][:300]}"
-        for one in Axe().run(tab.view).response["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert found == []
