@@ -8,6 +8,7 @@ is as transformers writes it, `mminstruct.json` (`kind: native`) beside it.
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def read_own_config(folder: Path) -> VisionLanguageConfig:
 def empty(config: VisionLanguageConfig, folder: Path) -> VisionLanguageModel:
     """The model that a folder's config describes, on the meta device, where it takes no memory."""
     with described_by(folder), meta():
-        return VisionLanguageModel(config)
+        return VisionLanguageModel(copy.deepcopy(config))  # a model writes into its config how it computes
 
 
 @torch.no_grad()

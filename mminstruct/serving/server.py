@@ -8,6 +8,7 @@ with served(app, address):
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
+
+log = logging.getLogger(__name__)
+
 GRACE = 5  # seconds for what runs when the server ends
 START_SECONDS = 60.0
+END_SECONDS = 10.0  # beside the grace of requests
 _BACKLOG = 2048
 
 
@@ -108,7 +113,10 @@ def served(app: ASGIApp, address: Address, grace: int = GRACE) -> Iterator[None]
         yield
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(grace + END_SECONDS)
+        if thread.is_alive():  # an application that does not end, or a connection that nobody closes
+            server.force_exit = True
+            log.warning("%s did not end within %d seconds; it is left to the end of the process", address.url, grace)
         listener.close()
 
 

@@ -242,7 +242,7 @@ def test_hidden_names_are_shown_after_the_vote_and_not_before(open_tab: OpenTab,
 def test_a_failure_of_one_side_leaves_the_other_and_is_told_with_an_id(
     open_tab: OpenTab, models: Models, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def embed(*_: object) -> None:
+    def embed(*_: object, **__: object) -> None:
         raise RuntimeError("secret /home/someone")
 
     tab = open_tab()

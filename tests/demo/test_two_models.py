@@ -71,7 +71,7 @@ def test_another_model_goes_on_with_the_chat_and_answers_are_flagged(open_second
     assert "1 picture or video among them" in tab.status
 
     tab.view.get_by_role("button", name="Flag the answer").click()
-    assert "reason and the time" in tab.view.locator("#flag").inner_text()
+    tab.view.get_by_text("reason and the time").wait_for()
     tab.view.locator("#flag-reason textarea").fill("It is no word.")
     tab.view.locator("#flag-send").click()
     tab.view.locator("#flag-told p").wait_for()

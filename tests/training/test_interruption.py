@@ -93,6 +93,10 @@ def undisturbed(forked, recipe, tmp_path_factory) -> Path:
     return folder / "whole"
 
 
+def whole_checkpoints(out: Path) -> list[Path]:
+    return [one for stage in sorted(out.glob("stages/*")) for one in checkpoints(stage)]
+
+
 def require_equal(undisturbed: Path, out: Path) -> None:
     assert largest_difference(weights(undisturbed / "model"), weights(out / "model")) == 0.0
     assert metrics(undisturbed) == metrics(out)
@@ -122,12 +126,12 @@ def test_a_run_killed_at_ten_moments_ends_as_an_undisturbed_one(forked, undistur
     assert killed == 10 and unfinished >= 2, (killed, unfinished, log.read_text())
 
     # A full disk: no file may be as large as the weights.
-    kept = sorted(out.glob("stages/*/checkpoint-*"))
+    kept = whole_checkpoints(out)
     process = forked(log, "train", recipe, "--out", out, "--resume", largest_file=100_000)
     process.join()
     (told,) = log.read_text().splitlines()[-1:]
     assert process.exitcode == 2 and told.startswith("error: ") and "could not be saved" in told, told
-    assert kept == sorted(out.glob("stages/*/checkpoint-*")) and not list(out.rglob("stages/*/*.tmp"))
+    assert kept == whole_checkpoints(out) and not list(out.rglob("stages/*/*.tmp"))
 
     process = forked(log, "train", recipe, "--out", out, "--resume")
     process.join()
