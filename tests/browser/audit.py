@@ -72,8 +72,13 @@ class Watch:
 
     def _page(self, view: Page) -> None:
         view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
-        view.on("pageerror", lambda error: self.complaints.append(str(error)))
+        view.on("pageerror", self._failed)
         view.on("websocket", self._socket)
+
+    def _failed(self, error: object) -> None:
+        # A reload breaks off what the page was asking, and the page says so.
+        if not str(error).startswith("AbortError"):
+            self.complaints.append(str(error))
 
     def _request(self, request: Request) -> None:
         self.asked.append(request.url)
