@@ -22,10 +22,9 @@ from mminstruct.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-HOST = "127.0.0.1"
-
 log = logging.getLogger(__name__)
 
+HOST = "127.0.0.1"
 GRACE = 5  # seconds for what runs when the server ends
 START_SECONDS = 60.0
 END_SECONDS = 10.0  # beside the grace of requests
@@ -78,7 +77,8 @@ def _bound(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def served(app: ASGIApp, address: Address, grace: int = GRACE) -> Iterator[None]:
-    """The application, served while the block runs. At its end no request is taken, those that run get `grace` seconds.
+    """The application, served while the block runs. At its end no request is taken, those that run get `grace` seconds;
+    an application that has not ended `END_SECONDS` later is left to the end of the process, and the log says so.
 
     Raises:
         RunError: the port was taken in the meantime, or the application did not start; the log says why.
