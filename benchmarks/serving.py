@@ -35,11 +35,10 @@ from PIL import Image
 from serving_load import load, serving
 from training import make_model, make_tokenizer, questions, run_one, spread
 
-import mminstruct
 from mminstruct.models import interop
 from mminstruct.serving.chat import ChatSession
 from mminstruct.serving.engine import Engine
-from mminstruct.serving.generator import Generator
+from mminstruct.serving.models import Models
 from mminstruct.serving.remote import RemoteEngine
 from mminstruct.serving.settings import GenerationSettings
 
@@ -78,8 +77,8 @@ def ours(order: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """Each chat's turns as they went: seconds to the first text and to the last, tokens, text."""
     torch.set_num_threads(order["threads"])
     if order["peer"] == "in process":
-        with Generator(*mminstruct.load(order["model"])) as engine:
-            return _chats(engine, order)
+        with Models.load([Path(order["model"])], "cpu") as models:
+            return _chats(models[models.first], order)
     os.environ.setdefault("OPENAI_API_KEY", "any")
     folder, threads = Path(order["model"]), order["threads"]
     with serving(folder, threads) as server, RemoteEngine(f"{server.url}/v1", server.model) as far:

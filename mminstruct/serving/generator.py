@@ -153,7 +153,7 @@ class Generator(Engine):
         """Whether a request that waits was cancelled; it is then over."""
         if request.cancelled:
             request.usage.finish_reason = "cancelled"
-            request.out.put(None)
+            request.put(None)
         return request.cancelled
 
     @torch.inference_mode()
@@ -194,7 +194,7 @@ class Generator(Engine):
             self._taken = None
             going = any(one is request for one in self._decoder.running)
         if not going:
-            request.out.put(None)
+            request.put(None)
 
     def _step(self) -> None:
         try:
@@ -209,7 +209,7 @@ class Generator(Engine):
                 self._fail(request, error)
             return
         for request in over:
-            request.out.put(None)
+            request.put(None)
 
     def _fail(self, request: Request, error: Exception) -> None:
         self._decoder.drop(request)
@@ -224,7 +224,7 @@ class Generator(Engine):
             error = MemoryLimitError(
                 f"the device has too little free memory for {size}; send fewer pictures or a shorter conversation"
             )
-        request.out.put(error)
+        request.put(error)
 
     def _end_all(self) -> None:
         with self._changed:
@@ -232,8 +232,8 @@ class Generator(Engine):
         for request in self._decoder.running:
             self._decoder.drop(request)
             request.usage.finish_reason = "cancelled"
-            request.out.put(None)
+            request.put(None)
         for request in waiting:
             if not self._left(request):
                 request.usage.finish_reason = "error"
-                request.out.put(RunError("the generator was closed before this question's turn; ask again"))
+                request.put(RunError("the generator was closed before this question's turn; ask again"))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from mminstruct.errors import ConfigError, did_you_mean
 from mminstruct.models import checkpoint
 from mminstruct.serving.engine import Engine
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.settings import Limits
+
+T = TypeVar("T")
 
 
 class Models(Mapping[str, Engine]):
@@ -35,7 +41,8 @@ class Models(Mapping[str, Engine]):
         engines: dict[str, Engine] = {}
         try:
             for name, folder in zip(names, folders, strict=True):
-                engines[name] = Generator(*checkpoint.load(folder, device=device), limits)
+                loaded = _in_a_passing_thread(partial(checkpoint.load, folder, device=device))
+                engines[name] = Generator(*loaded, limits)
         except BaseException:
             for engine in engines.values():
                 engine.close()
@@ -76,3 +83,22 @@ class Models(Mapping[str, Engine]):
 def name_of(folder: Path) -> str:
     """What a checkpoint is called: the last two parts of its path, `quickstart/model`."""
     return "/".join(folder.resolve().parts[-2:])
+
+
+def _in_a_passing_thread(work: Callable[[], T]) -> T:
+    """What `work` returns.
+
+    OpenMP keeps workers for each thread that has computed something, for as long as that thread lives. Once there are
+    more of them than cores they sleep instead of waiting actively, and each step of a small model on a CPU takes a
+    fourth longer. So what is computed at the start is computed in a thread that ends.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="mminstruct-load", daemon=True).start()
+    return done.result()

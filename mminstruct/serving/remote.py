@@ -116,7 +116,7 @@ class RemoteEngine(Engine):
         for request in waiting:
             if not _left(request):
                 request.usage.finish_reason = "error"
-                request.out.put(RunError("the connection was closed before this question's turn; ask again"))
+                request.put(RunError("the connection was closed before this question's turn; ask again"))
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -177,7 +177,7 @@ class RemoteEngine(Engine):
                 await self._answer(request)
             except Exception as error:  # noqa: BLE001 - any failure belongs to this request; the others go on
                 request.usage.finish_reason = "error"
-                request.out.put(error)
+                request.put(error)
             finally:
                 with self._lock:
                     self._running = [one for one in self._running if one is not request]
@@ -204,7 +204,7 @@ class RemoteEngine(Engine):
             reading.cancel()
             await asyncio.wait({reading})  # the connection is closed behind this
             usage.finish_reason = cut or "cancelled"
-        request.out.put(None)
+        request.put(None)
 
     async def _read(self, request: Request, started: float) -> FinishReason:
         """Hand on what the server says. Returns why the answer ended."""
@@ -245,7 +245,7 @@ class RemoteEngine(Engine):
             if usage.first_token_seconds is None:
                 usage.first_token_seconds = seconds
         if chunk.text and not request.cancelled:
-            request.out.put(chunk.text)
+            request.put(chunk.text)
 
     def _body(self, request: Request) -> dict[str, Any]:
         return asked(self.model, request.conversation, request.media, request.settings, self.config)
@@ -359,7 +359,7 @@ def _left(request: Request) -> bool:
     """Whether a request that waits was cancelled; it is then over."""
     if request.cancelled:
         request.usage.finish_reason = "cancelled"
-        request.out.put(None)
+        request.put(None)
     return request.cancelled
 
 

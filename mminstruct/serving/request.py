@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -84,9 +84,16 @@ class Request:
     usage: Usage = field(default_factory=Usage)
     tokens: list[Token] = field(default_factory=list)
     asked: float = field(default_factory=time.perf_counter)
-    # A str is text, an Exception the failure, None the end.
     out: queue.SimpleQueue[str | Exception | None] = field(default_factory=queue.SimpleQueue)
+    wake: Callable[[], None] | None = None
     closed: threading.Event = field(default_factory=threading.Event)
+
+    def put(self, item: str | Exception | None) -> None:
+        """Hand over a piece of text, the failure, or None for the end."""
+        self.out.put(item)
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            wake()
 
     @property
     def cancelled(self) -> bool:
@@ -147,6 +154,14 @@ class Answer(Iterator[str]):
         if isinstance(item, Exception):
             raise item
         return None
+
+    def wake(self, call: Callable[[], None]) -> None:
+        """Have `call` made as soon as `wait(0)` has something, at once where it has: once, from whatever thread, and
+        perhaps a second time. For those who have something else to do in the meantime."""
+        self._request.wake = call
+        if not self._request.out.empty():
+            self._request.wake = None
+            call()
 
     @property
     def ended(self) -> bool:

@@ -148,7 +148,7 @@ class Writer:
     def _give(self, text: str) -> None:
         # A cancelled answer ends where it was cancelled; its consumer may be gone.
         if text and not self.request.cancelled:
-            self.request.out.put(text)
+            self.request.put(text)
 
     def _described(self, logits: torch.Tensor, token: int, alternatives: int) -> Token:
         logprobs = logits.float().log_softmax(-1)

@@ -43,22 +43,22 @@ class ScriptedEngine(Engine):
     def _tell(self, request: Request, told: str | Exception) -> None:
         if isinstance(told, Exception):
             request.usage.finish_reason = "error"
-            request.out.put(told)
+            request.put(told)
             return
         request.usage.finish_reason = "running"
         request.usage.prompt_tokens = 10
         for piece in told.split(" "):
             if request.cancelled:
                 request.usage.finish_reason = "cancelled"
-                request.out.put(None)
+                request.put(None)
                 return
-            request.out.put(piece if request.usage.new_tokens == 0 else f" {piece}")
+            request.put(piece if request.usage.new_tokens == 0 else f" {piece}")
             request.usage.new_tokens += 1
             self._steps += 1
             time.sleep(self.pause)
             request.usage.seconds += self.pause
         request.usage.finish_reason = "end"
-        request.out.put(None)
+        request.put(None)
 
     def close(self) -> None:
         pass

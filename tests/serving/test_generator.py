@@ -98,6 +98,21 @@ def test_pieces_arrive_while_the_answer_is_still_made(
     answer.close()
 
 
+def test_who_waits_for_something_else_is_woken(
+    generator: Generator, conversation: Conversation, picture: Image.Image
+) -> None:
+    """Not for each piece, and at once where something is there already."""
+    calls: list[bool] = []
+    answer = generator.stream(conversation, [picture], GenerationSettings(max_new_tokens=60))
+    answer.wake(lambda: calls.append(True))
+    until(lambda: answer.usage.finish_reason in ("length", "end"))
+    assert 1 <= len(calls) <= 2  # the second where a piece came while it was asked for
+    before = len(calls)
+    answer.wake(lambda: calls.append(True))
+    assert len(calls) > before
+    assert answer.wait(0)
+
+
 @pytest.mark.parametrize("how", ["event", "close", "drop", "with"])
 def test_a_cancelled_answer_stops_and_the_next_one_works(
     generator: Generator, conversation: Conversation, picture: Image.Image, how: str

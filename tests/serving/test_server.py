@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -71,6 +72,18 @@ def test_an_application_is_there_in_the_block_and_gone_behind_it() -> None:
         with pytest.raises(httpx.ConnectError):
             httpx.get(address.url)
     assert threading.active_count() == before
+
+
+def test_pieces_of_an_answer_are_sent_at_once() -> None:
+    """Nagle's algorithm would hold each back until the client has confirmed the one before."""
+    address = reserve()
+    with served(Starlette(), address), socket.create_connection((address.host, address.port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert client.recv(9) == b"HTTP/1.1 "
+        everything = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]
+        far = [one for one in everything if one.getsockname()[:2] == (address.host, address.port)]
+        accepted = [one for one in far if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+        assert [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in accepted] == [1]
 
 
 def test_a_port_that_was_taken_in_the_meantime(taken: int) -> None:

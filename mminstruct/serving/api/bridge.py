@@ -1,11 +1,13 @@
 """Between the event loop and answers that are made in a thread: text without blocking, and clients that leave.
 
-An answer is looked at in short pauses from the event loop. So no number of answers uses up threads, and an answer that
-waits long for its turn is looked at seldom.
+The thread that makes an answer wakes the event loop, so no number of answers uses up threads. Between two pieces of one
+answer there is a pause: whatever comes meanwhile is one piece, and a fast model is not held up by its readers.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
@@ -18,8 +20,8 @@ from mminstruct.serving.request import Answer
 
 T = TypeVar("T")
 
-# Seconds between two looks at an answer: right after a piece, later, and while it waits for its turn.
-SHORTEST, LONGEST, IN_QUEUE = 0.002, 0.02, 0.05
+PAUSE = 0.02  # seconds between two pieces
+LOOK = 1.0  # seconds until an answer is looked at that nobody woke anybody for: its engine may have died
 
 
 class LeftError(Exception):
@@ -38,7 +40,8 @@ class Text:
 
         Raises what generation raised, and `RunError` where the answer was not finished because the server ends.
         """
-        pause = SHORTEST
+        if self._begun:
+            await anyio.sleep(PAUSE)
         while True:
             text = self._come()
             if text:
@@ -47,8 +50,19 @@ class Text:
                 if self._answer.usage.finish_reason == "cancelled":
                     raise RunError("the server ends and did not finish this answer; ask again later")
                 return None
-            await anyio.sleep(IN_QUEUE if self._answer.usage.finish_reason == "waiting" else pause)
-            pause = min(pause * 1.5, LONGEST)
+            await self._news()
+
+    async def _news(self) -> None:
+        """Return when there may be something new."""
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(news.set)
+
+        self._answer.wake(wake)
+        with anyio.move_on_after(LOOK):
+            await news.wait()
 
     def _come(self) -> str:
         pieces = []
