@@ -237,7 +237,8 @@ class _Batch:
         cache.layers = [Rows.holding(keys, values, self._filled) for keys, values in self._layers]
         lengths = torch.tensor([row.length for row in self.rows], device=device).unsqueeze(1)
         width = self._filled + 1
-        mask = (torch.arange(width, device=device) >= self._filled - lengths).long()
+        padded = any(row.length < self._filled for row in self.rows)
+        mask = (torch.arange(width, device=device) >= self._filled - lengths).long() if padded else None
         output = self._model(
             input_ids=torch.tensor([[row.token] for row in self.rows], device=device),
             attention_mask=mask,
