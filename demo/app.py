@@ -83,8 +83,10 @@ def running(
     ):
         # Gradio reads the environment when it is imported, so these imports come after it.
         import gradio as gr
+        from starlette.middleware import Middleware
 
         from mminstruct.demo import compare_layout, tools_layout
+        from mminstruct.demo.far_files import NoFarFiles
         from mminstruct.demo.page import MAX_WAITING, Page
         from mminstruct.demo.style import CSS, theme
         from mminstruct.demo.votes import VoteFile
@@ -100,7 +102,7 @@ def running(
             body_bytes=MAX_MESSAGE,
             body_bytes_at={"/v1": entrance.body_bytes, "/gradio_api/upload": MAX_FILES * max_file_size},
         )
-        app = create_app(models, gate or Gate(), middleware=doors(entrance))
+        app = create_app(models, gate or Gate(), middleware=[*doors(entrance), Middleware(NoFarFiles)])
         blocks = page.build()
         blocks.queue(max_size=MAX_WAITING)
         gr.mount_gradio_app(

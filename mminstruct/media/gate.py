@@ -133,6 +133,11 @@ class GateRequest:
         self._seconds = 0.0
         self._fetching = 0.0
 
+    @property
+    def pixels(self) -> int:
+        """Of all pictures and frames that were opened."""
+        return self._pixels
+
     def expect(self, media: int) -> None:
         """Say how many media will come, so that too many are refused before the first is opened.
 

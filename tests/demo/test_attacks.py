@@ -7,6 +7,7 @@ import http.client
 import itertools
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,29 @@ def test_no_call_reads_a_file_that_was_not_uploaded(client: httpx.Client, upload
     kept = [file for file in uploads.parent.rglob("*") if file.is_file() and not file.resolve().is_relative_to("/etc")]
     assert [file for file in kept if secret in file.read_bytes()[:10_000]] == []
     assert client.get("/config").status_code == 200
+
+
+@pytest.mark.parametrize("route", ["queue/join", "run/x", "run/x/", "api/x", "call/x", "call/v2/x"])
+def test_no_call_makes_the_page_fetch(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
+    """No name is looked up for any handler, however the call names its file."""
+    looked_up: list[str] = []
+    real = socket.getaddrinfo
+
+    def watched(host: str, *args: Any, **kwargs: Any) -> Any:
+        looked_up.append(host)
+        return real("127.0.0.1" if host == "public.example" else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", watched)
+    handlers = client.get("/config").json()["dependencies"]
+    address = "http://public.example/secret.png"
+    for handler, value in zip(handlers, itertools.cycle(one for one in forged(address) if one != address)):
+        data = [value] * len(handler["inputs"])
+        body = {"data": data, "fn_index": handler["id"], "session_hash": "far", "event_data": value}
+        answer = client.post(f"/gradio_api/{route}", json=body)
+        assert (answer.status_code, answer.text) == (403, "A file of the web is not fetched here; upload it.\n")
+    deep = '{"data": ' + "[" * 900 + '{"path": "http://public.example"}' + "]" * 900 + "}"
+    assert client.post(f"/gradio_api/{route}", content=deep).status_code == 403
+    assert "public.example" not in looked_up
 
 
 # ---- answers that attack the browser ---------------------------------------------------------------------------------

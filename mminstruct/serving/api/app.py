@@ -29,6 +29,7 @@ from mminstruct.serving.models import Models
 log = logging.getLogger(__name__)
 
 MAX_SECONDS = 600.0
+MOST_PIXELS = 1_000_000_000  # 3 GB
 
 
 def create_app(
@@ -36,6 +37,7 @@ def create_app(
     gate: Gate,
     *,
     max_seconds: float | None = MAX_SECONDS,
+    most_pixels: int = MOST_PIXELS,
     middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """The application.
@@ -44,11 +46,12 @@ def create_app(
         models: who answers; they are not closed here.
         gate: opens what requests bring.
         max_seconds: an answer ends after so long.
+        most_pixels: of the media of all requests that wait or run.
         middleware: what a request passes before (see `mminstruct.serving.doors`).
     """
     app = FastAPI(title="mminstruct", openapi_url=None, docs_url=None, redoc_url=None, middleware=list(middleware))
     metrics = Metrics(models)
-    chat = Chat(models, gate, metrics, max_seconds)
+    chat = Chat(models, gate, metrics, max_seconds, most_pixels)
     started = int(time.time())
 
     def described(name: str) -> dict[str, object]:

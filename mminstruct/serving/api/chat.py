@@ -19,7 +19,7 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from mminstruct.errors import ConfigError, DataError
+from mminstruct.errors import BusyError, ConfigError, DataError
 from mminstruct.media.gate import Gate
 from mminstruct.serving.api import completion, messages
 from mminstruct.serving.api.bridge import EventStream, LeftError, Text, while_connected
@@ -46,6 +46,7 @@ class Asked:
     model: str = NO_MODEL
     engine: Engine | None = None
     answer: Answer | None = None
+    pixels: int = 0
     over: bool = False
 
 
@@ -54,13 +55,18 @@ class Chat:
 
     Args:
         max_seconds: an answer ends after so long; None means never.
+        most_pixels: of the media of all requests that wait or run; one alone may always have its own.
     """
 
-    def __init__(self, models: Models, gate: Gate, metrics: Metrics, max_seconds: float | None) -> None:
+    def __init__(
+        self, models: Models, gate: Gate, metrics: Metrics, max_seconds: float | None, most_pixels: int
+    ) -> None:
         self._models = models
         self._gate = gate
         self._metrics = metrics
         self._max_seconds = max_seconds
+        self._most_pixels = most_pixels
+        self._pixels = 0
         self._unknown = UnknownFields()
         self._parsers = anyio.CapacityLimiter(PARSERS)
         self._decoders = anyio.CapacityLimiter(DECODERS)
@@ -100,15 +106,20 @@ class Chat:
         messages.require_readable(request, engine.context_length)
         settings = messages.settings(request, engine.context_length, self._max_seconds)
 
-        def question() -> messages.Question:
+        def question() -> tuple[messages.Question, int]:
             with self._gate.request() as media:
                 media.expect(request.media)
-                return messages.question(request, lambda kind, url: media.open(kind, url, engine.frame_sampling))
+                found = messages.question(request, lambda kind, url: media.open(kind, url, engine.frame_sampling))
+                return found, media.pixels
 
         limiter = self._decoders if request.media else self._parsers
-        conversation, media = await anyio.to_thread.run_sync(question, limiter=limiter)
+        (conversation, media), pixels = await anyio.to_thread.run_sync(question, limiter=limiter)
         if await http.is_disconnected():
             raise LeftError
+        if self._pixels and self._pixels + pixels > self._most_pixels:
+            raise BusyError("pictures and videos of other requests fill the memory for them; ask again later")
+        asked.pixels = pixels
+        self._pixels += pixels
         asked.answer = engine.stream(conversation, media, settings)
         return request, asked.answer
 
@@ -163,6 +174,7 @@ class Chat:
         if asked.over:
             return
         asked.over = True
+        self._pixels -= asked.pixels
         usage = None
         if asked.answer is not None:
             asked.answer.close()

@@ -138,6 +138,24 @@ def test_many_streams_at_once_leave_room_for_other_requests(small: Generator, pl
             until(lambda: generator.waiting + generator.running == 0, seconds=5)
 
 
+def test_pictures_of_all_requests_have_a_limit_together(small: Generator, red: str) -> None:
+    """Of 80 x 60 pixels; a request alone may have more than the limit."""
+    seen = {**LONG, "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": red}}]}]}
+    address = reserve()
+    with served(create_app(Models({NAME: small}), Gate(), most_pixels=4_000), address, grace=1):
+        url = f"{address.url}/v1/chat/completions"
+        first = Visitor(address, {**seen, "stream": True})
+        first.read_until(b'"content":"')
+        refused = httpx.post(url, json=seen)
+        assert refused.status_code == 429 and "fill the memory" in refused.json()["error"]["message"]
+        text = Visitor(address, {**LONG, "stream": True})
+        until(lambda: small.waiting == 1)
+        first.leave()
+        text.leave()
+        assert_stands_still_soon(small)
+        assert httpx.post(url, json={**seen, "max_tokens": 2}).status_code == 200
+
+
 # ---- failures --------------------------------------------------------------------------------------------------------
 
 
