@@ -116,7 +116,7 @@ class Chat:
         (conversation, media), pixels = await anyio.to_thread.run_sync(question, limiter=limiter)
         if await http.is_disconnected():
             raise LeftError
-        if self._pixels and self._pixels + pixels > self._most_pixels:
+        if pixels and self._pixels and self._pixels + pixels > self._most_pixels:
             raise BusyError("pictures and videos of other requests fill the memory for them; ask again later")
         asked.pixels = pixels
         self._pixels += pixels

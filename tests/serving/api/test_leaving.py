@@ -148,10 +148,8 @@ def test_pictures_of_all_requests_have_a_limit_together(small: Generator, red: s
         first.read_until(b'"content":"')
         refused = httpx.post(url, json=seen)
         assert refused.status_code == 429 and "fill the memory" in refused.json()["error"]["message"]
-        text = Visitor(address, {**LONG, "stream": True})
-        until(lambda: small.waiting == 1)
+        assert httpx.post(url, json={**LONG, "max_tokens": 2}).status_code == 200  # a text takes no pixels
         first.leave()
-        text.leave()
         assert_stands_still_soon(small)
         assert httpx.post(url, json={**seen, "max_tokens": 2}).status_code == 200
 
