@@ -7,6 +7,7 @@ with served(app, address):
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from mminstruct.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
 log = logging.getLogger(__name__)
@@ -118,9 +120,21 @@ def served(app: ASGIApp, address: Address, grace: int = GRACE) -> Iterator[None]
         server.should_exit = True
         thread.join(grace + END_SECONDS)
         if thread.is_alive():  # an application that does not end, or a connection that nobody closes
-            server.force_exit = True
-            log.warning("%s did not end within %d seconds; it is left to the end of the process", address.url, grace)
+            log.warning(
+                "%s does not end and is left to the end of the process; it waits in %s", *_stuck(address, server)
+            )
         listener.close()
+
+
+def _stuck(address: Address, server: uvicorn.Server) -> tuple[str, str]:
+    """The address, and in which function each task of its event loop began to wait."""
+    tasks = asyncio.all_tasks(server.servers[0].get_loop()) if server.servers else set()
+    places = [
+        f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+        for task in tasks
+        for frame in task.get_stack(limit=1)
+    ]
+    return address.url, ", ".join(sorted(places)) or "no task"
 
 
 def wait_for_interrupt() -> None:

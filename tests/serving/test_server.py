@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from mminstruct.errors import ConfigError, RunError
+from mminstruct.serving import server
 from mminstruct.serving.server import Address, reserve, served, wait_for_interrupt
 
 
@@ -115,6 +118,25 @@ def test_what_runs_at_the_end_gets_its_time() -> None:
         assert begun.wait(10)
     asker.join()
     assert answers == ["done"]
+
+
+def test_an_application_that_does_not_end_is_left_behind_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @contextlib.asynccontextmanager
+    async def endless_end(app: Starlette) -> AsyncIterator[None]:
+        yield
+        loops.append(asyncio.get_running_loop())
+        await ended.wait()
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    ended = asyncio.Event()
+    monkeypatch.setattr(server, "END_SECONDS", 0.5)
+    with served(Starlette(lifespan=endless_end), reserve(), grace=0):
+        pass
+    assert "does not end and is left to the end of the process; it waits in " in caplog.text
+    assert "main (" in caplog.text and "lifespan" in caplog.text
+    loops[0].call_soon_threadsafe(ended.set)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
