@@ -122,7 +122,7 @@ def test_batches_of_features_give_the_loss_and_gradients_of_pixels(folder, tmp_p
     assert found_loss == pytest.approx(loss, rel=1e-6)
     assert found.keys() == gradients.keys()
     for name, gradient in gradients.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("row", ["nano", "nano-tiles", "nano-instruct-q-former", "nano-gated-cross-attention"])
