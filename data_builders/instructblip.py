@@ -22,10 +22,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mminstruct.building import Builder, Job
+from mminstruct.building.builder import BadItem
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, Part, Provenance, image, text
 from mminstruct.data_builders.sources import WORLDS, Files, Row, Source
-from mminstruct.data_builders.sources.files import inside
 from mminstruct.data_builders.sources.labels import Answer, Choices, lettered, options_for, slot_names
 from mminstruct.data_builders.vision_flan import tasks as flan_tasks
 from mminstruct.data_builders.worlds.appearances import Clip
@@ -236,10 +236,14 @@ class InstructBlip(Builder[Picture]):
     def weight(self, dataset: Dataset) -> float:
         return self.options.weights.get(dataset.name, dataset.weight if self.options.adjust else 1.0)
 
-    def items(self) -> Iterator[Picture]:
-        """Pictures with what was drawn about them, window by window of draws."""
+    def items(self) -> Iterator[Picture | BadItem]:
+        """Rows that are broken, then pictures with what was drawn about them, window by window of draws."""
         chosen = self.chosen()
         rows = {one.name: _Rows(one, self.options) for one in chosen if isinstance(one.source, Files)}
+        # Several data sets may read one file.
+        yield from {bad.id: bad for one in rows.values() for bad in one.bad}.values()
+        if empty := next((one for one in rows.values() if not one.rows), None):
+            raise DataError(f"{empty.root} has no instance of {empty.name}; check the copy and its split")
         sizes = [
             min(size, one.cap or size, self.options.cap or size)
             for one in chosen
@@ -256,7 +260,7 @@ class InstructBlip(Builder[Picture]):
                     self._ask(dataset, number, window, drawn, chance)
                     continue
                 row = rows[dataset.name].next()
-                name = f"{rows[dataset.name].folder}/{inside(row.picture, row.where)}"
+                name = f"{rows[dataset.name].folder}/{row.picture}"
                 new = Picture(f"{start}/{name}", name, rows[dataset.name].root / row.picture)
                 picture = window.setdefault(name, new)
                 picture.asked.append(Instance(number, dataset, row.fields, dataset.question, row.where))
@@ -317,9 +321,10 @@ class _Rows:
             raise TypeError(f"{dataset.name} is not read of files")
         self.folder = dataset.source.folder
         self.root = options.folders[self.folder]
-        self.rows: list[Row] = list(dataset.source.rows(self.root, dataset.split))
-        if not self.rows:
-            raise DataError(f"{self.root} has no instance of {dataset.name}; check the copy and its split")
+        self.name = dataset.name
+        found = list(dataset.source.rows(self.root, dataset.split))
+        self.rows = [one for one in found if isinstance(one, Row)]
+        self.bad = [one for one in found if isinstance(one, BadItem)]
         self._chance = random.Random(f"instructblip/{options.seed}/{dataset.name}")
         self._most = min(len(self.rows), dataset.cap or len(self.rows), options.cap or len(self.rows))
         self._kept = self._chance.sample(range(len(self.rows)), self._most)

@@ -24,10 +24,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from mminstruct.building import Builder, Job
+from mminstruct.building.builder import BadItem
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Part, Provenance, image, text
 from mminstruct.data_builders.sources import WORLDS, Drawn, Files, Row, Source, World
-from mminstruct.data_builders.sources.files import inside
 from mminstruct.data_builders.sources.labels import Answer, Choices, lettered, options_for, slot_names
 from mminstruct.errors import ConfigError, DataError, did_you_mean
 
@@ -183,7 +183,7 @@ class VisionFlan(Builder[Picture]):
     def _has_data(self, task: Task) -> bool:
         return isinstance(task.source, World) or task.source.folder in self.options.folders
 
-    def items(self) -> Iterator[Picture]:
+    def items(self) -> Iterator[Picture | BadItem]:
         """Pictures of all sources, from that on which fewest conversations of each task have been built so far."""
         streams = self._streams()
         built = dict.fromkeys(range(len(streams)), 0)
@@ -193,10 +193,11 @@ class VisionFlan(Builder[Picture]):
             if picture is None:
                 del built[first]
                 continue
-            built[first] += len(picture.asked)
+            if isinstance(picture, Picture):
+                built[first] += len(picture.asked)
             yield picture
 
-    def _streams(self) -> list[tuple[int, Iterator[Picture]]]:
+    def _streams(self) -> list[tuple[int, Iterator[Picture | BadItem]]]:
         """(number of tasks, pictures) of each source."""
         worlds: dict[str, list[Task]] = {}
         folders: dict[str, list[Task]] = {}
@@ -210,7 +211,7 @@ class VisionFlan(Builder[Picture]):
             *((len(found), self._of_folder(name, found)) for name, found in folders.items()),
         ]
 
-    def _of_world(self, world: str, found: list[Task]) -> Iterator[Picture]:
+    def _of_world(self, world: str, found: list[Task]) -> Iterator[Picture | BadItem]:
         """Pictures of a world, each with those tasks that fit it and have asked least, until all caps are full."""
         counts = dict.fromkeys(range(len(found)), 0)
         last = dict(counts)
@@ -238,16 +239,20 @@ class VisionFlan(Builder[Picture]):
             if asked:
                 yield Picture(drawn.id, drawn.id, drawn, tuple(asked))
 
-    def _of_folder(self, folder: str, found: list[Task]) -> Iterator[Picture]:
-        """Pictures of a local copy, shuffled; of a task that has more instances than its cap a random part."""
+    def _of_folder(self, folder: str, found: list[Task]) -> Iterator[Picture | BadItem]:
+        """Rows that are broken, then pictures of a local copy, shuffled; of a task that has more instances than its cap
+        a random part."""
         root = self.options.folders[folder]
         if not root.is_dir():
             raise DataError(f"{root} is no folder; folders.{folder} names that of the local copy")
         pictures: dict[str, list[Instance]] = {}
+        told: set[str] = set()  # several tasks read one file
         for task in found:
-            rows = self._drawn(task, self._rows(task, root))
-            for row in rows:
-                asked = pictures.setdefault(inside(row.picture, row.where), [])
+            rows, bad = self._rows(task, root)
+            yield from (one for one in bad if one.id not in told)
+            told.update(one.id for one in bad)
+            for row in self._drawn(task, rows):
+                asked = pictures.setdefault(row.picture, [])
                 asked.append(Instance(task, row.key, row.fields, row.where))
         order = sorted(pictures)
         random.Random(f"vision-flan/{self.options.seed}/{folder}").shuffle(order)
@@ -256,18 +261,24 @@ class VisionFlan(Builder[Picture]):
                 part = tuple(pictures[name][start : start + self.options.per_picture])
                 yield Picture(f"{folder}/{name}/{start}", f"{folder}/{name}", root / name, part)
 
-    def _rows(self, task: Task, root: Path) -> list[Row]:
+    def _rows(self, task: Task, root: Path) -> tuple[list[Row], list[BadItem]]:
+        """The rows of a task, and those that are broken."""
         if not isinstance(task.source, Files):
             raise TypeError(f"{task.name} is not read of files")
-        rows = list(task.source.rows(root, task.split))
+        rows: list[Row] = []
+        bad: list[BadItem] = []
         seen: set[str] = set()
-        for row in rows:
+        for row in task.source.rows(root, task.split):
+            if isinstance(row, BadItem):
+                bad.append(row)
+                continue
             if row.key in seen:
                 raise DataError(f"{row.where}: the key {row.key!r} stands twice; name a field that tells rows apart")
             seen.add(row.key)
-        if not rows:
+            rows.append(row)
+        if not rows and not bad:
             raise DataError(f"{root} has no instance of the task {task.name}; check its split and its `where`")
-        return rows
+        return rows, bad
 
     def _drawn(self, task: Task, rows: list[Row]) -> Iterable[Row]:
         most = min(task.cap, self.options.cap)

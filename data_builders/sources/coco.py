@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from mminstruct.data_builders.sources.files import Files, Row, filled, listed_at
+from mminstruct.building.builder import BadItem
+from mminstruct.data_builders.sources.files import Files, Row, listed_at, picture_of, row_or_problem
 from mminstruct.errors import DataError
 from mminstruct.files import read_json
 
@@ -33,7 +35,7 @@ class CocoRows(Files):
     images: str
     kind: Literal["captions", "count", "presence", "locate", "largest", "kinds", "detect", "expressions"]
 
-    def rows(self, root: Path, split: str) -> Iterator[Row]:
+    def rows(self, root: Path, split: str) -> Iterator[Row | BadItem]:
         path = root / self.file.format(split=split)
         value = read_json(path)
         annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -45,13 +47,24 @@ class CocoRows(Files):
         for number, picture in enumerate(listed_at(value, "images", path)):
             where = f"{path}, image {number}"
             found = annotations.get(picture.get("id"), [])
-            try:
-                fields = self._fields(picture, found, categories)
-            except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-                raise DataError(f"{where} is not as COCO has it ({error!r}); the data set has another layout") from None
-            if fields is not None:
-                all_fields = {**picture, **fields, "split": split}
-                yield Row(filled(self.images, all_fields, where), str(picture["id"]), all_fields, where)
+            yield from row_or_problem(where, partial(self._row, picture, found, categories, where, split))
+
+    def _row(
+        self,
+        picture: dict[str, Any],
+        annotations: list[dict[str, Any]],
+        categories: dict[Any, str],
+        where: str,
+        split: str,
+    ) -> Row | None:
+        try:
+            fields = self._fields(picture, annotations, categories)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise DataError(f"{where} is not as COCO has it ({error!r}); the data set has another layout") from None
+        if fields is None:
+            return None
+        fields = {**picture, **fields, "split": split}
+        return Row(picture_of(self.images, fields, where), str(picture["id"]), fields, where)
 
     def _fields(
         self, picture: dict[str, Any], annotations: list[dict[str, Any]], categories: dict[Any, str]

@@ -8,16 +8,18 @@ classes  a folder of pictures for each class: ImageFolder
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from mminstruct.building.builder import BadItem
 from mminstruct.config import Config
 from mminstruct.errors import DataError
-from mminstruct.files import read_json, read_jsonl
+from mminstruct.files import each_jsonl, read_json
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 
@@ -50,8 +52,12 @@ class Files(Config, abc.ABC):
     folder: str
 
     @abc.abstractmethod
-    def rows(self, root: Path, split: str) -> Iterator[Row]:
-        """Those of a split, in the order of the files. Raises `DataError` where a file is not as published."""
+    def rows(self, root: Path, split: str) -> Iterator[Row | BadItem]:
+        """Those of a split, in the order of the files; what is wrong with a row stands in its place.
+
+        Raises:
+            DataError: a file is missing, or is as a whole not as published.
+        """
 
     def layout(self, split: str) -> str:
         """The files that are wanted, for people."""
@@ -78,22 +84,27 @@ class JsonRows(Files):
     where: dict[str, list[str | int | bool]] = Field(default_factory=dict)
     present: list[str] = Field(default_factory=list)
 
-    def rows(self, root: Path, split: str) -> Iterator[Row]:
+    def rows(self, root: Path, split: str) -> Iterator[Row | BadItem]:
         path = root / self.file.format(split=split)
-        for name, fields in self._values(path):
+        for name, value in self._values(path):
             where = f"{path}, row {name}"
-            if not isinstance(fields, dict):
-                raise DataError(f"{where} is no mapping of fields; the data set has another layout")
-            if any(fields.get(field) not in allowed for field, allowed in self.where.items()):
-                continue
-            if any(fields.get(field) in (None, "", []) for field in self.present):
-                continue
-            fields = {**fields, "row": name, "split": split}
-            yield Row(filled(self.images, fields, where), filled(f"{{{self.key}}}", fields, where), fields, where)
+            yield from row_or_problem(where, partial(self._row, name, value, where, split))
+
+    def _row(self, name: str, fields: Any, where: str, split: str) -> Row | None:
+        if isinstance(fields, DataError):  # a line that is no JSON
+            raise fields
+        if not isinstance(fields, dict):
+            raise DataError(f"{where} is no mapping of fields; the data set has another layout")
+        if any(fields.get(field) not in allowed for field, allowed in self.where.items()):
+            return None
+        if any(fields.get(field) in (None, "", []) for field in self.present):
+            return None
+        fields = {**fields, "row": name, "split": split}
+        return Row(picture_of(self.images, fields, where), filled(f"{{{self.key}}}", fields, where), fields, where)
 
     def _values(self, path: Path) -> Iterator[tuple[str, Any]]:
         if path.suffix == ".jsonl":
-            yield from ((str(number), value) for number, value in read_jsonl(path))
+            yield from ((str(number), value) for number, value in each_jsonl(path))
             return
         value = read_json(path)
         for step in filter(None, self.rows_at.split(".")):
@@ -119,18 +130,23 @@ class VqaRows(Files):
     images: str
     where: dict[str, list[str | int | bool]] = Field(default_factory=dict)
 
-    def rows(self, root: Path, split: str) -> Iterator[Row]:
+    def rows(self, root: Path, split: str) -> Iterator[Row | BadItem]:
         path, second = root / self.questions.format(split=split), root / self.annotations.format(split=split)
         annotations = {one.get("question_id"): one for one in listed_at(read_json(second), "annotations", second)}
         for number, asked in enumerate(listed_at(read_json(path), "questions", path)):
             where = f"{path}, question {number}"
             annotation = annotations.get(asked.get("question_id"))
-            if annotation is None:
-                raise DataError(f"{where} has no annotation in {second}; the two files are not of one set")
-            fields = {**annotation, **asked, "split": split}
-            if any(fields.get(field) not in allowed for field, allowed in self.where.items()):
-                continue
-            yield Row(filled(self.images, fields, where), str(fields["question_id"]), fields, where)
+            yield from row_or_problem(where, partial(self._row, asked, annotation, where, split, second))
+
+    def _row(
+        self, asked: dict[str, Any], annotation: dict[str, Any] | None, where: str, split: str, second: Path
+    ) -> Row | None:
+        if annotation is None:
+            raise DataError(f"{where} has no annotation in {second}; the two files are not of one set")
+        fields = {**annotation, **asked, "split": split}
+        if any(fields.get(field) not in allowed for field, allowed in self.where.items()):
+            return None
+        return Row(picture_of(self.images, fields, where), str(fields["question_id"]), fields, where)
 
 
 class ClassRows(Files):
@@ -141,7 +157,7 @@ class ClassRows(Files):
     reader: Literal["classes"]
     root: str = "{split}"
 
-    def rows(self, root: Path, split: str) -> Iterator[Row]:
+    def rows(self, root: Path, split: str) -> Iterator[Row | BadItem]:
         inside = self.root.format(split=split)
         folders = sorted(path for path in (root / inside).glob("*") if path.is_dir())
         if len(folders) < 2:
@@ -172,12 +188,24 @@ def filled(pattern: str, fields: dict[str, Any], where: str) -> str:
         raise DataError(f"{where} does not fit the pattern {pattern!r}: {error}") from None
 
 
-def inside(picture: str, where: str) -> str:
-    """A picture's name, which must not lead out of its folder. Raises `DataError`."""
+def picture_of(pattern: str, fields: dict[str, Any], where: str) -> str:
+    """A row's picture, which must not lead out of the data set's folder. Raises `DataError`."""
+    picture = filled(pattern, fields, where)
     path = PurePosixPath(picture)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"{where} names the picture {picture!r}, which is not in the data set's folder; mend the row")
     return picture
+
+
+def row_or_problem(where: str, make: Callable[[], Row | None]) -> Iterator[Row | BadItem]:
+    """The row that `make` makes, nothing where it makes none, or what is wrong with it."""
+    try:
+        row = make()
+    except DataError as error:
+        yield BadItem(where, error)
+        return
+    if row is not None:
+        yield row
 
 
 def _words(name: str) -> str:

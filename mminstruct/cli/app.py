@@ -54,7 +54,7 @@ def _options(
     logging.getLogger("mminstruct").setLevel(logging.DEBUG if debug else logging.INFO)
     # On import DeepSpeed warns on stdout, between a command's results, that there is no GPU; `env.json` says so anyway.
     logging.getLogger("DeepSpeed").addFilter(lambda record: debug or record.filename != "real_accelerator.py")
-    # On import, on some CPUs, bitsandbytes warns that a faster 4-bit product is not installed; nothing here does one there.
+    # On import, on some CPUs, bitsandbytes warns that a faster 4-bit product is missing, which nothing here does there.
     logging.getLogger("bitsandbytes").setLevel(logging.DEBUG if debug else logging.ERROR)
 
 
