@@ -6,7 +6,8 @@ PEER has torch, torchvision, transformers and pillow; PEER_EVAL lmms-eval and de
 patches, Llama of 256 x 4, 5.3 M parameters, float32) is trained for some steps on easy-VQA by this project and
 exported; peers load the export. In each round all run once, in random order, each in a process of its own; a ratio is
 of one round. `answers` is timed from the first picture to the last answer, loading left out; `whole` is the command,
-from start to the report written, as a user waits for it.
+from start to the report written, as a user waits for it: let Python write its bytecode (no PYTHONDONTWRITEBYTECODE) and
+start each side once before, or each run compiles some 3,000 modules again.
 
 `long` is a random model of 30 M parameters that writes long answers, where most of the time is spent on new tokens.
 """
@@ -161,7 +162,11 @@ def main(
     steps: Annotated[int, typer.Option(help="Of its training.")] = 120,
     long_count: Annotated[int, typer.Option(help="Questions of the random model.")] = 64,
     long_new: Annotated[int, typer.Option(help="New tokens of its answers.")] = 300,
+    part: Annotated[
+        list[str] | None, typer.Option(help="answers, whole or long; may be repeated. Left out, all.")
+    ] = None,
 ) -> None:
+    parts = part or ["answers", "whole", "long"]
     here = Path(__file__).parent
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -178,35 +183,27 @@ def main(
             return lambda: run_one(sys.executable, __file__, order, folder)
 
         chosen = asked(count)
-        compare(
-            "answers",
-            {
+        if "answers" in parts:
+            rows = {
                 "ours": own("run/model", chosen, 8),
                 "generate, one by one": peer(peer_python, "generate", "export", chosen, 8),
                 "generate, 16 left-padded": peer(peer_python, "generate", "export", chosen, 8, 16),
-            },
-            count,
-            rounds,
-            "ours",
-        )
-        if lmms_python:
+            }
+            compare("answers", rows, count, rounds, "ours")
+        if "whole" in parts and lmms_python:
             order = {"model": str(folder / "run/model"), "questions": chosen, "new": 8}
             rows = {
                 "mminstruct eval": lambda: whole(order, folder),
                 "lmms-eval llava_hf": peer(lmms_python, "lmms-eval", "export", chosen, 8),
             }
             compare("whole", rows, count, rounds, "mminstruct eval")
-        few = asked(long_count)
-        compare(
-            "long",
-            {
+        if "long" in parts:
+            few = asked(long_count)
+            rows = {
                 "ours": own("big/ours", few, long_new),
                 "generate, 16 left-padded": peer(peer_python, "generate", "long-export", few, long_new, 16),
-            },
-            long_count,
-            rounds,
-            "ours",
-        )
+            }
+            compare("long", rows, long_count, rounds, "ours")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class EasyVqa(Builder[Picture]):
             limit: only the first so many pictures.
             instruction: what stands before the first question of a conversation; empty for none.
             instruction_share: the share of conversations that have it; below 1 a model learns to do without, too.
+            capital_share: the share of questions that begin with a capital letter, as people type them.
         """
 
         style: Literal["questions", "captions", "preferences"] = "questions"
@@ -100,6 +101,7 @@ class EasyVqa(Builder[Picture]):
         limit: int | None = Field(default=None, ge=1)
         instruction: str = INSTRUCTION
         instruction_share: float = Field(default=1.0, ge=0, le=1)
+        capital_share: float = Field(default=0.0, ge=0, le=1)
 
         @field_validator("turns", mode="before")
         @classmethod
@@ -182,11 +184,14 @@ class EasyVqa(Builder[Picture]):
         instructed = random.Random(f"instruction/{name}").random() < self.options.instruction_share
         messages = []
         for turn, question in enumerate(group):
+            typed = question.text
+            if random.Random(f"capital/{name}/{turn}").random() < self.options.capital_share:
+                typed = typed[:1].upper() + typed[1:]
             if turn == 0:
-                first = text(prompt(question.text, self.options.instruction if instructed else ""))
+                first = text(prompt(typed, self.options.instruction if instructed else ""))
                 messages.append(Message(role="user", content=[image(), first]))
             else:
-                messages.append(Message(role="user", content=[text(question.text)]))
+                messages.append(Message(role="user", content=[text(typed)]))
             messages.append(Message(role="assistant", content=[text(question.answer)]))
         return messages
 

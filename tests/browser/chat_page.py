@@ -5,12 +5,15 @@ Every selector that a test needs stands here, so that a change of the page is a 
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import mimetypes
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import JSHandle, Locator, Page
 
 from mminstruct.serving.engine import Engine
 
@@ -85,6 +88,39 @@ class ChatPage:
         there = self.thumbnails.count()
         self.choose(*files)
         self.thumbnails.nth(there + len(files) - 1).wait_for()
+
+    def paste(self, file: Path) -> None:
+        """Paste a file from the clipboard into the text box."""
+        with self._one_more():
+            self.box.evaluate(
+                "(box, data) => box.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))",
+                self._carried(file),
+            )
+
+    def drop(self, file: Path) -> None:
+        """Drag a file onto the text box and let go."""
+        with self._one_more():
+            carried = self._carried(file)
+            for event in ("dragenter", "dragover", "drop"):
+                self.box.dispatch_event(event, {"dataTransfer": carried})
+
+    @contextlib.contextmanager
+    def _one_more(self) -> Iterator[None]:
+        there = self.thumbnails.count()
+        yield
+        self.thumbnails.nth(there).wait_for()
+
+    def _carried(self, file: Path) -> JSHandle:
+        """The file as a clipboard or a pointer carries it."""
+        kind = mimetypes.guess_type(file)[0]
+        return self.view.evaluate_handle(
+            """([name, type, text]) => {
+                const carried = new DataTransfer()
+                carried.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name, {type}))
+                return carried
+            }""",
+            [file.name, kind, base64.b64encode(file.read_bytes()).decode()],
+        )
 
     def type(self, question: str) -> None:
         self.box.fill(question)

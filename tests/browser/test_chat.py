@@ -24,9 +24,12 @@ def streamed(page: ChatPage) -> list[int]:
 def test_two_pictures_are_asked_about_and_the_answer_streams(
     open_page: OpenPage, models: Models, pictures: list[Path]
 ) -> None:
+    """One pasted, the other dropped; the other tests choose theirs."""
     page = open_page()
     before = models["first"].steps
-    page.ask("What is different?", *pictures)
+    page.paste(pictures[0])
+    page.drop(pictures[1])
+    page.ask("What is different?")
     seen = streamed(page)
     assert len(seen) > 2 and seen == sorted(seen), f"the answer did not grow: {seen}"
     assert models["first"].steps == before + 512

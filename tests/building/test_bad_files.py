@@ -19,6 +19,7 @@ from mminstruct import formats
 from mminstruct.building import BuildConfig, load_builder, run
 from mminstruct.errors import DataError, MediaError, MminstructError
 from mminstruct.media import FrameSampling, encode_clip, open_medium
+from tests.building.public_sets import write_all
 
 GOOD, BAD = ("a", "z"), ("cut", "empty", "missing", "text")  # what they are called after
 Rows = Callable[[str, str], dict[str, Any]]
@@ -309,3 +310,61 @@ def test_llava_plus_leaves_out_a_missing_picture_and_a_broken_line(tmp_path: Pat
         run(load_builder("llava-plus", given), tmp_path / "set", BuildConfig(on_error="skip"))
     found = (tmp_path / "set.unfinished/build.jsonl").read_text()
     assert f"{tmp_path}/rows.jsonl:5: the image {tmp_path}/missing.png does not exist" in found
+
+
+# ---- copies of public data sets --------------------------------------------------------------------------------------
+
+
+def broken_copies(root: Path) -> list[str]:
+    """Miniatures of a set in two files, of one of JSON lines and of COCO's, each with a broken row; the folders."""
+    copies = write_all(root)
+    path = copies["vqav2"] / "v2_OpenEnded_mscoco_train2014_questions.json"
+    told = json.loads(path.read_text())
+    told["questions"].insert(1, {"question_id": 1, "question": "Why?", "image_id": 9})
+    path.write_text(json.dumps(told))
+    path = copies["vsr"] / "train.jsonl"
+    path.write_text(path.read_text().rstrip("\n") + '\n{"image": \n')
+    path = copies["coco"] / "annotations/instances_train2017.json"
+    told = json.loads(path.read_text())
+    told["images"].append({"id": 77, "file_name": "../77.jpg", "width": 4, "height": 4})
+    told["annotations"].append({**told["annotations"][0], "image_id": 77})
+    path.write_text(json.dumps(told))
+    return [f"folders.{name}={copies[name]}" for name in ("vqav2", "vsr", "coco")]
+
+
+BROKEN_ROWS = (
+    r"questions\.json, question 1 has no annotation in \S*; the two files are not of one set",
+    r"train\.jsonl:\d is not JSON",
+    r"train2017\.json, image 2 names the picture '\S*\.\./77\.jpg', which is not in the data set's folder",
+)
+OF_COPIES = [
+    ("vision-flan", ["tasks=[vqav2+answer,vqav2+yes-no,vsr+statement,coco+kinds]", "split=all"], BROKEN_ROWS),
+    ("instructblip", ["datasets=[vqav2,vqav2-questions,vsr]", "split=all", "count=40"], BROKEN_ROWS[:2]),
+]
+
+
+@pytest.mark.parametrize(("builder", "given", "problems"), OF_COPIES)
+def test_a_broken_row_of_a_public_set_is_a_dead_letter(
+    builder: str, given: list[str], problems: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Once, though two tasks read it; and the others' rows are all there."""
+    folders = broken_copies(tmp_path / "copies")[: len(problems)]
+    run(load_builder(builder, [*given, *folders]), tmp_path / "set", BuildConfig(on_error="skip", workers=2))
+    letters = [json.loads(line) for line in (tmp_path / "set/dead-letters.jsonl").read_text().splitlines()]
+    assert {one["reason"] for one in letters} == {"data"} and len(letters) == len(problems)
+    for problem in problems:
+        assert any(re.search(problem, one["problem"]) for one in letters), problem
+    whole = [f"folders.{name}={path}" for name, path in write_all(tmp_path / "whole").items() if name in str(folders)]
+    run(load_builder(builder, [*given, *whole]), tmp_path / "good")
+    found, expected = ({one.id for one in formats.read(tmp_path / name)} for name in ("set", "good"))
+    assert found == expected and len(found) > 5
+
+
+@pytest.mark.parametrize(("builder", "given", "problems"), OF_COPIES)
+def test_the_first_broken_row_of_a_public_set_stops_the_build(
+    builder: str, given: list[str], problems: tuple[str, ...], tmp_path: Path
+) -> None:
+    folders = broken_copies(tmp_path / "copies")[: len(problems)]
+    with pytest.raises(DataError, match=problems[0]):
+        run(load_builder(builder, [*given, *folders]), tmp_path / "set")
+    assert not (tmp_path / "set").exists()

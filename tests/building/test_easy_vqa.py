@@ -160,6 +160,16 @@ def test_some_conversations_without_instruction(tmp_path: Path) -> None:
     assert 0.4 < sum(bare) / len(bare) < 0.6
 
 
+def test_some_questions_begin_with_a_capital_letter(tmp_path: Path) -> None:
+    asked = [
+        [question.removeprefix(f"{MODULE.INSTRUCTION}\n\n") for one in found for question, _ in turns(one)]
+        for found in (build(tmp_path / "a", limit=100, capital_share=0.3), build(tmp_path / "b", limit=100))
+    ]
+    large = [question[0].isupper() for question in asked[0]]
+    assert 0.2 < sum(large) / len(large) < 0.4
+    assert [question[0].lower() + question[1:] for question in asked[0]] == asked[1]
+
+
 def test_some_tasks_only(tmp_path: Path) -> None:
     (whole,) = build(tmp_path / "all", limit=1, turns="all")
     (part,) = build(tmp_path / "part", limit=1, tasks="[color,shape]")
