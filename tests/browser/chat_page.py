@@ -181,8 +181,9 @@ class ChatPage:
     def export(self) -> Path:
         """The file that a click on "Export" brings."""
         self.open_panel("Export and import")
+        export = self.view.get_by_role("button", name="Export", exact=True)  # not the panel's own
         with self.view.expect_download() as download:
-            self.button("Export").last.click()
+            export.click()
         return download.value.path()
 
     def load(self, archive: Path) -> None:
