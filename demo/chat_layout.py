@@ -15,9 +15,8 @@ from mminstruct.demo.marks import MEASURES
 from mminstruct.demo.rooms import PageContext
 from mminstruct.demo.seen_view import EMPTY
 from mminstruct.demo.settings import SettingsPanel
+from mminstruct.demo.talk import chatbot, question_box
 from mminstruct.demo.uploads import MEDIA_TYPES
-
-MAX_TEXT = 100_000
 
 PLACEHOLDER = """
 ## Ask about pictures and videos
@@ -80,7 +79,9 @@ def build(context: PageContext, examples: Sequence[Example]) -> ChatParts:
     with gr.Row(elem_id="chat-room", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="talk"):
             chat = _chatbot(examples)
-            box = _box()
+            box = question_box(
+                "question", "Your question", "Ask about pictures and videos …", MEDIA_TYPES, max_lines=8, autofocus=True
+            )
             status = gr.HTML(status_line(None), elem_id="status", padding=False)
         with gr.Column(scale=2, min_width=320, elem_id="side"):
             model = gr.Dropdown(
@@ -109,13 +110,11 @@ def _longest(context: PageContext) -> int | None:
 
 
 def _chatbot(examples: Sequence[Example]) -> gr.Chatbot:
-    chat = gr.Chatbot(
-        elem_id="chat",
-        label="Chat",
-        show_label=False,
+    chat = chatbot(
+        "chat",
+        "Chat",
+        PLACEHOLDER,
         scale=1,
-        layout="bubble",
-        placeholder=PLACEHOLDER,
         examples=[
             {
                 "text": example.question,
@@ -128,31 +127,9 @@ def _chatbot(examples: Sequence[Example]) -> gr.Chatbot:
         editable="user",
         # Of a question with media in one bubble Gradio cannot send the edited text: it takes the first medium for it.
         group_consecutive_messages=False,
-        buttons=["copy"],
-        sanitize_html=True,
-        allow_tags=False,
-        allow_file_downloads=False,
-        feedback_options=None,
     )
     chat.keep_in_cache |= chat.temp_files  # the examples' pictures do not grow old
     return chat
-
-
-def _box() -> gr.MultimodalTextbox:
-    return gr.MultimodalTextbox(
-        elem_id="question",
-        label="Your question",
-        show_label=False,
-        placeholder="Ask about pictures and videos …",
-        file_types=list(MEDIA_TYPES),
-        file_count="multiple",
-        sources=["upload"],
-        max_lines=8,
-        max_plain_text_length=MAX_TEXT,
-        autofocus=True,
-        submit_btn=True,
-        stop_btn=False,
-    )
 
 
 def _seen() -> SeenParts:

@@ -17,13 +17,13 @@ from typing import Any
 import gradio as gr
 
 from mminstruct.demo import chat_layout
-from mminstruct.demo.chat_layout import MAX_TEXT
 from mminstruct.demo.chat_panels import ChatPanels
 from mminstruct.demo.chat_state import Update, new_id, page_state, refuse, shown_messages
 from mminstruct.demo.display import facts_line, problem, status_line, turn_at, typed
 from mminstruct.demo.examples import Example
-from mminstruct.demo.rooms import QUICK, PageContext, streams, tab_of
+from mminstruct.demo.rooms import QUICK, STOP, PageContext, streams, tab_of
 from mminstruct.demo.settings import read
+from mminstruct.demo.talk import require_short
 from mminstruct.demo.uploads import Shown
 from mminstruct.demo.visitors import Run, Visitor, Visitors
 from mminstruct.errors import ConfigError, DataError, MminstructError
@@ -59,7 +59,7 @@ class ChatRoom:
             parts.chat.retry(self.retry, parts.asked, **streams(everything)),
             parts.chat.edit(self.edit, parts.asked, **streams(everything)),
         ]
-        parts.box.stop(self.stop, None, None, **QUICK)
+        parts.box.stop(self.stop, None, None, **STOP)
         parts.chat.undo(self.undo, None, everything, **QUICK)
         parts.chat.clear(self.clear, None, everything, **QUICK)
         parts.model.change(self.describe, parts.model, parts.facts, **QUICK)
@@ -220,5 +220,4 @@ class ChatRoom:
 
 
 def _require_length(text: str) -> None:
-    if len(text) > MAX_TEXT:
-        raise DataError(f"the question has {len(text)} characters, above the limit of {MAX_TEXT}; shorten it")
+    require_short(text)

@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from mminstruct.demo.chat_layout import MAX_TEXT
 from mminstruct.demo.display import status_line
 from mminstruct.demo.rooms import PageContext
 from mminstruct.demo.settings import SettingsPanel
+from mminstruct.demo.talk import chatbot, question_box
 from mminstruct.demo.uploads import MEDIA_TYPES
 from mminstruct.demo.votes import Verdict
 
@@ -100,21 +100,9 @@ def build(context: PageContext, votes: bool) -> CompareParts:
             for side in SIDES:
                 with gr.Column(min_width=300):
                     heads.append(gr.HTML(head(side.capitalize()), padding=False))
-                    chats.append(_chat(side))
+                    chats.append(chatbot(f"compare-{side}", f"{side.capitalize()} chat", "One question, two answers"))
                     statuses.append(gr.HTML(status_line(None), elem_id=f"compare-status-{side}", padding=False))
-        box = gr.MultimodalTextbox(
-            elem_id="compare-question",
-            label="Your question to both",
-            show_label=False,
-            placeholder="Ask both …",
-            file_types=list(MEDIA_TYPES),
-            file_count="multiple",
-            sources=["upload"],
-            max_lines=6,
-            max_plain_text_length=MAX_TEXT,
-            submit_btn=True,
-            stop_btn=False,
-        )
+        box = question_box("compare-question", "Your question to both", "Ask both …", MEDIA_TYPES)
         with gr.Row(elem_id="compare-votes"):
             for verdict, text in VERDICTS.items() if votes else ():
                 name = f"vote-{verdict.replace(' ', '-')}"
@@ -150,21 +138,6 @@ def build(context: PageContext, votes: bool) -> CompareParts:
         if votes:
             gr.HTML(note(KEPT), padding=False)
     return CompareParts(heads, chats, statuses, box, retry, clear, buttons, tally, [*choices, hide, *fields])
-
-
-def _chat(side: str) -> gr.Chatbot:
-    return gr.Chatbot(
-        elem_id=f"compare-{side}",
-        label=f"{side.capitalize()} chat",
-        show_label=False,
-        layout="bubble",
-        placeholder="One question, two answers",
-        buttons=["copy"],
-        sanitize_html=True,
-        allow_tags=False,
-        allow_file_downloads=False,
-        feedback_options=None,
-    )
 
 
 def head(text: str) -> str:

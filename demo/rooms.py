@@ -28,6 +28,8 @@ MAX_WAITING = 32
 
 # How an event is wired that answers at once.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# A press on stop counts also where the one before has not been answered yet.
+STOP = QUICK | {"trigger_mode": "multiple"}
 
 
 def streams(outputs: Sequence[Any]) -> dict[str, Any]:

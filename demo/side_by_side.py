@@ -16,17 +16,17 @@ from typing import Any
 import gradio as gr
 
 from mminstruct.demo import compare_layout
-from mminstruct.demo.chat_layout import MAX_TEXT
 from mminstruct.demo.chat_room import EMPTY_BOX, FRAME_SECONDS, LONG_ANSWER, WAIT_SECONDS
 from mminstruct.demo.chat_state import new_id, refuse
 from mminstruct.demo.compare_layout import NO_FILE, SIDES, VERDICTS, head, note
 from mminstruct.demo.display import messages, problem, status_line
 from mminstruct.demo.match import Match, Seat
-from mminstruct.demo.rooms import QUICK, PageContext, streams, tab_of
+from mminstruct.demo.rooms import QUICK, STOP, PageContext, streams, tab_of
 from mminstruct.demo.settings import read
+from mminstruct.demo.talk import require_short
 from mminstruct.demo.visitors import Guests, Run
 from mminstruct.demo.votes import Contestant, Verdict, VoteFile, label, told
-from mminstruct.errors import ConfigError, DataError, MminstructError
+from mminstruct.errors import ConfigError, MminstructError
 from mminstruct.serving.chat import Reply
 
 log = logging.getLogger("mminstruct.demo")
@@ -49,7 +49,7 @@ class SideBySide:
         everything = [*parts.heads, *parts.chats, *parts.statuses, parts.box, *parts.votes, parts.tally]
         parts.box.submit(self.send, [parts.box, *parts.asked], **streams(everything))
         parts.retry.click(self.retry, None, **streams(everything))
-        parts.box.stop(self.stop, None, None, **QUICK)
+        parts.box.stop(self.stop, None, None, **STOP)
         parts.clear.click(self.clear, None, everything, **QUICK)
         for chat in parts.chats:
             chat.clear(self.clear, None, everything, **QUICK)
@@ -70,8 +70,7 @@ class SideBySide:
 
         def ask() -> list[Reply]:
             text = str(message["text"])
-            if len(text) > MAX_TEXT:
-                raise DataError(f"the question has {len(text)} characters, above the limit of {MAX_TEXT}; shorten it")
+            require_short(text)
             first, second, hide = self._contestants(values)
             if match.begun and {first.key, second.key} != {seat.contestant.key for seat in match.seats}:
                 gr.Info("Models and settings stay those of the first question; clear both to use the new ones.")

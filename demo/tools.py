@@ -18,12 +18,12 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 
 from mminstruct.demo import tools_layout
-from mminstruct.demo.chat_layout import MAX_TEXT
 from mminstruct.demo.chat_room import EMPTY_BOX, FRAME_SECONDS, LONG_ANSWER
 from mminstruct.demo.chat_state import new_id, refuse
 from mminstruct.demo.display import problem, status_line
-from mminstruct.demo.rooms import QUICK, PageContext, streams, tab_of
+from mminstruct.demo.rooms import QUICK, STOP, PageContext, streams, tab_of
 from mminstruct.demo.settings import read
+from mminstruct.demo.talk import require_short
 from mminstruct.demo.tools_display import listed, marked, messages
 from mminstruct.demo.uploads import Folder, Shown, save_picture
 from mminstruct.demo.visitors import Guests, Run, Visitor
@@ -85,7 +85,7 @@ class ToolRoom:
         parts.chat.retry(self.retry, parts.asked, **streams(everything))
         parts.feed.click(self.feed, parts.asked, **streams(everything))
         parts.run.click(self.run, [parts.tool, parts.arguments], **streams(everything))
-        parts.box.stop(self.stop, None, None, **QUICK)
+        parts.box.stop(self.stop, None, None, **STOP)
         parts.chat.undo(self.undo, None, everything, **QUICK)
         parts.chat.clear(self.clear, None, everything, **QUICK)
         parts.tool.input(self.choose, parts.tool, [parts.about, parts.arguments], **QUICK)
@@ -104,8 +104,7 @@ class ToolRoom:
 
         def ask(settings: GenerationSettings, run: Run) -> Iterator[Turn]:
             text = str(message["text"])
-            if len(text) > MAX_TEXT:
-                raise DataError(f"the question has {len(text)} characters, above the limit of {MAX_TEXT}; shorten it")
+            require_short(text)
             files = [Path(path) for path in message["files"]]
             sampling = bench.visitor.chat.engine.frame_sampling
             media, shown = self.context.uploads.open(files, sampling, _sender(tab_of(request)))

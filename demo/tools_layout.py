@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from mminstruct.demo.chat_layout import MAX_TEXT
 from mminstruct.demo.display import status_line
 from mminstruct.demo.rooms import PageContext
 from mminstruct.demo.settings import SettingsPanel
+from mminstruct.demo.talk import chatbot, question_box
 from mminstruct.demo.uploads import IMAGE_TYPES
 from mminstruct.serving.tool_process import ToolCard
 from mminstruct.serving.tools import example
@@ -79,32 +79,8 @@ def build(context: PageContext, tools: Mapping[str, ToolCard], missing: Sequence
     names = list(context.models)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="tools-talk"):
-            chat = gr.Chatbot(
-                elem_id="tools-chat",
-                label="Chat with tools",
-                show_label=False,
-                scale=1,
-                layout="bubble",
-                placeholder=PLACEHOLDER,
-                buttons=["copy"],
-                sanitize_html=True,
-                allow_tags=False,
-                allow_file_downloads=False,
-                feedback_options=None,
-            )
-            box = gr.MultimodalTextbox(
-                elem_id="tools-question",
-                label="Your question",
-                show_label=False,
-                placeholder="Ask about a picture …",
-                file_types=list(IMAGE_TYPES),
-                file_count="multiple",
-                sources=["upload"],
-                max_lines=6,
-                max_plain_text_length=MAX_TEXT,
-                submit_btn=True,
-                stop_btn=False,
-            )
+            chat = chatbot("tools-chat", "Chat with tools", PLACEHOLDER, scale=1)
+            box = question_box("tools-question", "Your question", "Ask about a picture …", IMAGE_TYPES)
             status = gr.HTML(status_line(None), elem_id="tools-status", padding=False)
         with gr.Column(scale=2, min_width=320, elem_id="tools-side"):
             model = gr.Dropdown(

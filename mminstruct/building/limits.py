@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
+from time import monotonic
 
 from pydantic import Field
 
@@ -92,12 +92,12 @@ class Budget:
         self.read = 0
         self.written = 0
         self.cost = 0.0
-        self._start = time.monotonic()
+        self._start = monotonic()
         self._lock = threading.Lock()
 
     def take(self, count: int = 1) -> None:
         """Count requests that are about to be made. Raises `BudgetError` instead where that would be too much."""
-        minutes = (time.monotonic() - self._start) / 60
+        minutes = (monotonic() - self._start) / 60
         with self._lock:
             taken = {
                 "requests": self.requests + count - 1,
@@ -130,13 +130,13 @@ class Bucket:
         self._rate = per_minute / 60
         self._burst = max(1.0, self._rate)
         self._level = self._burst
-        self._at = time.monotonic()
+        self._at = monotonic()
         self._lock = threading.Lock()
 
     def reserve(self, units: float = 1.0) -> float:
         """Take units, which may not be there yet; seconds until they are."""
         with self._lock:
-            now = time.monotonic()
+            now = monotonic()
             self._level = min(self._burst, self._level + (now - self._at) * self._rate) - units
             self._at = now
             return max(0.0, -self._level / self._rate)

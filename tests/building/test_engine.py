@@ -60,7 +60,11 @@ def ask_server(server: ChatServer, out: Path, *, count: int = 30, resume: bool =
 
 
 def test_workers_and_shards_of_the_work_change_no_byte(tmp_path: Path) -> None:
-    with serving(answer) as server:
+    def slow(body: dict[str, Any]) -> str:
+        time.sleep(0.01)  # so that others ask meanwhile
+        return answer(body)
+
+    with serving(slow) as server:
         for workers in (1, 8):
             ask_server(server, tmp_path / str(workers), workers=workers)
         assert server.most_at_once > 1
@@ -402,7 +406,8 @@ def test_a_budget_in_money(tmp_path: Path) -> None:
 
 def test_a_rate_spreads_requests_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("mminstruct.building.limits.time.monotonic", lambda: now[0])
+    # Not `time.monotonic` itself: an event loop of another test's server, asked in between, would sleep for hours.
+    monkeypatch.setattr("mminstruct.building.limits.monotonic", lambda: now[0])
     rate = Rate(RateConfig(requests=120, tokens=6000))  # two requests, a hundred tokens a second
     assert [rate.before(10) for _ in range(4)] == [0.0, 0.0, 0.5, 1.0]
     now[0] += 10  # rested, but no more than a second's worth is there

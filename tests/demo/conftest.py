@@ -55,11 +55,16 @@ def two_models(generator: Generator) -> Iterator[Models]:
         yield Models({"nano": generator, "nano-tiles": other})
 
 
-class Tab:
-    """One open tab: what a person does on the page, by what a person sees of it."""
+class Room:
+    """An open browser tab in one of the page's rooms: what all of them have.
 
-    def __init__(self, chrome: Browser, url: str, **context: object) -> None:
-        self.context = chrome.new_context(**{"viewport": {"width": 1100, "height": 800}, **context})
+    Args:
+        room: what the room's tab says; None for the first one.
+        question: the id of the box for questions.
+    """
+
+    def __init__(self, chrome: Browser, url: str, room: str | None, question: str, **context: object) -> None:
+        self.context = chrome.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
         self.view = self.context.new_page()
         self.view.set_default_timeout(30_000)
         self.requests: list[str] = []
@@ -68,8 +73,42 @@ class Tab:
         self.view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
         self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.view.goto(url)
-        self.textbox = self.view.locator("#question textarea")
+        if room is not None:
+            self.view.get_by_role("tab", name=room).click()
+        self._question = self.view.locator(f"#{question}")
+        self.textbox = self._question.locator("textarea")
         self.textbox.wait_for()
+
+    @property
+    def submit_button(self) -> Locator:
+        return self._question.locator(".submit-button")
+
+    def button(self, name: str) -> Locator:
+        return self.view.get_by_role("button", name=name, exact=True)
+
+    def upload(self, *files: Path) -> None:
+        self._question.locator("input[type=file]").set_input_files([str(file) for file in files])
+        self._question.locator(".thumbnail-item").nth(len(files) - 1).wait_for()
+
+    def ask(self, question: str, *files: Path) -> None:
+        if files:
+            self.upload(*files)
+        self.textbox.fill(question)
+        self.textbox.press("Enter")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if condition():
+                return
+            self.view.wait_for_timeout(50)
+        pytest.fail(f"waited in vain; the page says {self.view.locator('body').inner_text()!r:.1500}")
+
+
+class Tab(Room):
+    """The room "Chat": what a person does there, by what a person sees of it."""
+
+    def __init__(self, chrome: Browser, url: str, **context: object) -> None:
+        super().__init__(chrome, url, None, "question", **{"viewport": {"width": 1100, "height": 800}, **context})
 
     @property
     def answers(self) -> Locator:
@@ -84,26 +123,12 @@ class Tab:
         return self.view.locator(".stop-button")
 
     @property
-    def submit_button(self) -> Locator:
-        return self.view.locator(".submit-button")
-
-    @property
     def status(self) -> str:
         return " ".join(self.view.locator("#status").inner_text().split())
 
     @property
     def last_answer(self) -> str:
         return self.answers.last.inner_text()
-
-    def upload(self, *files: Path) -> None:
-        self.view.locator("#question input[type=file]").set_input_files([str(file) for file in files])
-        self.view.locator("#question .thumbnail-item").nth(len(files) - 1).wait_for()
-
-    def ask(self, question: str, *files: Path) -> None:
-        if files:
-            self.upload(*files)
-        self.textbox.fill(question)
-        self.textbox.press("Enter")
 
     def longest_answer(self, tokens: int) -> None:
         field = self.view.get_by_label("number input for Longest answer")
@@ -118,13 +143,6 @@ class Tab:
 
     def until_answered(self) -> None:
         self.submit_button.wait_for()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(600):
-            if condition():
-                return
-            self.view.wait_for_timeout(50)
-        pytest.fail(f"waited in vain; status: {self.status!r}, answers: {self.answers.all_inner_texts()!r:.600}")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from mminstruct.serving.chat import Framing
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.models import Models
 from mminstruct.serving.settings import GenerationSettings
+from tests.demo.conftest import Room
 from tests.serving.scripted import ScriptedEngine
 
 NAMES = ("runs/red", "runs/blue")
@@ -57,22 +58,12 @@ def served(models: Models, file: Path) -> Iterator[Page]:
         yield page
 
 
-class Tab:
+class Tab(Room):
     """The room "Side by side" as a person sees it."""
 
     def __init__(self, chrome: Browser, url: str, **context: object) -> None:
-        self.context = chrome.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
-        self.view = self.context.new_page()
-        self.view.set_default_timeout(30_000)
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.context.on("request", lambda request: self.requests.append(request.url))
-        self.view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
-        self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.view.goto(url)
-        self.view.get_by_role("tab", name="Side by side").click()
-        self.textbox = self.view.get_by_label("Your question to both", exact=True)
-        self.textbox.wait_for()
+        super().__init__(chrome, url, "Side by side", "compare-question", **context)
+        self.view.get_by_label("Your question to both", exact=True).wait_for()
 
     def answers(self, side: str) -> Locator:
         return self.view.locator(f"#compare-{side}").get_by_test_id("bot")
@@ -91,9 +82,6 @@ class Tab:
     def tally(self) -> str:
         return " ".join(self.view.locator("#compare-tally").inner_text().split())
 
-    def button(self, name: str) -> Locator:
-        return self.view.get_by_role("button", name=name, exact=True)
-
     def settings(self, tokens: int | None = None, hide: bool = False) -> None:
         """The longest answer of both, and whether names are hidden."""
         self.view.get_by_role("button", name="Models and settings").click()
@@ -109,23 +97,9 @@ class Tab:
             self.view.get_by_label("Hide the names").check()
         self.view.get_by_role("button", name="Models and settings").click()
 
-    def ask(self, question: str, *files: Path) -> None:
-        if files:
-            self.view.locator("#compare-question input[type=file]").set_input_files([str(file) for file in files])
-            self.view.locator("#compare-question .thumbnail-item").nth(len(files) - 1).wait_for()
-        self.textbox.fill(question)
-        self.textbox.press("Enter")
-
     def until_answered(self, number: int = 1) -> None:
         self.until(lambda: all(self.answers(side).count() == number for side in ("left", "right")))
-        self.view.locator("#compare-question .submit-button").wait_for()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(600):
-            if condition():
-                return
-            self.view.wait_for_timeout(50)
-        pytest.fail(f"waited in vain; {self.status('left')!r}, {self.status('right')!r}, {self.tally!r}")
+        self.submit_button.wait_for()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from mminstruct.serving.chat import Turn
 from mminstruct.serving.models import Models
 from mminstruct.serving.request import Usage
 from mminstruct.serving.tools import Result
+from tests.demo.conftest import Room
 from tests.serving.scripted import ScriptedEngine
 
 OpenTab = Callable[..., "Tab"]
@@ -58,22 +59,12 @@ def shapes(tmp_path: Path) -> Path:
     return path
 
 
-class Tab:
+class Tab(Room):
     """The room "Tools" as a person sees it."""
 
     def __init__(self, chrome: Browser, url: str, **context: object) -> None:
-        self.context = chrome.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
-        self.view = self.context.new_page()
-        self.view.set_default_timeout(30_000)
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.context.on("request", lambda request: self.requests.append(request.url))
-        self.view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
-        self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.view.goto(url)
-        self.view.get_by_role("tab", name="Tools").click()
-        self.textbox = self.view.get_by_label("Your question, for a model with tools")
-        self.textbox.wait_for()
+        super().__init__(chrome, url, "Tools", "tools-question", **context)
+        self.view.get_by_label("Your question, for a model with tools", exact=True).wait_for()
 
     @property
     def chat(self) -> Locator:
@@ -91,26 +82,9 @@ class Tab:
     def pictures(self) -> Locator:
         return self.chat.locator(".image-frame img")
 
-    def button(self, name: str) -> Locator:
-        return self.view.get_by_role("button", name=name, exact=True)
-
-    def ask(self, question: str, *files: Path) -> None:
-        if files:
-            self.view.locator("#tools-question input[type=file]").set_input_files([str(file) for file in files])
-            self.view.locator("#tools-question .thumbnail-item").nth(len(files) - 1).wait_for()
-        self.textbox.fill(question)
-        self.textbox.press("Enter")
-
     def choose(self, tool: str) -> None:
         self.view.get_by_label("Tool", exact=True).click()
         self.view.get_by_role("option", name=tool).click()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(600):
-            if condition():
-                return
-            self.view.wait_for_timeout(50)
-        pytest.fail(f"waited in vain; {self.status!r}, {self.text!r}")
 
 
 @pytest.fixture
