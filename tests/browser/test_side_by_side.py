@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mminstruct.serving.models import Models
 from tests.browser.audit import PHONE, sideways
-from tests.browser.chat_page import until_idle
+from tests.browser.chat_page import stop_and_measure
 from tests.browser.conftest import LONG, OpenPage
 
 
@@ -61,8 +61,7 @@ def test_stop_stops_both(open_page: OpenPage, models: Models) -> None:
     both.longest_answers(LONG)
     both.ask("Tell me everything.")
     both.page.until(lambda: all(engine.running == 1 for engine in models.values()))
-    both.stop_button.click()
-    until_idle(*models.values())
+    stop_and_measure(both.stop_button, models.values())
     steps = [engine.steps for engine in models.values()]
     both.until_answered()
     assert both.page.button("Tie").is_disabled(), "a stopped answer is none to vote on"
