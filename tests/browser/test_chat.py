@@ -84,7 +84,7 @@ def test_again_back_and_a_new_chat_on_a_phone(open_page: OpenPage, models: Model
     page.box.press("Enter")
     page.until(lambda: page.answers.count() == len(answers))
     page.until_answered()
-    assert page.answers.all_inner_texts() == answers and "3 pictures" in page.status
+    page.until(lambda: page.answers.all_inner_texts() == answers and "3 pictures" in page.status, "the same answer")
 
     page.button("Clear").click()
     page.until(lambda: page.answers.count() == page.questions.count() == 0)
