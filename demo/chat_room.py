@@ -115,7 +115,7 @@ class ChatRoom:
             if number is None:
                 raise DataError("the question that was edited is not in this chat any more; type it again")
             text = typed(str(edited.value))
-            _require_length(text)
+            require_short(text)
             return visitor.chat.edit(number, text, settings, run.cancel)
 
         yield from self._begin(visitor, model, values, ask)
@@ -146,7 +146,7 @@ class ChatRoom:
         visitor = self.visitors.get(tab)
 
         def ask(settings: GenerationSettings, run: Run) -> Reply:
-            _require_length(text)
+            require_short(text)
             media, shown = self.context.uploads.open(files, visitor.chat.engine.frame_sampling, tab)
             visitor.require_room(media)
             return visitor.chat.ask(text, media, settings, run.cancel, attachment=shown)
@@ -217,7 +217,3 @@ class ChatRoom:
         self, visitor: Visitor, answering: bool = False, value: dict[str, Any] | None = None, position: int = 0
     ) -> Update:
         return page_state(visitor, self.context, answering, value, position)
-
-
-def _require_length(text: str) -> None:
-    require_short(text)
