@@ -42,11 +42,13 @@ class Decoder(ABC):
 
     @abstractmethod
     def admit(self, request: Request) -> None:
-        """Begin an answer. What this raises is the request's own failure."""
+        """Begin an answer, or make it: it is over where it does not run then. What this raises is the request's own
+        failure."""
 
     @abstractmethod
-    def step(self) -> list[Request]:
-        """Go on with all running answers by a token or a piece of prompt; returns those that are over."""
+    def step(self) -> None:
+        """Go on with all running answers by a token or a piece of prompt; those that are over are told so and run no
+        more. After `torch.OutOfMemoryError` it can be called again."""
 
     @abstractmethod
     def drop(self, request: Request) -> None:
@@ -109,8 +111,8 @@ class OneByOne(Decoder):
             usage.seconds = time.perf_counter() - started
         writer.finish("length")
 
-    def step(self) -> list[Request]:
-        return []
+    def step(self) -> None:
+        """Nothing runs between two calls."""
 
     def drop(self, request: Request) -> None:
         """Nothing runs between two calls."""

@@ -82,7 +82,10 @@ class Generator(Engine):
     @property
     def running(self) -> int:
         with self._changed:
-            return len(self._decoder.running) + (self._taken is not None)
+            # A request that was just taken may run already.
+            taken = self._taken
+            running = self._decoder.running
+            return len(running) + (taken is not None and all(one is not taken for one in running))
 
     @property
     def context_length(self) -> int | None:
@@ -198,7 +201,7 @@ class Generator(Engine):
 
     def _step(self) -> None:
         try:
-            over = self._decoder.step()
+            self._decoder.step()
         except torch.OutOfMemoryError as error:
             if self._decoder.release():
                 return  # what earlier turns left is gone; the same step again
@@ -207,9 +210,6 @@ class Generator(Engine):
         except Exception as error:  # noqa: BLE001 - as above; which of them it was nobody knows
             for request in self._decoder.running:
                 self._fail(request, error)
-            return
-        for request in over:
-            request.put(None)
 
     def _fail(self, request: Request, error: Exception) -> None:
         self._decoder.drop(request)

@@ -53,6 +53,7 @@ class _Prompt:
     layers: list[Rows]
     known: int
     read: int = 0
+    logits: torch.Tensor | None = None  # [V], of what was read last
 
 
 @dataclass(eq=False)
@@ -95,7 +96,10 @@ class SideBySide(Decoder):
 
     @property
     def running(self) -> list[Request]:
-        return [row.writer.request for row in self._rows.rows] + [one.writer.request for one in self._prompts]
+        # Prompts first: who looks from another thread while one joins the batch sees it in both, never in neither.
+        prompts = [one.writer.request for one in self._prompts]
+        rows = [row.writer.request for row in self._rows.rows]
+        return rows + [one for one in prompts if all(one is not row for row in rows)]
 
     def release(self) -> int:
         return self._kept.clear() + self._seen.clear()
@@ -111,15 +115,13 @@ class SideBySide(Decoder):
         finally:
             request.usage.seconds = time.perf_counter() - started
 
-    def step(self) -> list[Request]:
-        over = self._look()
+    def step(self) -> None:
+        self._look()
         if self._prompts and self._read(self._prompts[0]):
-            prompt = self._prompts.pop(0)
-            over += self._first_token(prompt)
+            self._begin_to_answer(self._prompts[0])
         if self._rows.rows:
             self._rows.step()
-            over += self._leave()
-        return over
+            self._leave()
 
     # ---- prompts -----------------------------------------------------------------------------------------------------
 
@@ -145,6 +147,8 @@ class SideBySide(Decoder):
     def _read(self, prompt: _Prompt) -> bool:
         """Pass the next piece through the model; whether that was the last."""
         begin, whole = prompt.read, prompt.embeddings.shape[1]
+        if begin == whole:
+            return True  # it was, and there was no memory for what came behind
         end = min(begin + self._piece, whole)
         for layer in prompt.layers:
             layer.filled = prompt.known + begin  # a piece that ran out of memory is read anew
@@ -162,39 +166,47 @@ class SideBySide(Decoder):
             **places,
         )
         prompt.read = end
-        self._logits = output.logits[0, -1]
+        prompt.logits = output.logits[0, -1]
         return end == whole
 
-    def _first_token(self, prompt: _Prompt) -> list[Request]:
-        """The prompt was read: draw its first token and let it join the others."""
+    def _begin_to_answer(self, prompt: _Prompt) -> None:
+        """The prompt was read: draw its first token and let it join the others.
+
+        Where there is no memory for that, it is called again, and goes on where it was.
+        """
         writer = prompt.writer
-        token = writer.put(self._logits)
-        if writer.reason is not None:
+        if not writer.ids:
+            assert prompt.logits is not None
+            writer.put(prompt.logits)
+        if writer.reason is None:
+            self._rows.join(_Row(writer, prompt.keys, len(prompt.keys), writer.ids[0]), prompt.layers)
+            self._prompts.remove(prompt)
+        else:
             self._keep(prompt.keys, [(layer.so_far[0][0], layer.so_far[1][0]) for layer in prompt.layers])
-            return [writer.request]
-        self._rows.join(_Row(writer, prompt.keys, len(prompt.keys), token), prompt.layers)
-        return []
+            self._prompts.remove(prompt)
+            writer.request.put(None)
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> list[Request]:
+    def _look(self) -> None:
         """Those whose askers have left, or whose time is up, are over before anything is computed for them."""
         gone = [one for one in self._prompts if one.writer.look()]
         self._prompts = [one for one in self._prompts if one not in gone]
+        for one in gone:
+            one.writer.request.put(None)
         for row in self._rows.rows:
             row.writer.look()
-        return [one.writer.request for one in gone] + self._leave()
+        self._leave()
 
-    def _leave(self) -> list[Request]:
+    def _leave(self) -> None:
         """Take answers that are over out of the batch and keep what they computed."""
         over = [row for row in self._rows.rows if row.writer.reason is not None]
-        if not over:
-            return []
         for row in over:
             made = row.writer.ids[: row.length - len(row.keys)]
             self._keep(np.concatenate([row.keys, np.array(made, dtype=np.int64)]), self._rows.layers_of(row))
         self._rows.keep([row for row in self._rows.rows if row.writer.reason is None])
-        return [row.writer.request for row in over]
+        for row in over:
+            row.writer.request.put(None)
 
     def _keep(self, keys: np.ndarray, layers: Layers) -> None:
         size = sum(part.nbytes for layer in layers for part in layer)

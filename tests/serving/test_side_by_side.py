@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from mminstruct.serving.chat import ChatSession, conversation_of
 from mminstruct.serving.generator import Generator
 from mminstruct.serving.request import Answer
 from mminstruct.serving.settings import GenerationSettings, Limits
-from mminstruct.serving.side_by_side import SideBySide
+from mminstruct.serving.side_by_side import SideBySide, _Batch
 
 SETTINGS = GenerationSettings(max_new_tokens=16)
 # Every connector whose prompts can be continued; tiles; experts, which are told which places are pictures.
@@ -231,6 +232,52 @@ def test_out_of_memory_fails_the_youngest_and_the_others_go_on(
     list(old)
     assert old.usage.new_tokens == 200
     assert "".join(generator.stream(asked("After"), [], SETTINGS)) == alone(*parts, asked("After"), [])
+
+
+@pytest.mark.parametrize("tokens", [1, 24])
+def test_no_memory_for_the_answer_behind_a_prompt_that_was_read(
+    parts: tuple[VisionLanguageModel, Processor], monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    """The end of a short answer needs memory to keep it, a longer one to join the others."""
+    settings = GenerationSettings(max_new_tokens=tokens)
+    conversation, media = asked("Something else, with words of its own?", 0), [noise(0)]
+    with Generator(*parts) as generator:
+        list(generator.stream(asked("What colour is it?", 0), media, SETTINGS))  # something that can give way
+        expected = alone(*parts, conversation, media, tokens)
+        failures = []
+
+        def once(call: Callable[..., Any]) -> Callable[..., Any]:
+            def failing(*given: Any) -> Any:
+                if not failures:
+                    failures.append(call)
+                    raise torch.OutOfMemoryError("no room")
+                return call(*given)
+
+            return failing
+
+        place = (SideBySide, "_keep") if tokens == 1 else (_Batch, "join")
+        monkeypatch.setattr(*place, once(getattr(*place)))
+        answer = generator.stream(conversation, media, settings)
+        assert "".join(answer) == expected
+        assert failures and answer.usage.new_tokens == tokens and generator.running == 0
+
+
+def test_who_looks_never_misses_an_answer_that_runs(
+    parts: tuple[VisionLanguageModel, Processor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    join = _Batch.join
+
+    def watched(*given: Any) -> None:
+        seen.append(generator.running)
+        join(*given)
+        seen.append(generator.running)
+
+    monkeypatch.setattr(_Batch, "join", watched)
+    with Generator(*parts) as generator:
+        answer = generator.stream(asked("What colour is it?", 0), [noise(0)], SETTINGS)
+        list(answer)
+        assert seen == [1, 1] and generator.running == 0
 
 
 def test_a_prompt_is_left_between_two_pieces_of_it(parts: tuple[VisionLanguageModel, Processor]) -> None:
