@@ -18,7 +18,6 @@ from playwright.sync_api import JSHandle, Locator, Page
 from mminstruct.serving.engine import Engine
 
 PATIENCE = 30.0  # seconds that a condition may take on a busy computer
-AGAIN = 5.0  # seconds after which a person clicks once more
 
 
 class ChatPage:
@@ -26,6 +25,7 @@ class ChatPage:
 
     def __init__(self, view: Page, url: str) -> None:
         self.view = view
+        view.add_init_script(WITNESS)
         view.goto(url)
         self.box.wait_for()
 
@@ -262,22 +262,38 @@ class SideBySide:
         self.page.until(lambda: "Your vote is kept" in self.tally.inner_text(), "the vote")
 
 
-def stop_and_measure(button: Locator, engines: Collection[Engine]) -> float:
-    """Click on a stop button. Returns the seconds from the click, as the browser saw it, until no engine works.
+# What is pressed and what is then asked of the server, for whoever wants to know why nothing came of it.
+WITNESS = """
+    window.happened = []
+    const told = (what, where) => window.happened.push([Date.now() / 1000, what, where])
+    const named = e => e instanceof Element ? e.tagName + "." + (e.closest("button") ?? e).className : String(e)
+    for (const kind of ["pointerdown", "pointerup", "click", "keydown"])
+      addEventListener(kind, event => told(kind, named(event.target)), {capture: true})
+    const plain = window.fetch
+    window.fetch = (...given) => {
+      const [url, options] = given
+      told("asked", String(url.url ?? url).slice(-40) + " " + String(options?.body ?? "").slice(0, 120))
+      const answer = plain(...given)
+      answer.then(got => told("answered", got.status + " " + got.url.slice(-40)), error => told("failed", String(error)))
+      return answer
+    }
+"""
 
-    A click that falls together with the drawing of the button is lost in the browser, and a person clicks again.
-    """
+
+def stop_and_measure(button: Locator, engines: Collection[Engine]) -> float:
+    """Click on a stop button. Returns the seconds from the click, as the browser saw it, until no engine works."""
     view = button.page
-    for _ in range(3):
-        view.evaluate("addEventListener('click', () => { window.clickedAt = Date.now() }, {capture: true, once: true})")
-        button.click()
-        deadline = time.monotonic() + AGAIN
-        while any(engine.running or engine.waiting for engine in engines) and time.monotonic() < deadline:
-            time.sleep(0.002)
-        idle = time.time()
-        if not any(engine.running or engine.waiting for engine in engines):
-            return idle - float(view.evaluate("window.clickedAt")) / 1000
-    pytest.fail("three clicks on the stop button did not stop what runs")
+    view.evaluate("window.happened.length = 0")
+    before = time.time()
+    button.click()
+    deadline = time.monotonic() + PATIENCE
+    while any(engine.running or engine.waiting for engine in engines):
+        if time.monotonic() > deadline:
+            happened = [(round(when - before, 3), *what) for when, *what in view.evaluate("window.happened")]
+            pytest.fail(f"a click on stop stopped nothing; seconds from before it: {happened}")
+        time.sleep(0.002)
+    idle = time.time()
+    return idle - next(float(when) for when, what, _ in view.evaluate("window.happened") if what == "click")
 
 
 def until_idle(*engines: Engine) -> None:
