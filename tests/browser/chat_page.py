@@ -274,7 +274,7 @@ WITNESS = """
       const [url, options] = given
       told("asked", String(url.url ?? url).slice(-40) + " " + String(options?.body ?? "").slice(0, 120))
       const answer = plain(...given)
-      answer.then(got => told("answered", got.status + " " + got.url.slice(-40)), error => told("failed", String(error)))
+      answer.then(got => told("answered", got.status + " " + got.url.slice(-40)), error => told("failed", error))
       return answer
     }
 """
