@@ -26,7 +26,7 @@ from mminstruct.demo.app import reserve, running
 from mminstruct.errors import RunError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, ProxySettings
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # A root in a container needs --no-sandbox; the others keep the browser from talking to its maker.
@@ -39,6 +39,8 @@ CHROMIUM_FLAGS = (
     "--no-first-run",
     "--disable-quic",
 )
+# Whatever is no page of this computer is asked of a proxy that nobody is.
+NOWHERE: ProxySettings = {"server": "http://127.0.0.1:9", "bypass": "127.0.0.1"}
 ANSWER_MILLISECONDS = 300_000
 
 
@@ -55,14 +57,14 @@ def find_chromium() -> str:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium that reaches 127.0.0.1 and nothing else."""
     path = find_chromium()
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise RunError("playwright is not installed; run: pip install 'mminstruct[dev]'") from None
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS), proxy=NOWHERE)
         try:
             yield browser
         finally:

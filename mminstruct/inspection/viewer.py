@@ -185,6 +185,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "text/html; charset=utf-8", len(page))
             if body:
                 self.wfile.write(page)
+        elif parts.path == "/favicon.ico":
+            self._send(HTTPStatus.OK, "image/x-icon", 0)  # none, but every browser asks for it
         else:
             self._text(HTTPStatus.NOT_FOUND, "there is no such page", body)
 

@@ -116,4 +116,6 @@ def test_what_the_other_tests_rely_on_is_not_blind(chrome: Browser) -> None:
     assert {line.split()[0] for line in violations(view)} >= {"button-name", "color-contrast"}
     assert sideways(view) > 100
     assert watch.elsewhere == ["http://192.0.2.1/a.png"] and "bad" in watch.complaints
+    view.wait_for_function("document.images[0].complete")
+    assert any("ERR_PROXY_CONNECTION_FAILED" in line for line in watch.complaints), "what is elsewhere was looked for"
     context.close()

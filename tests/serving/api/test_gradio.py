@@ -27,7 +27,7 @@ def locked(generator: Generator) -> Iterator[Address]:
     """A server with doors, as the command has it; its answers are short."""
     address = reserve()
     entrance = doors(Doors.of(address.host, keys=Secrets.of(KEY)))
-    app = create_app(Models({NAME: generator}), Gate(), max_seconds=0.1, middleware=entrance)
+    app = create_app(Models({NAME: generator}), Gate(), max_seconds=0.4, middleware=entrance)
     with served(app, address, grace=1):
         yield address
 
