@@ -158,6 +158,23 @@ class Picture:
     neighbours: tuple[Picture, ...] = ()
 
 
+@functools.lru_cache(maxsize=4096)
+def _exhibit(seed: int, number: int) -> Picture:
+    """An exhibit of the museum; each is a neighbour of several."""
+    shown = exhibit(seed, number)
+    chance = random.Random(f"vlr-if/{seed}/{number}")
+    known = [
+        Known(
+            question=shown.question(kind, "this picture", chance),
+            answer=f"This is {shown.name}. {shown.statement(kind, shown.facts[kind], 'it', chance)}",
+        )
+        for kind in shown.told
+    ]
+    name = f"exhibits/{seed}/{number}"
+    facts = Facts(id=name, image=name, captions=shown.scene.captions(), passage=shown.passage, known=known)
+    return Picture(name, number, facts, shown.scene, name)
+
+
 class VlrIf(Builder[Picture]):
     name = "vlr-if"
     version = "2"
@@ -229,26 +246,12 @@ class VlrIf(Builder[Picture]):
         """The picture of a number: of the file's row that is given, or of the museum. It is made when it is needed."""
         path = self.options.facts
         if path is None:
-            return self._exhibit(number)
+            return _exhibit(self.options.seed, number)
         if isinstance(value, dict):
             value = {key: value[key] for key in ("id", "image", "captions") if key in value}
         where = f"{path}:{line}"
         facts = checked(Facts, value, where)
         return Picture(facts.id, number, facts, (self.options.media_root or path.parent) / facts.image, where)
-
-    def _exhibit(self, number: int) -> Picture:
-        shown = exhibit(self.options.seed, number)
-        chance = random.Random(f"vlr-if/{self.options.seed}/{number}")
-        known = [
-            Known(
-                question=shown.question(kind, "this picture", chance),
-                answer=f"This is {shown.name}. {shown.statement(kind, shown.facts[kind], 'it', chance)}",
-            )
-            for kind in shown.told
-        ]
-        name = f"exhibits/{self.options.seed}/{number}"
-        facts = Facts(id=name, image=name, captions=shown.scene.captions(), passage=shown.passage, known=known)
-        return Picture(name, number, facts, shown.scene, name)
 
     def make(self, item: Picture, job: Job) -> Iterator[Conversation]:
         own = self._ask(item, job)

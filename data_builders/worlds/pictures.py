@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from mminstruct.building import Job
 from mminstruct.conversation import Media
-from mminstruct.data_builders.worlds.scenes import Scene
+from mminstruct.data_builders.worlds.scenes import SIZE, Scene
 from mminstruct.errors import MediaError
 from mminstruct.files import sha256
+from mminstruct.media import encode_png
 
 Source = Path | Scene
 
@@ -21,7 +23,7 @@ def keep(source: Source, job: Job, where: str) -> Media:
         MediaError: a file that is not there, or is no picture; `where` says who names it.
     """
     if isinstance(source, Scene):
-        return job.save(source.draw(), source.id)
+        return job.save_encoded(_png(source), source.id, (SIZE, SIZE))
     if not source.is_file():
         raise MediaError(f"{where} names the picture {source}, which is not there; check the path, or set media_root")
     # Two folders may have one name, and names come from anywhere; bytes tell pictures apart.
@@ -29,6 +31,12 @@ def keep(source: Source, job: Job, where: str) -> Media:
         return job.copy(source, f"{sha256(source)[:24]}{source.suffix.lower()}")
     except MediaError as error:
         raise MediaError(f"{where}: {error}") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _png(scene: Scene) -> bytes:
+    """About 2 kB. The same scene stands in many conversations."""
+    return encode_png(scene.draw())
 
 
 def placed(media: Sequence[Media]) -> tuple[list[Media], list[int]]:

@@ -77,7 +77,11 @@ class Job:
 
     def save(self, picture: Image.Image, name: str) -> Media:
         """Write a picture as PNG to `images/NAME.png`."""
-        return self._write(encode_png(picture), f"images/{name}.png", picture.size)
+        return self.save_encoded(encode_png(picture), name, picture.size)
+
+    def save_encoded(self, png: bytes, name: str, size: tuple[int, int]) -> Media:
+        """Write the PNG of a picture of this size to `images/NAME.png`."""
+        return self._write(png, f"images/{name}.png", size)
 
     def copy(self, source: Path, name: str, opened: Image.Image | None = None) -> Media:
         """Take over a picture's file as it is, to `images/NAME`; `opened` is the picture, where it is open already.
