@@ -181,11 +181,11 @@ class EasyVqa(Builder[Picture]):
                 yield name, [question.task for question in group], self._messages(name, group), None
 
     def _messages(self, name: str, group: Sequence[Question]) -> list[Message]:
-        instructed = random.Random(f"instruction/{name}").random() < self.options.instruction_share
+        instructed = _drawn(f"instruction/{name}", self.options.instruction_share)
         messages = []
         for turn, question in enumerate(group):
             typed = question.text
-            if random.Random(f"capital/{name}/{turn}").random() < self.options.capital_share:
+            if _drawn(f"capital/{name}/{turn}", self.options.capital_share):
                 typed = typed[:1].upper() + typed[1:]
             if turn == 0:
                 first = text(prompt(typed, self.options.instruction if instructed else ""))
@@ -194,6 +194,11 @@ class EasyVqa(Builder[Picture]):
                 messages.append(Message(role="user", content=[text(typed)]))
             messages.append(Message(role="assistant", content=[text(question.answer)]))
         return messages
+
+
+def _drawn(name: str, share: float) -> bool:
+    """Whether this one is among those of a share; the same everywhere."""
+    return share > 0 and random.Random(name).random() < share
 
 
 def prompt(question: str, instruction: str = INSTRUCTION) -> str:
