@@ -59,7 +59,7 @@ def lesson(out: Path, items: dict[str, int], epochs: int) -> None:
         built = out / label
         run(load_builder(name, [*options, f"{number}={count}", f"seed={LESSON}"]), built)
         path = out / f"{label}-asked"
-        native.write(asked(built / "calls.sqlite"), path)
+        native.write(asked(built), path)
         sources.append({"path": str(path), "media_root": str(built)})
     (out / "pupil.yaml").write_text(yaml.safe_dump(pupil(), sort_keys=False), encoding="utf-8")
     stage = RECIPE["stages"][0] | {"epochs": epochs, "batch_size": 32}  # type: ignore[index, operator]
@@ -84,11 +84,13 @@ def pupil() -> dict[str, Any]:
     }
 
 
-def asked(log: Path) -> Iterator[Conversation]:
-    """What a model is shown, and the template's reply."""
-    with sqlite3.connect(log) as connection:
+def asked(built: Path) -> Iterator[Conversation]:
+    """What a model is shown, and the template's reply; but for clips that the builder dropped, with their frames."""
+    with sqlite3.connect(built / "calls.sqlite") as connection:
         for key, request, reply in connection.execute("SELECT key, request, reply FROM calls ORDER BY key"):
             found, said = Request.model_validate_json(request), Completion.model_validate_json(reply)
+            if not all((built / medium.path).is_file() for medium in found.media):
+                continue
             yield Conversation(
                 id=key,
                 messages=[*found.messages, message("assistant", said.text)],
