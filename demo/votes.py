@@ -349,7 +349,7 @@ def told(tally: Tally) -> str:
         return "no votes yet"
     low, high = tally.interval
     return (
-        f"{tally.wins} won, {tally.losses} lost, {tally.ties} ties, {tally.both_bad} both bad; "
+        f"{tally.wins} won, {tally.losses} lost, {tally.ties} tied, {tally.both_bad} both bad; "
         f"wins {tally.rate:.0%} (95 % interval {low:.0%} to {high:.0%}, ties count half)"
     )
 

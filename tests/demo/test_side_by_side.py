@@ -174,7 +174,7 @@ def test_a_vote_is_kept_with_both_conversations_and_told(open_tab: OpenTab, file
     tab.button("Right is better").focus()
     tab.view.keyboard.press("Enter")
     tab.until(lambda: tab.tally.startswith("Your vote is kept (right is better)."))
-    assert "runs/red against runs/blue: 0 won, 1 lost, 0 ties, 0 both bad; wins 0%" in tab.tally
+    assert "runs/red against runs/blue: 0 won, 1 lost, 0 tied, 0 both bad; wins 0%" in tab.tally
     *_, vote = read_votes(file)
     assert len(list(read_votes(file))) == before + 1
     assert (vote.verdict, vote.question, vote.blind) == ("right", 2, False)

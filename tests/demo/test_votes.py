@@ -196,7 +196,7 @@ def test_the_tally_counts_whichever_side_somebody_stood_on(file: VoteFile) -> No
     assert file.tally(MINE, MINE) == Tally()
     assert VoteFile(file.path).summary() == [(MINE, YOURS, Tally(2, 1, 1, 1))]
     assert Tally(2, 1, 1, 1).rate == 0.6
-    assert "2 won, 1 lost, 1 ties, 1 both bad; wins 60% (95 % interval 23% to 88%" in votes.told(Tally(2, 1, 1, 1))
+    assert "2 won, 1 lost, 1 tied, 1 both bad; wins 60% (95 % interval 23% to 88%" in votes.told(Tally(2, 1, 1, 1))
 
 
 def test_one_model_with_two_settings_is_two_contestants(file: VoteFile) -> None:
@@ -256,7 +256,7 @@ def test_pairs_are_a_data_set_that_the_data_commands_take(file: VoteFile, pictur
     kept: list[Conversation] = list(formats.read(out))
     assert [one.preference is not None for one in kept] == [True, True]
     told = command(program, "summary", file.path).stdout
-    assert told.startswith("a/mine against b/yours: 1 won, 1 lost, 1 ties, 1 both bad; wins 50%")
+    assert told.startswith("a/mine against b/yours: 1 won, 1 lost, 1 tied, 1 both bad; wins 50%")
     again = command(program, "pairs", file.path, "--out", out)
     assert again.returncode == 2 and "already exists" in again.stderr and "Traceback" not in again.stderr
 
