@@ -13,7 +13,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from mminstruct.conversation import Conversation, Message, Part, TextPart
 from mminstruct.errors import DataError
 from mminstruct.serving.request import Request
-from mminstruct.serving.writer import Writer
+from mminstruct.serving.structured import Grammars
+from mminstruct.serving.writer import Writer, end_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,6 +36,7 @@ class Decoder(ABC):
         self.model = model
         self.processor = processor
         self.count = count
+        self._grammars = Grammars(processor.tokenizer, end_tokens(model), model.generation_config.suppress_tokens or [])
 
     @property
     @abstractmethod
@@ -82,7 +84,9 @@ class Decoder(ABC):
         room = request.settings.max_new_tokens
         if self.context_length is not None:
             room = min(room, self.context_length - len(prompt))
-        return Writer(request, self.model, self.processor.tokenizer, prompt, room, started, self.count)
+        schema = request.settings.response_schema
+        constraint = None if schema is None else self._grammars.constraint(schema)
+        return Writer(request, self.model, self.processor.tokenizer, prompt, room, started, self.count, constraint)
 
 
 class OneByOne(Decoder):

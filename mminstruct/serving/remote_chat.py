@@ -5,6 +5,7 @@ conversation, pictures, frames, settings ─asked─▶ body of POST /chat/compl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,6 +96,9 @@ def _drawing(settings: GenerationSettings) -> dict[str, Any]:
         given["logprobs"] = True
         if settings.logprobs:
             given["top_logprobs"] = settings.logprobs
+    if settings.response_schema is not None:
+        schema = {"name": "answer", "strict": True, "schema": json.loads(settings.response_schema)}
+        given["response_format"] = {"type": "json_schema", "json_schema": schema}
     return given
 
 

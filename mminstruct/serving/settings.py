@@ -10,6 +10,7 @@ from mminstruct.config import Config
 
 MAX_STOPS = 16
 MAX_LOGPROBS = 20
+MAX_SCHEMA = 64 * 1024  # characters; the model waits while a schema is looked through
 
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -32,6 +33,7 @@ class GenerationSettings(Config):
         seed: makes drawing repeatable: the same seed, prompt and settings give the same answer.
         logprobs: of each token of the answer, its log probability before temperature and filters and those of so many
             likeliest ones; None means none at all.
+        response_schema: the JSON schema that the answer is kept to, as JSON; see `serving.structured`.
         max_seconds: the answer ends after so much time, prompt included, queue not.
     """
 
@@ -47,6 +49,7 @@ class GenerationSettings(Config):
     stop: tuple[Stop, ...] = Field(default=(), max_length=MAX_STOPS)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    response_schema: str | None = Field(default=None, max_length=MAX_SCHEMA)
     max_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
 
 

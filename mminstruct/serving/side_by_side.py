@@ -175,7 +175,7 @@ class SideBySide(Decoder):
         Where there is no memory for that, it is called again, and goes on where it was.
         """
         writer = prompt.writer
-        if not writer.ids:
+        if not writer.ids and writer.reason is None:
             assert prompt.logits is not None
             writer.put(prompt.logits)
         if writer.reason is None:
@@ -264,7 +264,7 @@ class _Batch:
         likeliest = logits.index_fill(1, self._never, -torch.inf).argmax(-1).tolist()
         for row, one, token in zip(self.rows, logits, likeliest, strict=True):
             row.length += 1
-            row.token = row.writer.put(one, token if row.writer.sampler.takes_the_likeliest else None)
+            row.token = row.writer.put(one, token if row.writer.takes_the_likeliest else None)
 
     def _rebuild(self, rows: list[tuple[_Row, Layers]]) -> None:
         """Put these rows side by side, with room for more tokens."""

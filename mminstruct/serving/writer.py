@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from mminstruct.errors import DataError
 from mminstruct.serving.detokenizer import Detokenizer
 from mminstruct.serving.request import FinishReason, Request, Token
 from mminstruct.serving.sampling import Sampler
+from mminstruct.serving.structured import Constraint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,6 +71,7 @@ class Writer:
         room: how many tokens the answer may have.
         started: when its turn came, as `time.perf_counter` counts.
         count: called at each token.
+        constraint: what the answer is kept to.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Writer:
         room: int,
         started: float,
         count: Callable[[], None],
+        constraint: Constraint | None = None,
     ) -> None:
         self.request = request
         self.ids: list[int] = []
@@ -92,13 +96,27 @@ class Writer:
         self._room = room
         self._started = started
         self._count = count
+        self._constraint = constraint
+
+    @property
+    def takes_the_likeliest(self) -> bool:
+        """Whether a batch may choose the tokens for all its rows at once."""
+        return self._constraint is None and self.sampler.takes_the_likeliest
 
     def put(self, logits: torch.Tensor, token: int | None = None) -> int:
         """Choose the next token out of `[V]`, or take the one that was chosen; then see `reason`."""
-        if token is None:
+        if token is not None:
+            self.sampler.took(token)
+        elif self._constraint is None:
             token = self.sampler.draw(logits)
         else:
-            self.sampler.took(token)
+            try:
+                token = self.sampler.draw(self._constraint.allowed(logits))
+                self._constraint.took(token)
+            except DataError as error:
+                self.finish("error")
+                self.request.put(error)
+                return self.ids[-1] if self.ids else 0  # nobody goes on with it
         usage, settings = self.request.usage, self.request.settings
         self._count()
         self.ids.append(token)
@@ -115,6 +133,8 @@ class Writer:
         self._give(self._stops.add(self._text.add(token)))
         if self._stops.found:
             self.finish("stop")
+        elif self._constraint is not None and self._constraint.over:
+            self.finish("end")
         elif usage.new_tokens >= self._room:
             self.finish("length")
         else:

@@ -97,12 +97,14 @@ def settings(request: schema.ChatRequest, context_length: int | None, max_second
         # OpenAI's seeds are signed.
         "seed": request.seed + 2**63 if request.seed is not None and -(2**63) <= request.seed < 0 else request.seed,
         "logprobs": (request.top_logprobs or 0) if request.logprobs else None,
+        "response_schema": None if request.response_format is None else request.response_format.schema_text,
         "max_seconds": max_seconds,
     }
+    names = {"max_new_tokens": tokens_field, "logprobs": "top_logprobs", "response_schema": "response_format"}
     try:
         return GenerationSettings.model_validate({name: value for name, value in wanted.items() if value is not None})
     except ValidationError as error:
-        raise schema.invalid(error, {"max_new_tokens": tokens_field, "logprobs": "top_logprobs"}) from None
+        raise schema.invalid(error, names) from None
 
 
 def require_readable(request: schema.ChatRequest, context_length: int | None) -> None:

@@ -6,13 +6,14 @@ left out, because clients send what their makers' own servers know. No URL is op
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mminstruct.serving.api.errors import ApiError
 
@@ -82,8 +83,28 @@ class StreamOptions(_Body):
     include_usage: bool | None = None
 
 
+class JsonSchema(_Body):
+    """A schema with a name, which has no effect; it is kept to whether `strict` is asked for or not."""
+
+    content: dict[str, Any] = Field(alias="schema")
+
+
 class ResponseFormat(_Body):
-    type: str
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> ResponseFormat:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("json_schema is missing, which this type wants")
+        return self
+
+    @property
+    def schema_text(self) -> str | None:
+        """The JSON schema of the answer, as JSON."""
+        if self.type == "json_object":
+            return '{"type": "object"}'
+        return None if self.json_schema is None else json.dumps(self.json_schema.content)
 
 
 class ChatRequest(_Body):
@@ -189,8 +210,6 @@ def _require_supported(request: ChatRequest) -> None:
         raise refuse(
             "n", "this server gives one answer to a request; leave it out and ask as often as you want answers"
         )
-    if request.response_format is not None and request.response_format.type != "text":
-        raise refuse("response_format", "answers are text only here; leave it out and say in the text what you want")
     if request.modalities is not None and request.modalities != ["text"]:
         raise refuse("modalities", "answers are text only here; leave it out")
     for param, value in (("tools", request.tools), ("functions", request.functions)):

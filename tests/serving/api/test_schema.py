@@ -121,7 +121,16 @@ def test_token_ids_of_a_bias_are_texts_in_json() -> None:
         ({"logit_bias": {"1": "x"}}, "logit_bias[1]"),
         ({"n": 2}, "n"),
         ({"n": 0}, "n"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": "object"}}},
+            "response_format.json_schema.schema",
+        ),
         ({"response_format": "text"}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"functions": [{}]}, "functions"),
@@ -142,6 +151,8 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     [
         {"n": 1},
         {"response_format": {"type": "text"}},
+        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": None, "schema": {}}}},
         {"tools": []},
         {"tool_choice": "none"},
         {"tool_choice": "auto"},
