@@ -68,7 +68,7 @@ class TaskFiles(Config):
 
 class MmRait(Builder[Query]):
     name = "mm-rait"
-    version = "2"
+    version = "3"
     summary = (
         "M2RAG's tasks with retrieved pictures and texts: captions, questions, claims to verify, pictures to rerank."
     )

@@ -37,6 +37,8 @@ CATEGORIES = MappingProxyType(
         "Refute": "Refute",
     }
 )
+# How often another question is drawn instead of one that was asked; a small museum has no more at some time.
+_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -117,15 +119,21 @@ class Museum:
         """Every other one is answered by a text, the others by a picture that its label names."""
         corpus: list[Picture | str] = [*self.passages, *self.labels]
         search = Bm25([*self.passages, *(one.caption for one in self.labels)])
+        asked: set[str] = set()
         for number in range(count):
             chance, shown = self._chosen("mmqa", number)
-            if number % 2 == 0:
-                kind = chance.choice(shown.told)
-                question = shown.question(kind, shown.name, chance)
-                answer, gold = shown.statement(kind, shown.facts[kind], shown.name, chance), shown.passage
-            else:
-                question, answer = chance.choice(questions(shown.scene, shown.name))
-                gold = shown.caption
+            for _ in range(_TRIES):
+                if number % 2 == 0:
+                    kind = chance.choice(shown.told)
+                    question = shown.question(kind, shown.name, chance)
+                    answer, gold = shown.statement(kind, shown.facts[kind], shown.name, chance), shown.passage
+                else:
+                    question, answer = chance.choice(questions(shown.scene, shown.name))
+                    gold = shown.caption
+                if question not in asked:
+                    break
+                shown = chance.choice(self.exhibits)
+            asked.add(question)
             yield Query(
                 id=f"mm-rait/mmqa/{number}",
                 task="mmqa",
@@ -141,16 +149,22 @@ class Museum:
         """The five classes in turn. With `Multimodal` the claim's picture is the document's, with `Text` another."""
         corpus: list[Picture | str] = [*self.passages, *self.labels]
         search = Bm25([*self.passages, *(one.caption for one in self.labels)])
+        claimed: set[str] = set()
         for number in range(count):
             chance, shown = self._chosen("fact_verify", number)
             category = list(CATEGORIES)[number % len(CATEGORIES)]
             label = CATEGORIES[category]
-            if label == "Insufficient":
-                shown = next(one for one in self._from(shown) if _open(one))
-            kind = chance.choice(_open(shown) if label == "Insufficient" else shown.told)
-            value = shown.facts[kind]
-            value = other_value(kind, value, chance) if label == "Refute" else value
-            claim = shown.statement(kind, value, shown.name, chance)
+            for _ in range(_TRIES):
+                if label == "Insufficient":
+                    shown = next(one for one in self._from(shown) if _open(one))
+                kind = chance.choice(_open(shown) if label == "Insufficient" else shown.told)
+                value = shown.facts[kind]
+                value = other_value(kind, value, chance) if label == "Refute" else value
+                claim = shown.statement(kind, value, shown.name, chance)
+                if claim not in claimed:
+                    break
+                shown = chance.choice(self.exhibits)
+            claimed.add(claim)
             same = category.endswith("Multimodal") or (label == "Refute" and chance.random() < 0.5)
             pictured = shown if same else chance.choice(self._from(shown)[1:])
             own = (shown.number, len(self.exhibits) + shown.number)

@@ -18,6 +18,7 @@ from mminstruct.building.retrieval import picture_features
 from mminstruct.building.words import words
 from mminstruct.conversation import Conversation, ImagePart
 from mminstruct.data_builders.worlds.exhibits import FACTS, Exhibit, exhibit
+from mminstruct.data_builders.worlds.m2rag import Museum
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.errors import ConfigError, DataError, MediaError, MminstructError
 from tests.building.test_retrieval import slow_bm25
@@ -194,6 +195,16 @@ def test_the_set_goes_into_both_published_layouts(built: Path, tmp_path: Path) -
     item = json.loads((tmp_path / "minicpmv.json").read_text())[0]
     assert list(item["image"]) == [f"<image_0{number}>" for number in range(6)]
     assert "<image_00>\n<image_01>\n" in item["conversations"][0]["content"]
+
+
+def test_nothing_is_asked_twice() -> None:
+    """Drawn at random, 300 questions and claims about 100 exhibits would meet."""
+    museum = Museum(0, 100, 3)
+    questions = [one.slots["question"] for one in museum.queries("mmqa", 300)]
+    claims = [one.slots["claim"] for one in museum.queries("fact_verify", 300)]
+    assert len(set(questions)) == len(set(claims)) == 300
+    # A museum that has no more repeats itself rather than to search for ever.
+    assert len(list(Museum(0, 10, 3).queries("fact_verify", 300))) == 300
 
 
 def test_without_retrieval_and_without_evidence(tmp_path: Path) -> None:
