@@ -223,13 +223,26 @@ def archives_unpacked() -> Iterator[Callable[[bytes], object]]:
 
 @contextmanager
 def requests_of_the_api() -> Iterator[Callable[[bytes], object]]:
+    import torch
+
+    import mminstruct
     from mminstruct.serving.api import messages, schema
+    from mminstruct.serving.structured import Grammars
 
     gate = Gate(LIMITS)
+    tokenizer = mminstruct.create("nano")[1].tokenizer
+    grammars = Grammars(tokenizer, [tokenizer.eos_token_id], [])
+    logits = torch.randn(len(tokenizer), generator=torch.Generator().manual_seed(0))
 
     def take(body: bytes) -> None:
         request, _ = schema.parse(body)
-        messages.settings(request, 4096, 60.0)
+        kept = messages.settings(request, 4096, 60.0).response_schema
+        if kept is not None:  # and the beginning of an answer
+            constraint = grammars.constraint(kept)
+            for turn in range(20):
+                if constraint.over:
+                    break
+                constraint.took(int(constraint.allowed(logits.roll(turn)).argmax()))
         with gate.request() as opened:
             messages.question(request, opened.open)
 

@@ -272,9 +272,27 @@ def _request() -> dict[str, Any]:
         "logit_bias": {"5": -100},
         "presence_penalty": 0.1,
         "n": 1,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "seen", "strict": True, "schema": copy.deepcopy(_SCHEMA)},
+        },
     }
 
 
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "color": {"enum": ["red", "blue", 3, None]},
+        "name": {"type": "string", "pattern": "[a-z]{1,8}( [a-z]+)*", "maxLength": 30},
+        "count": {"type": "integer", "minimum": 0, "maximum": 99},
+        "where": {"type": "array", "items": {"$ref": "#/$defs/place"}, "minItems": 1, "maxItems": 4},
+        "also": {"anyOf": [{"type": "number", "multipleOf": 0.5}, {"const": "none"}, {"$ref": "#"}]},
+        "when": {"type": "string", "format": "date-time"},
+    },
+    "required": ["color", "where"],
+    "additionalProperties": False,
+    "$defs": {"place": {"type": "object", "properties": {"x": {"type": "number"}}, "patternProperties": {"^y": {}}}},
+}
 _VALUES: tuple[Callable[[random.Random], Any], ...] = (
     lambda rng: None,
     lambda rng: rng.choice((True, False, "", "user", "tool", "image_url", "data:", "\ud800", "\0", "x" * 5000)),
