@@ -11,11 +11,12 @@ from mminstruct.demo.page import Page
 from mminstruct.serving.models import Models
 from tests.browser.chat_page import ChatPage
 from tests.browser.conftest import MAX_FILE_SIZE, OpenPage
+from tests.demo.conftest import files_below
 
 
 def uploaded(served: Page) -> set[Path]:
     """The files of visitors on the disk of the server."""
-    return {path for path in served.context.uploads.folder.rglob("*") if path.is_file()}
+    return files_below(served.context.uploads.folder)
 
 
 def refused(page: ChatPage, *words: str) -> str:

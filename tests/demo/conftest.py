@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,6 +54,11 @@ def two_models(generator: Generator) -> Iterator[Models]:
     model, processor = mminstruct.create("nano-tiles")
     with Generator(model, processor) as other:
         yield Models({"nano": generator, "nano-tiles": other})
+
+
+def files_below(folder: Path) -> set[Path]:
+    """All files, also while folders are being deleted, where `rglob` ends with an error."""
+    return {Path(where) / name for where, _, names in os.walk(folder) for name in names}
 
 
 class Room:

@@ -12,7 +12,7 @@ import pytest
 
 from mminstruct.demo.page import Page
 from mminstruct.serving.generator import Generator
-from tests.demo.conftest import Tab
+from tests.demo.conftest import Tab, files_below
 
 OpenTab = Callable[..., Tab]
 
@@ -27,7 +27,7 @@ def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session
 ) -> None:
     monkeypatch.setattr(served.chat.visitors, "grace", 0.2)
     folder = served.context.uploads.folder
-    before = {path for path in folder.rglob("*") if path.is_file()}
+    before = files_below(folder)
     tab = open_tab()
     tab.longest_answer(6)
     clip = next(example.files[0] for example in served.chat._examples if example.files[0].suffix == ".mp4")
@@ -68,6 +68,6 @@ def test_a_video_is_played_and_seen_exported_imported_and_gone_after_the_session
 
     tab.context.close()
     deadline = time.monotonic() + 20
-    while left := {path for path in folder.rglob("*") if path.is_file()} - before:
+    while left := files_below(folder) - before:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)
