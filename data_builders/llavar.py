@@ -146,10 +146,10 @@ class Llavar(TextBuilder):
 
     def __init__(self, options: Config | None = None) -> None:
         super().__init__(options)
-        if (self.engine is None) != (self.second is None):
+        if (self.options.engine == "known") != (self.second is None):
             raise ConfigError(
-                "llavar wants two readings of each picture; give engine and second, one rapidocr and the other "
-                "tesseract, or neither for simulated readings of the worlds"
+                "llavar wants two readings of each picture; give engine and second, two of rapidocr, tesseract and "
+                "given, or neither for simulated readings of the worlds"
             )
 
     @functools.cached_property
@@ -194,8 +194,8 @@ class Llavar(TextBuilder):
                 if job.random.random() < 0.5:
                     content = [f"{question}\n", image()]
             messages += [message("user", *content), message("assistant", reply)]
-        evidence = self.evidence(seen)
-        evidence["ocr"] |= {"simulated": self.engine is None, "readings": facts.readings}
+        evidence = self.evidence(item, seen)
+        evidence["ocr"] |= {"simulated": seen.second is None, "readings": facts.readings}
         yield Conversation(
             id=f"llavar/{item.id}",
             messages=messages,

@@ -82,7 +82,7 @@ class LlavarPretrain(TextBuilder):
             media=[self.save(item, picture, job)],
             task="llavar+read",
             scores=seen.scores(),
-            extra=self.evidence(seen),
+            extra=self.evidence(item, seen),
             provenance=job.provenance([item.id]),
         )
 

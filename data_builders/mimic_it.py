@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import Field
 from mminstruct import formats
 from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.clip import Clip
-from mminstruct.building.retrieval import nearest, picture_features
+from mminstruct.building.retrieval import best, picture_features, whole
 from mminstruct.building.rows import records
 from mminstruct.building.words import text_features, words
 from mminstruct.config import Config
@@ -33,8 +33,10 @@ from mminstruct.data_builders.worlds.pictures import Source, keep, placed
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.errors import ConfigError, DataError, MediaError, MminstructError
-from mminstruct.files import sha256
+from mminstruct.files import sha256_once
 from mminstruct.media import image_size, open_image
+
+_ROWS = 256  # of a block whose likeness is held at once
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Group:
 
 class MimicIt(Builder[Group]):
     name = "mimic-it"
-    version = "2"
+    version = "3"
     summary = "MIMIC-IT's packing: instructions of a data set behind related ones as in-context examples."
     licence = "that of the data set"
 
@@ -217,7 +219,7 @@ def _instructions(record: Conversation, root: Path, where: str) -> Iterator[Inst
             except MediaError as error:
                 yield Instruction(record.id, broken=MediaError(f"{where}: of {record.id!r}, {error}"))
                 return
-            sources, keys = tuple(files), tuple(sha256(file) for file in files)
+            sources, keys = tuple(files), tuple(sha256_once(file) for file in files)
         name = record.id if len(turns) == 2 else f"{record.id}#{number}"
         yield Instruction(name, asked.text.strip(), answered.text.strip(), sources, keys, record.id)
 
@@ -247,17 +249,17 @@ class _Packer:
 
     def in_context(self, block: Sequence[Instruction]) -> Iterator[Instruction]:
         """The most alike with other pictures, by picture and by question in turn; each picture gives one example."""
-        lists = self._features(block) if block else []
         uses: Counter[str] = Counter()
         apart: dict[str, list[int]] = {}
         for number, one in enumerate(block):
             for key in one.keys:
                 apart.setdefault(key, []).append(number)
         wanted = 8 * self.options.shots + 16  # some of which tell the answer or are used up
-        for number, one in enumerate(block):
+        for number, (one, likeness) in enumerate(zip(block, self._likeness(block), strict=True)):
             same = {number, *(place for key in one.keys for place in apart[key])}
-            ranked = [nearest(features[number], features, wanted, same) for features in lists]
-            order = dict.fromkeys(chain.from_iterable(zip(*ranked, strict=True)))
+            for scores in likeness:
+                scores[list(same)] = -np.inf
+            order = dict.fromkeys(chain.from_iterable(zip(*(best(scores, wanted) for scores in likeness), strict=True)))
             near = (block[place] for place in order if place not in same)
             found = self._with(one, (other for other in near if uses[other.id] < self.options.max_uses), apart=True)
             uses.update(example.id for example in found.examples)
@@ -280,21 +282,24 @@ class _Packer:
             chosen.append(candidate)
         return replace(one, examples=tuple(reversed(chosen)))
 
-    def _features(self, block: Sequence[Instruction]) -> list[np.ndarray]:
-        """[N, D] for each way of being alike; the other way decides among equals."""
+    def _likeness(self, block: Sequence[Instruction]) -> Iterator[list[np.ndarray]]:
+        """For each instruction how much all of them are like it, [N] for each way; the other way decides among equals.
+
+        Many have the same pictures or the same question, so the products are those of the different ones.
+        """
+        if not block:
+            return
+        shown, pictures = _different([one.keys for one in block])
+        asked, questions = _different([one.question for one in block])
         told = text_features if self.clip is None else self.clip.text
-        of_pictures: dict[tuple[str, ...], np.ndarray] = {}
-        for one in block:
-            if one.keys not in of_pictures:
-                of_pictures[one.keys] = self._pictures(one.pictures)
-        of_questions = {question: told(question) for question in dict.fromkeys(one.question for one in block)}
-        pictures = np.stack([of_pictures[one.keys] for one in block])
-        asked = np.stack([of_questions[one.question] for one in block])
-        by = {
-            "picture": np.concatenate([pictures, 0.1 * asked], axis=1, dtype=np.float32),
-            "instruction": np.concatenate([0.1 * pictures, asked], axis=1, dtype=np.float32),
-        }
-        return list(by.values()) if self.options.related == "both" else [by[self.options.related]]
+        seen = whole(np.stack([self._pictures(block[number].pictures) for number in pictures]))
+        said = whole(np.stack([told(block[number].question) for number in questions]))
+        for start in range(0, len(block), _ROWS):
+            rows = slice(start, start + _ROWS)
+            for by_picture, by_question in zip(seen[shown[rows]] @ seen.T, said[asked[rows]] @ said.T, strict=True):
+                picture, question = by_picture[shown], by_question[asked]
+                ways = {"picture": 100 * picture + question, "instruction": picture + 100 * question}
+                yield list(ways.values()) if self.options.related == "both" else [ways[self.options.related]]
 
     def _pictures(self, pictures: Sequence[Source]) -> np.ndarray:
         """The mean over an instruction's pictures; nothing is near one that has none."""
@@ -304,6 +309,13 @@ class _Packer:
             return np.zeros_like(seen(scene(0, 0).draw()))
         mean: np.ndarray = np.mean([seen(one) for one in drawn], axis=0)
         return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
+def _different(values: Sequence[Hashable]) -> tuple[np.ndarray, list[int]]:
+    """Which of the different values each is, [N], and where each of these stands first."""
+    numbers: dict[Hashable, int] = {}
+    places = np.array([numbers.setdefault(value, len(numbers)) for value in values])
+    return places, np.unique(places, return_index=True)[1].tolist()
 
 
 def tells(example: Instruction, asked: Instruction) -> bool:

@@ -68,7 +68,7 @@ class TaskFiles(Config):
 
 class MmRait(Builder[Query]):
     name = "mm-rait"
-    version = "3"
+    version = "4"
     summary = (
         "M2RAG's tasks with retrieved pictures and texts: captions, questions, claims to verify, pictures to rerank."
     )

@@ -102,7 +102,7 @@ class Tgdoc(TextBuilder):
                 media=[media],
                 task=f"tgdoc+{kind}",
                 scores=seen.scores(),
-                extra=self.evidence(seen),
+                extra=self.evidence(item, seen),
                 provenance=job.provenance([item.id]),
             )
 

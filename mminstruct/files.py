@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -166,6 +167,28 @@ def each_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+FileState = tuple[int, int, int]  # as long as it stays, so does what is known of the file's content
+
+
+def file_state(path: Path) -> FileState | None:
+    """Bytes, nanoseconds of the last change, and the file's number on its disk; None where there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def sha256_once(path: Path) -> str:
+    """The hash of a file that comes again and again; read again only where it has changed."""
+    return _sha256_of(path, file_state(path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256_of(path: Path, state: FileState | None) -> str:
+    return sha256(path)
 
 
 def bytes_sha256(data: bytes) -> str:

@@ -6,6 +6,7 @@ queries.jsonl + retrieved.jsonl, or + corpora ───────────�
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from mminstruct.building import BadItem
 from mminstruct.building.retrieval import Bm25, nearest, picture_features
 from mminstruct.data_builders.worlds.exhibits import FACTS, Exhibit, exhibit, other_value
 from mminstruct.data_builders.worlds.questions import questions
-from mminstruct.data_builders.worlds.scenes import Scene
+from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.errors import DataError, MediaError
 from mminstruct.files import JsonLines, each_jsonl
 from mminstruct.media import open_image
@@ -101,24 +102,28 @@ class Museum:
         }
         yield from makers[task](count)
 
+    @functools.cached_property
+    def _told(self) -> tuple[list[Picture | str], Bm25]:
+        """Passages and labels."""
+        return [*self.passages, *self.labels], Bm25([*self.passages, *(one.caption for one in self.labels)])
+
     def _captions(self, count: int) -> Iterator[Query]:
         features = np.stack([picture_features(one.scene.draw()) for one in self.exhibits])
         for number, new in self._new(count):
-            near = nearest(picture_features(new.scene.draw()), features, self.top_k)
+            near = nearest(picture_features(new.draw()), features, self.top_k)
             yield Query(
                 id=f"mm-rait/image_cap/{number}",
                 task="image_cap",
                 number=number,
-                answer=new.scene.captions()[0],
+                answer=new.captions()[0],
                 retrieved=tuple(self.described[one] for one in near),
-                pictures=(Picture(new.scene),),
-                parents=(new.scene.id,),
+                pictures=(Picture(new),),
+                parents=(new.id,),
             )
 
     def _questions(self, count: int) -> Iterator[Query]:
         """Every other one is answered by a text, the others by a picture that its label names."""
-        corpus: list[Picture | str] = [*self.passages, *self.labels]
-        search = Bm25([*self.passages, *(one.caption for one in self.labels)])
+        corpus, search = self._told
         asked: set[str] = set()
         for number in range(count):
             chance, shown = self._chosen("mmqa", number)
@@ -147,8 +152,7 @@ class Museum:
 
     def _claims(self, count: int) -> Iterator[Query]:
         """The five classes in turn. With `Multimodal` the claim's picture is the document's, with `Text` another."""
-        corpus: list[Picture | str] = [*self.passages, *self.labels]
-        search = Bm25([*self.passages, *(one.caption for one in self.labels)])
+        corpus, search = self._told
         claimed: set[str] = set()
         for number in range(count):
             chance, shown = self._chosen("fact_verify", number)
@@ -184,7 +188,7 @@ class Museum:
     def _rankings(self, count: int) -> Iterator[Query]:
         search = Bm25([one.caption for one in self.described])
         for number, new in self._new(count):
-            caption = new.scene.captions()[0]
+            caption = new.captions()[0]
             found = search.search(caption, self.top_k + 5)
             near = [self.described[one] for one in found if self.described[one].caption != caption]
             yield Query(
@@ -194,13 +198,13 @@ class Museum:
                 answer="",
                 retrieved=tuple(near[: self.top_k]),
                 slots={"caption": caption},
-                target=Picture(new.scene, caption),
-                parents=(new.scene.id,),
+                target=Picture(new, caption),
+                parents=(new.id,),
             )
 
-    def _new(self, count: int) -> Iterator[tuple[int, Exhibit]]:
+    def _new(self, count: int) -> Iterator[tuple[int, Scene]]:
         for number in range(count):
-            yield number, exhibit(self.seed, len(self.exhibits) + number)
+            yield number, scene(self.seed, len(self.exhibits) + number)
 
     def _from(self, first: Exhibit) -> list[Exhibit]:
         """All exhibits, from one on and round."""

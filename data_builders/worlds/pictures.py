@@ -10,7 +10,7 @@ from mminstruct.building import Job
 from mminstruct.conversation import Media
 from mminstruct.data_builders.worlds.scenes import SIZE, Scene
 from mminstruct.errors import MediaError
-from mminstruct.files import sha256
+from mminstruct.files import sha256_once
 from mminstruct.media import encode_png
 
 Source = Path | Scene
@@ -28,7 +28,7 @@ def keep(source: Source, job: Job, where: str) -> Media:
         raise MediaError(f"{where} names the picture {source}, which is not there; check the path, or set media_root")
     # Two folders may have one name, and names come from anywhere; bytes tell pictures apart.
     try:
-        return job.copy(source, f"{sha256(source)[:24]}{source.suffix.lower()}")
+        return job.copy(source, f"{sha256_once(source)[:24]}{source.suffix.lower()}")
     except MediaError as error:
         raise MediaError(f"{where}: {error}") from None
 

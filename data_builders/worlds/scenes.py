@@ -6,6 +6,7 @@ scene(seed, number) ──▶ Scene(things with boxes) ──draw──▶ pictu
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class Scene:
         ]
 
 
+@functools.lru_cache(maxsize=4096)  # several builders ask several things about one scene
 def scene(seed: int, number: int) -> Scene:
     """The scene of a seed and a number, the same everywhere."""
     chance = random.Random(f"scenes/{seed}/{number}")

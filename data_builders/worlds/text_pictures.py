@@ -1,8 +1,8 @@
-"""Pictures with text, and what is written in them: of a world that knows, or of a folder that an engine reads.
+"""Pictures with text, and what is written in them: of a world that knows, or of files that an engine reads.
 
-    worlds, seed ─▶ Poster | Page ─┐
-                                   ├─▶ TextPicture ──open──▶ picture ──read──▶ Seen(lines that can be read, agreement)
-    source=FOLDER ─▶ file ─────────┘
+    worlds, seed ──▶ Poster | Page ─┐
+    source=FOLDER ──▶ file ─────────┼─▶ TextPicture ──open──▶ picture ──read──▶ Seen(lines that can be read, agreement)
+    source=DATA SET ──▶ file, lines ┘
 
 Builders of text-rich data share this: they say what they ask about the lines.
 """
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field, model_validator
 
+from mminstruct import formats
 from mminstruct.building import BadItem, Builder, Job
 from mminstruct.config import Config
 from mminstruct.conversation import Media
@@ -27,11 +28,14 @@ from mminstruct.data_builders.worlds.receipts import Page, form, receipt
 from mminstruct.errors import DataError
 from mminstruct.evidence.agreement import Agreement, agreement
 from mminstruct.evidence.engines import EngineName, load_engine
+from mminstruct.evidence.given import box_file, box_files, noted
 from mminstruct.evidence.ocr import OcrEngine, TextLine, read_at, shrinking
+from mminstruct.formats.native import MANIFEST
 from mminstruct.media import open_image
 
 World = Literal["posters", "receipts", "forms"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+UNKNOWN = "nobody knows what the pictures of a folder say"
 LICENCE = "Apache-2.0 of the procedural pictures; that of the pictures otherwise"
 
 
@@ -43,8 +47,10 @@ class TextOptions(Config):
         pictures: how many of them.
         seed: of theirs.
         languages: of posters, in turn.
-        source: a folder of pictures instead, with those in its subfolders.
-        engine: who reads: `known` is the world itself, which knows what it wrote.
+        source: a folder of pictures instead, with those in its subfolders; with engine=given also a data set that such
+            a builder wrote, whose pictures are not read again.
+        engine: who reads: `known` is the world itself, which knows what it wrote; `given` are annotations.
+        annotations: the folder of them, where it is another than the source (`mminstruct/evidence/given.py`).
         second: another engine, which reads the same; how far the two agree is kept with each record.
         tesseract_language: as Tesseract calls it (`eng`, `deu`, `eng+deu`).
         short_edge: pictures are read with at most so many pixels along their shorter edge; null: as they are.
@@ -57,7 +63,8 @@ class TextOptions(Config):
     seed: int = 0
     languages: list[str] = Field(default=list(LANGUAGES), min_length=1)
     source: Path | None = None
-    engine: Literal["known", "tesseract", "rapidocr"] = "known"
+    engine: Literal["known", "given", "tesseract", "rapidocr"] = "known"
+    annotations: Path | None = None
     second: EngineName | None = None
     tesseract_language: str = "eng"
     short_edge: int | None = Field(default=None, ge=16)
@@ -67,7 +74,11 @@ class TextOptions(Config):
     @model_validator(mode="after")
     def _someone_reads(self) -> TextOptions:
         if self.source is not None and self.engine == "known":
-            raise ValueError("nobody knows what the pictures of a folder say; add engine=rapidocr or engine=tesseract")
+            raise ValueError(f"{UNKNOWN}; add engine=rapidocr, engine=tesseract or engine=given")
+        if self.source is None and self.engine == "given":
+            raise ValueError("engine=given reads annotations of your pictures; add source=FOLDER")
+        if self.annotations is not None and self.engine != "given":
+            raise ValueError("annotations are read by engine=given; add it, or leave them out")
         if self.second is not None and self.second == self.engine:
             raise ValueError(f"engine and second are both {self.second}; two readings of one engine say nothing")
         if unknown := sorted(set(self.languages) - set(LANGUAGES)):
@@ -77,10 +88,17 @@ class TextOptions(Config):
 
 @dataclass(frozen=True)
 class TextPicture:
-    """A picture of a world, or a file by its name below the folder."""
+    """A picture of a world, or a file by its name below the folder.
+
+    Attributes:
+        given: the file of its annotation, or its lines.
+        engine: who read these.
+    """
 
     id: str
     source: Poster | Page | Path
+    given: Path | tuple[TextLine, ...] | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,14 +130,19 @@ class TextBuilder(Builder[TextPicture]):
     def __init__(self, options: Config | None = None) -> None:
         super().__init__(options)
         chosen = self.options
-        self.engine = None if chosen.engine == "known" else load_engine(chosen.engine, chosen.tesseract_language)
+        asked = None if chosen.engine in ("known", "given") else chosen.engine
+        self.engine = None if asked is None else load_engine(asked, chosen.tesseract_language)
         self.second = None if chosen.second is None else load_engine(chosen.second, chosen.tesseract_language)
 
     def items(self) -> Iterator[TextPicture | BadItem]:
         chosen = self.options
         if chosen.source is not None:
-            for path in _files(chosen.source):
-                yield TextPicture(path.relative_to(chosen.source).as_posix(), path)
+            if chosen.engine != "given":
+                yield from (TextPicture(name, chosen.source / name) for name in _files(chosen.source))
+            elif (chosen.source / MANIFEST).is_file():
+                yield from _of_records(chosen.source)
+            else:
+                yield from _annotated(chosen.source, chosen.annotations or chosen.source)
             return
         of_world = {world: 0 for world in chosen.worlds}
         for number in range(chosen.pictures):
@@ -143,16 +166,19 @@ class TextBuilder(Builder[TextPicture]):
 
     def read(self, item: TextPicture, picture: Image.Image, job: Job) -> Seen:
         """What can be read in it; `job` counts the lines that are left out."""
-        first = self._known(item) if self.engine is None else self._read_by(self.engine, picture)
+        first = _known(item) if self.engine is None else self._read_by(self.engine, picture)
         second = None if self.second is None else self._read_by(self.second, picture)
         agreed = None if second is None else agreement(first, second)
         lines = self._readable(first, picture, job)
         return Seen(lines, None if second is None else self._readable(second, picture, job), agreed)
 
-    def evidence(self, seen: Seen) -> dict[str, Any]:
+    def where(self, item: TextPicture) -> str:
+        return str(item.given) if isinstance(item.given, Path) else ""
+
+    def evidence(self, item: TextPicture, seen: Seen) -> dict[str, Any]:
         """For a record's `extra`: who read what and where, so that other data can be made without reading again."""
         found: dict[str, Any] = {
-            "engine": _called(self.engine),
+            "engine": item.engine or _called(self.engine),
             "short_edge": self.options.short_edge,
             "lines": [
                 {
@@ -170,11 +196,6 @@ class TextBuilder(Builder[TextPicture]):
     def _read_by(self, engine: OcrEngine, picture: Image.Image) -> list[TextLine]:
         colored = picture if picture.mode == "RGB" else picture.convert("RGB")
         return read_at(engine, colored, self.options.short_edge)
-
-    def _known(self, item: TextPicture) -> list[TextLine]:
-        if isinstance(item.source, Path):
-            raise DataError(f"nobody knows what {item.source} says; add engine=rapidocr or engine=tesseract")
-        return item.source.lines()
 
     def _readable(self, lines: Sequence[TextLine], picture: Image.Image, job: Job) -> list[TextLine]:
         scale = shrinking(picture.size, self.options.short_edge)
@@ -195,13 +216,70 @@ def _drawn(world: World, seed: int, number: int, languages: Sequence[str]) -> Po
     return receipt(seed, number) if world == "receipts" else form(seed, number)
 
 
-def _files(folder: Path) -> list[Path]:
+def _known(item: TextPicture) -> list[TextLine]:
+    if isinstance(item.given, Path):
+        return box_file(item.given)
+    if item.given is not None:
+        return list(item.given)
+    if isinstance(item.source, Path):
+        raise DataError(f"{UNKNOWN}; add engine=rapidocr, engine=tesseract or engine=given")
+    return item.source.lines()
+
+
+def _annotated(source: Path, annotations: Path) -> Iterator[TextPicture | BadItem]:
+    """Pictures with their annotations; then what is wrong with annotations that belong to none."""
+    if not annotations.is_dir():
+        raise DataError(f"the folder of annotations {annotations} does not exist; check the option annotations")
+    used = set()
+    for name in _files(source):
+        found = next((path for path in map(annotations.joinpath, box_files(name)) if path.is_file()), None)
+        if found is None:
+            wanted = " or ".join(box_files(name))
+            yield BadItem(
+                name,
+                DataError(f"{annotations} has no {wanted} for the picture {name}; add it, or take the picture out"),
+            )
+        else:
+            used.add(found)
+            yield TextPicture(name, source / name, found, "given")
+    for path in sorted({*annotations.rglob("*.csv"), *annotations.rglob("*.txt")} - used):
+        yield BadItem(
+            str(path), DataError(f"{path} is an annotation of no picture in {source}; add that, or remove this")
+        )
+
+
+def _of_records(source: Path) -> Iterator[TextPicture | BadItem]:
+    """The pictures of a data set that has read them, each once, with the lines that were kept."""
+    names = set()
+    for record in formats.read(source):
+        if len(record.media) != 1:
+            yield BadItem(
+                record.id,
+                DataError(
+                    f"{source}: {record.id!r} has {len(record.media)} pictures; of one it is known what was read"
+                ),
+            )
+            continue
+        name = record.media[0].path.removeprefix("images/")
+        if name in names:
+            continue
+        names.add(name)
+        try:
+            engine, lines = noted(record)
+        except DataError as error:
+            yield BadItem(record.id, DataError(f"{source}: {error}"))
+            continue
+        yield TextPicture(name, source / record.media[0].path, tuple(lines), engine)
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of pictures below a folder."""
     if not folder.is_dir():
         raise DataError(f"the folder of pictures {folder} does not exist; check the option source")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise DataError(f"there is no picture in {folder} (names end in {', '.join(sorted(SUFFIXES))}); check source")
-    return found
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def _called(engine: OcrEngine | None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -31,7 +31,6 @@ from mminstruct.building.logged import LoggedCalls
 from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, Made, PartWriter, UnfinishedBuild, reopen
 from mminstruct.building.usage import Usage
 from mminstruct.config import Config
-from mminstruct.conversation import Conversation
 from mminstruct.errors import BudgetError, ConfigError, DataError, MediaError, MminstructError, RunError
 from mminstruct.formats.native import Manifest
 
@@ -202,6 +201,7 @@ class _Run:
         self.conversations = len(build.ids)
         self.errors = len(build.failed)
         self.names: set[str] = set()
+        self.known: dict[str, str] = {}
         self.parts = PartWriter(build, config.per_shard)
 
     def go(self) -> None:
@@ -257,7 +257,7 @@ class _Run:
         if isinstance(item, BadItem):
             return _Outcome(item.id, item.id, Made(), item.problem)
         where = self.builder.where(item)
-        job = Job(self.builder, item.id, self.build.folder, self.asker)
+        job = Job(self.builder, item.id, self.build.folder, self.asker, self.known)
         try:
             conversations = list(self.builder.make(item, job))
         except (BudgetError, ConfigError):  # nothing that comes will fare better
@@ -270,7 +270,7 @@ class _Run:
         return _Outcome(item.id, where, made, call_ids=job.call_ids)
 
     def _take(self, outcome: _Outcome) -> None:
-        failure = outcome.failure or self._unfit(outcome.made.conversations)
+        failure = outcome.failure or self._unfit(outcome.made)
         self.items += 1
         if failure is None:
             self.build.ids.update(conversation.id for conversation in outcome.made.conversations)
@@ -291,11 +291,11 @@ class _Run:
         letter = DeadLetter(item=outcome.item, reason=failure.code, problem=str(failure), call_ids=outcome.call_ids)
         self.parts.take(Made(failed=letter, files=outcome.made.files))
 
-    def _unfit(self, conversations: Sequence[Conversation]) -> DataError | None:
+    def _unfit(self, made: Made) -> DataError | None:
         """What is wrong with an item's conversations, if anything is."""
         seen: set[str] = set()
-        there: set[str] = set()
-        for conversation in conversations:
+        there = set(made.files)
+        for conversation in made.conversations:
             if conversation.id in seen or conversation.id in self.build.ids:
                 return DataError(f"two conversations have the id {conversation.id!r}; the builder must tell them apart")
             seen.add(conversation.id)

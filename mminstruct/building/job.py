@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,11 +17,12 @@ from mminstruct.building.builder import Builder
 from mminstruct.building.prompt import Prompt
 from mminstruct.conversation import Media, Provenance
 from mminstruct.errors import DataError, WaitingError
-from mminstruct.files import bytes_sha256, sha256, write_bytes
+from mminstruct.files import FileState, bytes_sha256, file_state, sha256, write_bytes
 from mminstruct.media import FrameSampling, Video, encode_clip, encode_png, open_video, read_image
 
 F = TypeVar("F")
 R = TypeVar("R")
+_KNOWN = 100_000  # files whose hashes are held; those that come again come soon
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,24 @@ class Job:
         random: seeded by builder, version and item, so it does not depend on what else is built, or in which thread.
         dropped: how often which rule left something out.
         call_ids: keys of all replies so far.
-        files: all that was written below the build's folder.
+        files: the names of all that was written below the build's folder.
     """
 
-    def __init__(self, builder: Builder, item: str, folder: Path, asker: Asker | None) -> None:
+    def __init__(
+        self, builder: Builder, item: str, folder: Path, asker: Asker | None, known: dict[str, str] | None = None
+    ) -> None:
+        """
+        Args:
+            known: hashes of the build's files by their names, as far as items so far have written or looked at them.
+        """
         self.random = random.Random(f"{builder.name}/{builder.version}/{item}")
         self.dropped: Counter[str] = Counter()
         self.call_ids: list[str] = []
-        self.files: list[Path] = []
+        self.files: list[str] = []
         self._builder = builder
         self._folder = folder
         self._asker = asker
+        self._known = {} if known is None else known
 
     def ask(self, prompt: Prompt[F, R], facts: F, media: Sequence[Media] = ()) -> Answer[R]:
         """What the model replied; see `Asker.ask` for errors. Pictures have been `save`d before."""
@@ -88,9 +97,13 @@ class Job:
 
         Raises `MediaError` where it cannot be opened.
         """
-        # A broken one is found here, not in training.
-        data, picture = read_image(source) if opened is None else (source.read_bytes(), opened)
-        return self._write(data, f"images/{name}", picture.size)
+        if opened is not None:
+            return self._write(source.read_bytes(), f"images/{name}", opened.size)
+        # A broken one is found here, not in training; of one that comes again once is enough.
+        digest, size = _looked_at(source, file_state(source))
+        if self._there(f"images/{name}", digest):
+            return self._media(f"images/{name}", digest, size)
+        return self._write(source.read_bytes(), f"images/{name}", size)
 
     def save_clip(self, frames: Sequence[Image.Image], name: str, rate: int) -> Media:
         """Write frames, `rate` a second, as `videos/NAME.mp4`. See `encode_clip` for errors."""
@@ -105,21 +118,40 @@ class Job:
         return self._write(source.read_bytes(), f"videos/{name}", video.size, "video"), video
 
     def _write(self, data: bytes, name: str, size: tuple[int, int], kind: Literal["image", "video"] = "image") -> Media:
-        if ".." in name.split("/"):  # of a file of the user's, that may name anything
-            raise DataError(f"{name} would lie outside of the data set; give ids and names without '..'")
-        path = self._folder / name
         digest = bytes_sha256(data)
-        if path.exists():  # of another item, or of a run that was killed
-            if sha256(path) != digest:
-                what = "pictures" if kind == "image" else "clips"
-                raise DataError(
-                    f"two {what} want the name {name}; the builder {self._builder.name} must tell them apart"
-                )
-        else:
-            write_bytes(path, data)
-        self.files.append(path)
+        if not self._there(name, digest, kind):
+            write_bytes(self._folder / name, data)
+        return self._media(name, digest, size, kind)
+
+    def _there(self, name: str, digest: str, kind: Literal["image", "video"] = "image") -> bool:
+        """Whether the file is there already, of another item or of a run that was killed."""
+        there = self._known.get(name)
+        if there is None:
+            if ".." in name.split("/"):  # of a file of the user's, that may name anything
+                raise DataError(f"{name} would lie outside of the data set; give ids and names without '..'")
+            path = self._folder / name
+            if not path.exists():
+                return False
+            there = sha256(path)
+        if there != digest:
+            what = "pictures" if kind == "image" else "clips"
+            raise DataError(f"two {what} want the name {name}; the builder {self._builder.name} must tell them apart")
+        return True
+
+    def _media(self, name: str, digest: str, size: tuple[int, int], kind: Literal["image", "video"] = "image") -> Media:
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[name] = digest
+        self.files.append(name)
         return Media(kind=kind, path=name, sha256=digest, width=size[0], height=size[1])
 
     def provenance(self, parents: Sequence[str] = (), *answers: Answer[Any]) -> Provenance:
         """The origin of a record made of `parents` and of what a model answered."""
         return self._builder.provenance(parents, [key for answer in answers for key in answer.call_ids])
+
+
+@functools.lru_cache(maxsize=4096)
+def _looked_at(source: Path, state: FileState | None) -> tuple[str, tuple[int, int]]:
+    """The hash and the size of a picture. Raises `MediaError` where it cannot be opened."""
+    data, picture = read_image(source)
+    return bytes_sha256(data), picture.size

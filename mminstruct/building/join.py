@@ -51,7 +51,7 @@ def join(shares: Sequence[Path], out: Path) -> native.Manifest:
                 log.add(path)
         sync([file for share in ordered for file in _link_media(share, build.folder)])
         writer = PartWriter(build, note["per_shard"])
-        items = _in_turn([_items(share, build.folder) for share in ordered])
+        items = _in_turn([_items(share) for share in ordered])
         for made in itertools.islice(items, build.items, None):
             writer.take(made)
         writer.end()
@@ -89,14 +89,14 @@ def _common(heads: Sequence[dict[str, Any]], shares: Sequence[Path]) -> dict[str
     return notes[0]
 
 
-def _items(share: Path, folder: Path) -> Iterator[Made]:
-    """What became of each item of a share, in its order; `folder` is what they are joined in."""
+def _items(share: Path) -> Iterator[Made]:
+    """What became of each item of a share, in its order."""
     for part in read_parts(share)[1]:
         conversations = iter(()) if part.shard is None else native.read_shard(share, part.shard)
         for place, count in enumerate(part.made):
             dropped = Counter(part.dropped.get(place, {}))
             own = list(itertools.islice(conversations, count))
-            left = [folder / name for name in part.left.get(place, [])]
+            left = part.left.get(place, [])
             yield Made(own, dropped, left, part.failed.get(place), part.asked.get(place, []))
         list(conversations)  # to its end, where it is checked
 

@@ -3,12 +3,14 @@
     texts ──▶ Bm25 ──search(query, k)──▶ numbers of the k best, best first
     picture ──colours, and where they are──▶ [112]        (texts: `words.text_features`)
     features [N, D] ──nearest(row, k)──▶ numbers of the k most alike
+    features [N, D] ──whole──▶ whole numbers, whose products are the same on every machine
 
 All of it is deterministic: equal scores go by number, and nothing depends on Python's own hashes.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from array import array
 from collections import Counter
@@ -61,10 +63,11 @@ class Bm25:
         """The numbers of the `k` best texts that share a word with the query, best first."""
         scores = self.scores(query)
         scores[list(leave_out)] = 0
-        return _best(scores, k, 0.0)
+        return best(scores, k, 0.0)
 
 
-def _best(scores: Array, k: int, above: float) -> list[int]:
+def best(scores: Array, k: int, above: float = -math.inf) -> list[int]:
+    """The numbers of the `k` greatest scores [N] above a bound, the greatest first and equal ones by number."""
     if k < 1:
         return []
     if len(scores) > k:
@@ -80,7 +83,16 @@ def nearest(query: Array, features: Array, k: int, leave_out: Collection[int] = 
     """The numbers of the `k` rows of `features` [N, D] with the greatest product with `query` [D], best first."""
     scores = features @ query
     scores[list(leave_out)] = -np.inf
-    return _best(scores, k, -math.inf)
+    return best(scores, k)
+
+
+def whole(features: Array) -> Array:
+    """Features of length 1 at most in 1/65536, float64 of whole numbers [N, D].
+
+    Sums of their products are exact whatever the order, so a matrix product of many rows, which is ten times as fast as
+    one row after the other, gives the same numbers anywhere.
+    """
+    return np.rint(features.astype(np.float64) * 65536)
 
 
 def picture_features(picture: Image.Image) -> Array:
@@ -89,7 +101,8 @@ def picture_features(picture: Image.Image) -> Array:
     Of the picture at 32 x 32: the mean colour in each field of a 4 x 4 grid (48), and the shares of 4 x 4 x 4 colours,
     as roots (64), so that the product of two is Hellinger's affinity.
     """
-    small = np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BOX), np.int64)
+    # With the gap a large picture is first made smaller by a whole number, which takes a third of the time.
+    small = np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BOX, reducing_gap=1.0), np.int64)
     grid = small.reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).ravel() / 255 - 0.5
     bins = (small // 64) @ np.array([16, 4, 1])
     shares = np.bincount(bins.ravel(), minlength=64) / bins.size
@@ -101,6 +114,7 @@ def _unit(values: Array) -> Array:
     return values / length if length else values
 
 
+@functools.lru_cache(maxsize=4096)  # what is found is found again and again
 def cut(text: str, words: int) -> str:
     """The first `words` words of a text, one space between them."""
     return " ".join(text.split()[:words])

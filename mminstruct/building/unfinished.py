@@ -83,14 +83,14 @@ class Made:
 
     Attributes:
         dropped: how often which rule left something out.
-        files: that were written for it.
+        files: names of those that were written for it.
         failed: why it cannot be used; then there are no conversations.
         asked: keys of replies that none of the conversations names.
     """
 
     conversations: list[Conversation] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     failed: DeadLetter | None = None
     asked: list[str] = field(default_factory=list)
 
@@ -171,7 +171,8 @@ class UnfinishedBuild:
 
     def add(self, items: Sequence[Made]) -> None:
         """One part more: when this returns it is on the disk."""
-        sync(list(dict.fromkeys(file for item in items if item.conversations for file in item.files)))
+        names = dict.fromkeys(name for item in items if item.conversations for name in item.files)
+        sync([self.folder / name for name in names])
         conversations = [conversation for item in items for conversation in item.conversations]
         kinds = Counter(medium.kind for conversation in conversations for medium in conversation.media)
         for conversation in conversations:
@@ -185,7 +186,7 @@ class UnfinishedBuild:
             failed={place: item.failed for place, item in enumerate(items) if item.failed is not None},
             asked={place: item.asked for place, item in enumerate(items) if item.asked},
             left={
-                place: sorted({file.relative_to(self.folder).as_posix() for file in item.files})
+                place: sorted(set(item.files))
                 for place, item in enumerate(items)
                 if item.files and not item.conversations
             },

@@ -208,7 +208,7 @@ def test_two_engines_agree_or_the_picture_is_left_out(tmp_path: Path) -> None:
         (["source=FOLDER"], ConfigError, "nobody knows what the pictures of a folder say; add engine=rapidocr"),
         (["engine=tesseract", "second=tesseract"], ConfigError, "two readings of one engine say nothing"),
         (["languages=[en, xx]"], ConfigError, "no posters are written in 'xx'; there are en, de, fr, es, ru, el"),
-        (["engine=easyocr"], ConfigError, "engine: Input should be 'known', 'tesseract' or 'rapidocr'"),
+        (["engine=easyocr"], ConfigError, "engine: Input should be 'known', 'given', 'tesseract' or 'rapidocr'"),
         (["source=FOLDER/none", "engine=tesseract"], DataError, "none does not exist; check the option source"),
         (["source=FOLDER", "engine=tesseract"], DataError, "there is no picture in .*names end in"),
     ],
