@@ -32,7 +32,7 @@ from mminstruct.building import BadItem, Builder, Job
 from mminstruct.building.clip import Clip
 from mminstruct.building.prompt import Example, Prompt, Told, dialogue
 from mminstruct.building.request import Parameters
-from mminstruct.building.words import Rarity, content_words, rarity, similarity, support, text_vectors, words
+from mminstruct.building.words import Rarity, content_words, rarity, similarity, support, text_vectors, unit, words
 from mminstruct.config import load_yaml, validate
 from mminstruct.conversation import Conversation, Message, image, message
 from mminstruct.data_builders.mm_instruct_expand import (
@@ -77,10 +77,10 @@ def load_bank(path: Path) -> list[str]:
                     raise DataError(
                         f"{path}: {record.id!r} has no instruction in extra; give a data set of mm-instruct-bank"
                     )
-    vectors = text_vectors(given)
+    vectors = unit(text_vectors(given))
     kept: list[int] = []
     for row in range(len(given)):
-        if not kept or similarity(vectors[row : row + 1], vectors[kept]).max() < SAME:
+        if not kept or (vectors[kept] @ vectors[row]).max() < SAME:
             kept.append(row)
     if len(kept) < len(given):
         _LOG.info("%s: %d instructions are nearly those of others and left out", path, len(given) - len(kept))
@@ -201,8 +201,8 @@ class MMInstructAnswers(Builder[Described]):
 
     @functools.cached_property
     def _instructions(self) -> np.ndarray:
-        """One vector an instruction."""
-        return text_vectors(self._bank, self._rarity) if self._clip is None else self._clip.texts(self._bank)
+        """One vector of length 1 an instruction."""
+        return unit(text_vectors(self._bank, self._rarity) if self._clip is None else self._clip.texts(self._bank))
 
     @functools.cached_property
     def _alike(self) -> np.ndarray:
@@ -241,7 +241,8 @@ class MMInstructAnswers(Builder[Described]):
             picture = text_vectors([item.description], self._rarity)
         else:
             picture = self._clip.image(item.source.draw() if not isinstance(item.source, Path) else item.source)
-        return [float(fit) for fit in similarity(picture, self._instructions)[0]]
+        fits: list[float] = (unit(picture) @ self._instructions.T)[0].tolist()
+        return fits
 
 
 def drawn(fits: Sequence[float], alike: np.ndarray, count: int, temperature: float, chance: random.Random) -> list[int]:

@@ -28,7 +28,7 @@ from mminstruct.building.prompt import Prompt, Told, dialogue
 from mminstruct.building.replies import require_different, tagged
 from mminstruct.building.request import Parameters
 from mminstruct.building.rows import records
-from mminstruct.building.words import Rarity, rarity, similarity, text_vectors, words
+from mminstruct.building.words import Rarity, rarity, similarity, text_vectors, unit, words
 from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Media, Message, image, message
 from mminstruct.data_builders.worlds import scene_facts
@@ -88,19 +88,19 @@ def _seed_kinds() -> dict[str, str]:
 
 @functools.cache
 def _phrasings() -> tuple[list[str], Rarity, np.ndarray]:
-    """The kind of each phrasing, of seeds and of those of the templates, and their vectors."""
+    """The kind of each phrasing, of seeds and of those of the templates, and their vectors of length 1."""
     told = list(_seed_kinds().items())
     for kind, file in prompt_file().kinds.items():
         told += [(f"{core}, {end}".replace("<thing>", "object"), kind) for core in file.core for end in file.end]
     texts = [text for text, _ in told]
     rare = rarity(texts)
-    return [kind for _, kind in told], rare, text_vectors(texts, rare)
+    return [kind for _, kind in told], rare, unit(text_vectors(texts, rare))
 
 
 def kind_of(instruction: str) -> str:
     """The kind of the phrasing that an instruction is nearest to."""
     kinds, rare, vectors = _phrasings()
-    return kinds[int(similarity(text_vectors([instruction], rare), vectors).argmax())]
+    return kinds[int((vectors @ text_vectors([instruction], rare)[0]).argmax())]
 
 
 @dataclass(frozen=True)

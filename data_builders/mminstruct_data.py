@@ -34,7 +34,7 @@ from mminstruct.building import Builder, Job
 from mminstruct.building.job import Answer
 from mminstruct.building.options import with_letters
 from mminstruct.building.rows import checked
-from mminstruct.building.words import Rarity, content_words, numbers, rarity, similarity, support, text_vectors
+from mminstruct.building.words import Rarity, content_words, numbers, rarity, support, text_vectors, unit
 from mminstruct.config import Config
 from mminstruct.conversation import Conversation, Media, Message, Provenance, Record, image, message, text
 from mminstruct.data_builders.worlds import bar_charts, chinese_facts, scene_facts, text_facts
@@ -67,14 +67,14 @@ _CHINESE = re.compile("[\u4e00-\u9fff]")
 def closeness(question: str, seeds: Sequence[str]) -> float:
     """The greatest cosine between a question and a seed, places left out; 0 to 1."""
     rare, vectors = _seed_vectors(tuple(seeds))
-    return float(similarity(text_vectors([question], rare), vectors).max())
+    return float((vectors @ unit(text_vectors([question], rare))[0]).max())
 
 
 @functools.lru_cache
 def _seed_vectors(seeds: tuple[str, ...]) -> tuple[Rarity, np.ndarray]:
     bare = [re.sub(r"<[a-z]+>", " ", seed) for seed in seeds]
     rare = rarity(bare)
-    return rare, text_vectors(bare, rare)
+    return rare, unit(text_vectors(bare, rare))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Tgdoc(TextBuilder):
             left, top, right, bottom = box = shares(line.box, picture.size)
             if left < right and top < bottom:
                 placed.append((line, written(box)))
-        media = None
+        media, evidence = None, self.evidence(item, seen)
         for kind in self.options.kinds:
             turns = self._turns(kind, placed, job)
             if not turns:
@@ -102,7 +102,7 @@ class Tgdoc(TextBuilder):
                 media=[media],
                 task=f"tgdoc+{kind}",
                 scores=seen.scores(),
-                extra=self.evidence(item, seen),
+                extra=evidence,
                 provenance=job.provenance([item.id]),
             )
 
@@ -114,7 +114,7 @@ class Tgdoc(TextBuilder):
                 return []
             told = "\n".join(f"{line.text} {box}" for line, box in placed)
             return _dialogue([(f"{job.random.choice(asked)} {coordinates}", told)])
-        fit = [one for one in placed if (_only(one[0], placed) if kind == "detection" else _alone(one[0], placed))]
+        fit = _only(placed) if kind == "detection" else [one for one in placed if _alone(one[0], placed)]
         chosen = job.random.sample(fit, min(len(fit), self.options.turns))
         ways = job.random.sample(asked, len(asked))  # none twice, as long as they last
         turns = []
@@ -135,20 +135,24 @@ def _dialogue(turns: list[tuple[str, str]]) -> list[Message]:
     return messages
 
 
-def _only(line: TextLine, placed: list[Placed]) -> bool:
-    """Whether its text stands in no other line, so that there is one right place."""
-    own = line.text.casefold()
-    return len(own) > 1 and '"' not in own and sum(own in other.text.casefold() for other, _ in placed) == 1
+def _only(placed: list[Placed]) -> list[Placed]:
+    """The lines whose text stands in no other one, so that there is one right place."""
+    texts = [line.text.casefold() for line, _ in placed]
+    return [
+        one
+        for one, own in zip(placed, texts, strict=True)
+        if len(own) > 1 and '"' not in own and sum(own in other for other in texts) == 1
+    ]
 
 
 def _alone(line: TextLine, placed: list[Placed]) -> bool:
     """Whether no other line reaches into its box, so that there is one right text."""
     left, top, right, bottom = line.box
     for other, _ in placed:
-        if other is not line:
-            a, b, c, d = other.box
-            wide, high = min(right, c) - max(left, a), min(bottom, d) - max(top, b)
-            if wide > 0 and high > 0.3 * min(bottom - top, d - b):
+        a, b, c, d = other.box
+        if a < right and left < c and b < bottom and top < d and other is not line:
+            high = min(bottom, d) - max(top, b)
+            if high > 0.3 * min(bottom - top, d - b):
                 return False
     return True
 

@@ -7,6 +7,7 @@ tagged       <Q1>...</Q1><A1>...</A1><Q2>...            ──▶ [{"Q": ..., "A
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter
@@ -44,7 +45,12 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
     Every key is required and no other allowed; lengths of texts are left to `json_reply`, and a tuple of one kind of
     values is a list of so many.
     """
-    return _strict(model.model_json_schema())  # type: ignore[no-any-return]
+    return _strict(_schema(model))  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=64)  # pydantic takes longer for it than a template for its reply
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _strict(node: Any) -> Any:

@@ -61,8 +61,8 @@ _STOP = frozenset(
 def words(text: str) -> list[str]:
     """Words and numbers in lower case; numbers up to twenty as digits ("one" stays), without marks of thousands."""
     text = _MEASURED.sub(lambda found: f" {_CHINESE_DIGITS[found[1]]} ", text)
-    found = (match[0].casefold() for match in _WORD.finditer(text))
-    return [_DIGITS.get(word, word.replace(",", "") if word[0].isdigit() else word) for word in found]
+    found = [word.casefold() for word in _WORD.findall(text)]
+    return [word.replace(",", "") if word[0].isdigit() else _DIGITS.get(word, word) for word in found]
 
 
 def content_words(text: str) -> set[str]:
@@ -119,7 +119,8 @@ def text_vectors(texts: Sequence[str], rare: Rarity | None = None) -> np.ndarray
     return vectors
 
 
-def _grams(text: str) -> Counter[int]:
+@functools.lru_cache(maxsize=4096)  # what is compared is compared again and again
+def _grams(text: str) -> Mapping[int, int]:
     found = [_stem(word) for word in words(text)]
     pairs = [f"{one} {other}" for one, other in itertools.pairwise(found)]
     return Counter(zlib.crc32(gram.encode()) % DIMENSIONS for gram in [*found, *pairs])
@@ -127,16 +128,17 @@ def _grams(text: str) -> Counter[int]:
 
 def text_features(text: str) -> np.ndarray:
     """The vector of one text whose words count alike, float32 [1024], of length 1 (0 without words)."""
-    features: np.ndarray = _unit(text_vectors([text], Rarity(0, {})))[0].astype(np.float32)
+    features: np.ndarray = unit(text_vectors([text], Rarity(0, {})))[0].astype(np.float32)
     return features
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Cosines [n, m] of vectors [n, d] and [m, d]; 0 where one of them is empty."""
-    return _unit(one) @ _unit(other).T
+    return unit(one) @ unit(other).T
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [n, d] of length 1, float64; those that are empty stay so."""
     wide = vectors.astype(np.float64)
     lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
     return wide / np.where(lengths > 0, lengths, 1)

@@ -6,6 +6,8 @@ picture ──colours that are not the ground──▶ mask ──connected part
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -164,13 +166,16 @@ def connected_parts(mask: np.ndarray) -> list[Part]:
             index = parent[index]
         return index
 
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), bool)
+    padded[:, 1:-1] = mask
+    changes = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # where stretches begin and end
+    rows, edges = (found.tolist() for found in np.divmod(changes, mask.shape[1] + 1))
     before: list[int] = []
-    for row in np.flatnonzero(mask.any(axis=1)).tolist():
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask[row].astype(np.int8), [0])))).tolist()
+    for row, same in groupby(zip(rows[::2], edges[::2], edges[1::2], strict=True), key=itemgetter(0)):
         if before and stretches[before[0]][0] != row - 1:
             before = []
         here, first = [], 0
-        for start, end in zip(edges[::2], edges[1::2], strict=True):
+        for _, start, end in same:
             index = len(parent)
             parent.append(index)
             stretches.append((row, start, end))

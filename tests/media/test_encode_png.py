@@ -45,7 +45,20 @@ def test_greys_keep_every_pixel(size):
     assert back.tobytes() == picture.tobytes()
 
 
-@pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (33, 20)])
+def test_colors_keep_every_pixel_in_a_file_about_as_large_as_pillows(size):
+    rng = random.Random(str(size))
+    for source in (bytes(rng.randrange(256) for _ in range(3 * size[0] * size[1])), bytes(3 * size[0] * size[1])):
+        picture = Image.frombytes("RGB", size, source)
+        data = encode_png(picture)
+        back = read(data)
+        assert back.mode == "RGB" and back.tobytes() == source
+        expected = io.BytesIO()
+        picture.save(expected, "PNG")
+        assert len(data) < 1.1 * len(expected.getvalue()) + 20
+
+
+@pytest.mark.parametrize("mode", ["1", "RGBA", "LA", "I;16"])
 def test_other_modes_are_as_pillow_writes_them(mode):
     picture = noise("L", (9, 7), 256).convert("I").convert(mode) if mode == "I;16" else noise("L", (9, 7), 256)
     picture = picture.convert(mode)
