@@ -30,6 +30,7 @@ from mminstruct import formats
 from mminstruct.building import load_builder, run
 from mminstruct.data_builders.worlds.text_pictures import TextBuilder
 from mminstruct.evidence.agreement import matches
+from mminstruct.evidence.given import box_file
 from mminstruct.evidence.layout import rows
 from mminstruct.evidence.measures import edit_distance, quad_iou
 from mminstruct.evidence.ocr import OcrEngine, TextLine
@@ -91,16 +92,6 @@ def _folded(text: str) -> str:
     return " ".join(text.upper().split())
 
 
-def truth(path: Path) -> list[TextLine]:
-    found = []
-    for row in path.read_text(encoding="utf-8").splitlines():
-        if row.strip():
-            *corners, text = row.split(",", 8)
-            x1, y1, x2, y2, x3, y3, x4, y4 = map(float, corners)
-            found.append(TextLine(text.strip(), ((x1, y1), (x2, y2), (x3, y3), (x4, y4))))
-    return found
-
-
 def read_back(built: Path) -> dict[str, list[TextLine]]:
     """What the records say was read: name of the picture to lines."""
     found = {}
@@ -119,7 +110,7 @@ def main(
     engines: Annotated[str, typer.Option(help="which ones, with commas between")] = ",".join(ENGINES),
 ) -> None:
     pictures = sorted((receipts / "img").glob("*.jpg"))[:count]
-    truths = {path.stem: truth(receipts / "box" / f"{path.stem}.csv") for path in pictures}
+    truths = {path.stem: box_file(receipts / "box" / f"{path.stem}.csv") for path in pictures}
     lines = sum(map(len, truths.values()))
     typer.echo(f"{len(pictures)} receipts, {lines} hand-made boxes\n")
     quality, speed = [], []

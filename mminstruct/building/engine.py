@@ -25,7 +25,7 @@ from mminstruct.building.asking import Asker, AskingConfig
 from mminstruct.building.builder import BadItem, Builder, Item
 from mminstruct.building.call_log import CallLog
 from mminstruct.building.clients import BatchClient, LanguageModelClient, TemplateClient
-from mminstruct.building.job import Job
+from mminstruct.building.job import Job, Known
 from mminstruct.building.limits import Budget, BudgetConfig, Price, Rate, RateConfig
 from mminstruct.building.logged import LoggedCalls
 from mminstruct.building.unfinished import BATCHES, CALLS, DeadLetter, Made, PartWriter, UnfinishedBuild, reopen
@@ -201,7 +201,7 @@ class _Run:
         self.conversations = len(build.ids)
         self.errors = len(build.failed)
         self.names: set[str] = set()
-        self.known: dict[str, str] = {}
+        self.known = Known()
         self.parts = PartWriter(build, config.per_shard)
 
     def go(self) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -22,7 +21,7 @@ from mminstruct.media import FrameSampling, Video, encode_clip, encode_png, open
 
 F = TypeVar("F")
 R = TypeVar("R")
-_KNOWN = 100_000  # files whose hashes are held; those that come again come soon
+_MOST_KNOWN = 100_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,25 @@ class Answer(Generic[R]):
 
     value: R
     call_ids: list[str]
+
+
+@dataclass
+class Known:
+    """What is known of files, so that those which come again are not read again. Shared by a run's items.
+
+    Attributes:
+        files: hashes of the build's own, by their names.
+        sources: hash and size of pictures that were taken over.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    sources: dict[tuple[Path, FileState | None], tuple[str, tuple[int, int]]] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Where it is much: what comes again comes soon."""
+        for known in (self.files, self.sources):
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
 
 
 class Job:
@@ -44,12 +62,8 @@ class Job:
     """
 
     def __init__(
-        self, builder: Builder, item: str, folder: Path, asker: Asker | None, known: dict[str, str] | None = None
+        self, builder: Builder, item: str, folder: Path, asker: Asker | None, known: Known | None = None
     ) -> None:
-        """
-        Args:
-            known: hashes of the build's files by their names, as far as items so far have written or looked at them.
-        """
         self.random = random.Random(f"{builder.name}/{builder.version}/{item}")
         self.dropped: Counter[str] = Counter()
         self.call_ids: list[str] = []
@@ -57,7 +71,7 @@ class Job:
         self._builder = builder
         self._folder = folder
         self._asker = asker
-        self._known = {} if known is None else known
+        self._known = known or Known()
 
     def ask(self, prompt: Prompt[F, R], facts: F, media: Sequence[Media] = ()) -> Answer[R]:
         """What the model replied; see `Asker.ask` for errors. Pictures have been `save`d before."""
@@ -99,11 +113,14 @@ class Job:
         """
         if opened is not None:
             return self._write(source.read_bytes(), f"images/{name}", opened.size)
-        # A broken one is found here, not in training; of one that comes again once is enough.
-        digest, size = _looked_at(source, file_state(source))
-        if self._there(f"images/{name}", digest):
-            return self._media(f"images/{name}", digest, size)
-        return self._write(source.read_bytes(), f"images/{name}", size)
+        key = source, file_state(source)
+        known = self._known.sources.get(key)
+        if known is not None and self._there(f"images/{name}", known[0]):
+            return self._media(f"images/{name}", *known)
+        data, picture = read_image(source)  # a broken one is found here, not in training
+        media = self._write(data, f"images/{name}", picture.size)
+        self._known.sources[key] = self._known.files[media.path], picture.size
+        return media
 
     def save_clip(self, frames: Sequence[Image.Image], name: str, rate: int) -> Media:
         """Write frames, `rate` a second, as `videos/NAME.mp4`. See `encode_clip` for errors."""
@@ -125,7 +142,7 @@ class Job:
 
     def _there(self, name: str, digest: str, kind: Literal["image", "video"] = "image") -> bool:
         """Whether the file is there already, of another item or of a run that was killed."""
-        there = self._known.get(name)
+        there = self._known.files.get(name)
         if there is None:
             if ".." in name.split("/"):  # of a file of the user's, that may name anything
                 raise DataError(f"{name} would lie outside of the data set; give ids and names without '..'")
@@ -139,19 +156,11 @@ class Job:
         return True
 
     def _media(self, name: str, digest: str, size: tuple[int, int], kind: Literal["image", "video"] = "image") -> Media:
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[name] = digest
+        self._known.forget()
+        self._known.files[name] = digest
         self.files.append(name)
         return Media(kind=kind, path=name, sha256=digest, width=size[0], height=size[1])
 
     def provenance(self, parents: Sequence[str] = (), *answers: Answer[Any]) -> Provenance:
         """The origin of a record made of `parents` and of what a model answered."""
         return self._builder.provenance(parents, [key for answer in answers for key in answer.call_ids])
-
-
-@functools.lru_cache(maxsize=4096)
-def _looked_at(source: Path, state: FileState | None) -> tuple[str, tuple[int, int]]:
-    """The hash and the size of a picture. Raises `MediaError` where it cannot be opened."""
-    data, picture = read_image(source)
-    return bytes_sha256(data), picture.size
