@@ -165,8 +165,7 @@ class Llavar(TextBuilder):
         yield from super().items()
 
     def make(self, item: TextPicture, job: Job) -> Iterator[Conversation]:
-        picture = self.open(item)
-        seen = self.read(item, picture, job)
+        seen = self.read(item, job)
         first, second = (seen.lines, seen.second) if seen.second is not None else self._simulated(item, seen)
         facts = Facts(
             id=item.id,
@@ -199,7 +198,7 @@ class Llavar(TextBuilder):
         yield Conversation(
             id=f"llavar/{item.id}",
             messages=messages,
-            media=[self.save(item, picture, job)],
+            media=[self.save(item, seen, job)],
             task="llavar+questions",
             scores=seen.scores() | {"ocr_disagreement": round(both.disagreement, 4)},
             extra={**evidence, "caption": facts.caption, "known": facts.known},

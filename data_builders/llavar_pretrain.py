@@ -62,8 +62,7 @@ class LlavarPretrain(TextBuilder):
 
     def make(self, item: TextPicture, job: Job) -> Iterator[Conversation]:
         chosen = self.options
-        picture = self.open(item)
-        seen = self.read(item, picture, job)
+        seen = self.read(item, job)
         if seen.agreement is not None and seen.agreement.disagreement > chosen.most_disagreement:
             job.drop("engines disagree")
             return
@@ -79,7 +78,7 @@ class LlavarPretrain(TextBuilder):
         yield Conversation(
             id=f"llavar-pretrain/{item.id}",
             messages=[message("user", *question), message("assistant", target)],
-            media=[self.save(item, picture, job)],
+            media=[self.save(item, seen, job)],
             task="llavar+read",
             scores=seen.scores(),
             extra=self.evidence(item, seen),

@@ -79,14 +79,13 @@ class Tgdoc(TextBuilder):
     options: Options
 
     def make(self, item: TextPicture, job: Job) -> Iterator[Conversation]:
-        picture = self.open(item)
-        seen = self.read(item, picture, job)
+        seen = self.read(item, job)
         if seen.agreement is not None and seen.agreement.disagreement > self.options.most_disagreement:
             job.drop("engines disagree")
             return
         placed = []
         for line in reading_order(seen.lines):
-            left, top, right, bottom = box = shares(line.box, picture.size)
+            left, top, right, bottom = box = shares(line.box, seen.size)
             if left < right and top < bottom:
                 placed.append((line, written(box)))
         media, evidence = None, self.evidence(item, seen)
@@ -95,7 +94,7 @@ class Tgdoc(TextBuilder):
             if not turns:
                 job.drop(f"no {kind}")
                 continue
-            media = media or self.save(item, picture, job)
+            media = media or self.save(item, seen, job)
             yield Conversation(
                 id=f"tgdoc/{item.id}/{kind}",
                 messages=turns,

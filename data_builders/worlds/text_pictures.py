@@ -1,7 +1,7 @@
 """Pictures with text, and what is written in them: of a world that knows, or of files that an engine reads.
 
     worlds, seed ──▶ Poster | Page ─┐
-    source=FOLDER ──▶ file ─────────┼─▶ TextPicture ──open──▶ picture ──read──▶ Seen(lines that can be read, agreement)
+    source=FOLDER ──▶ file ─────────┼─▶ TextPicture ──read──▶ Seen(lines that can be read, agreement)
     source=DATA SET ──▶ file, lines ┘
 
 Builders of text-rich data share this: they say what they ask about the lines.
@@ -93,12 +93,14 @@ class TextPicture:
     Attributes:
         given: the file of its annotation, or its lines.
         engine: who read these.
+        noted: what a data set says of the file, which was whole when that was built.
     """
 
     id: str
     source: Poster | Page | Path
     given: Path | tuple[TextLine, ...] | None = None
     engine: str = ""
+    noted: Media | None = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,15 @@ class Seen:
         lines: that can be read, places in the picture's pixels.
         second: the second engine's; None without one.
         agreement: of both, before lines were left out.
+        size: of the picture, in pixels.
+        picture: mode RGB of a file, P of a world; None where nobody has looked at it yet.
     """
 
     lines: list[TextLine]
     second: list[TextLine] | None
     agreement: Agreement | None
+    size: tuple[int, int]
+    picture: Image.Image | None
 
     def scores(self) -> dict[str, float]:
         found = {"ocr_confidence": round(statistics.fmean(line.confidence for line in self.lines), 4)}
@@ -154,23 +160,37 @@ class TextBuilder(Builder[TextPicture]):
     def count(self) -> int | None:
         return self.options.pictures if self.options.source is None else None
 
-    def open(self, item: TextPicture) -> Image.Image:
-        """Mode RGB of a file, P of a world."""
-        return open_image(item.source) if isinstance(item.source, Path) else item.source.draw()
+    def read(self, item: TextPicture, job: Job) -> Seen:
+        """What can be read in a picture; `job` counts the lines that are left out.
 
-    def save(self, item: TextPicture, picture: Image.Image, job: Job) -> Media:
-        """The picture as it is; a file keeps its bytes."""
-        if isinstance(item.source, Path):
-            return job.copy(item.source, item.id, picture)
-        return job.save(picture, item.id)
-
-    def read(self, item: TextPicture, picture: Image.Image, job: Job) -> Seen:
-        """What can be read in it; `job` counts the lines that are left out."""
+        Raises:
+            MediaError: a file is no whole picture, or an engine failed at it.
+        """
+        picture, size = self._opened(item)
         first = _known(item) if self.engine is None else self._read_by(self.engine, picture)
         second = None if self.second is None else self._read_by(self.second, picture)
         agreed = None if second is None else agreement(first, second)
-        lines = self._readable(first, picture, job)
-        return Seen(lines, None if second is None else self._readable(second, picture, job), agreed)
+        lines = self._readable(first, size, job)
+        return Seen(lines, None if second is None else self._readable(second, size, job), agreed, size, picture)
+
+    def save(self, item: TextPicture, seen: Seen, job: Job) -> Media:
+        """The picture as it is; a file keeps its bytes."""
+        if not isinstance(item.source, Path):
+            return job.save(seen.picture or item.source.draw(), item.id)
+        if seen.picture is None and item.noted is not None:
+            return job.copy_noted(item.source, item.id, item.noted)
+        return job.copy(item.source, item.id, seen.picture)
+
+    def _opened(self, item: TextPicture) -> tuple[Image.Image | None, tuple[int, int]]:
+        """The picture, where somebody is to look at it, and its size."""
+        looked_at = self.engine is not None or self.second is not None
+        if not isinstance(item.source, Path):
+            return item.source.draw() if looked_at else None, item.source.size
+        noted = item.noted
+        if noted is not None and noted.width and noted.height and noted.sha256 and not looked_at:
+            return None, (noted.width, noted.height)
+        picture = open_image(item.source)
+        return picture, picture.size
 
     def where(self, item: TextPicture) -> str:
         return str(item.given) if isinstance(item.given, Path) else ""
@@ -193,12 +213,13 @@ class TextBuilder(Builder[TextPicture]):
             found |= {"second": _called(self.second), "agreement": seen.agreement.record()}
         return {"ocr": found}
 
-    def _read_by(self, engine: OcrEngine, picture: Image.Image) -> list[TextLine]:
+    def _read_by(self, engine: OcrEngine, picture: Image.Image | None) -> list[TextLine]:
+        assert picture is not None  # opened because there is an engine
         colored = picture if picture.mode == "RGB" else picture.convert("RGB")
         return read_at(engine, colored, self.options.short_edge)
 
-    def _readable(self, lines: Sequence[TextLine], picture: Image.Image, job: Job) -> list[TextLine]:
-        scale = shrinking(picture.size, self.options.short_edge)
+    def _readable(self, lines: Sequence[TextLine], size: tuple[int, int], job: Job) -> list[TextLine]:
+        scale = shrinking(size, self.options.short_edge)
         found = []
         for line in lines:
             if line.height * scale < self.options.least_height:
@@ -269,7 +290,7 @@ def _of_records(source: Path) -> Iterator[TextPicture | BadItem]:
         except DataError as error:
             yield BadItem(record.id, DataError(f"{source}: {error}"))
             continue
-        yield TextPicture(name, source / record.media[0].path, tuple(lines), engine)
+        yield TextPicture(name, source / record.media[0].path, tuple(lines), engine, record.media[0])
 
 
 def _files(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from mminstruct.building.asking import Asker
 from mminstruct.building.builder import Builder
 from mminstruct.building.prompt import Prompt
 from mminstruct.conversation import Media, Provenance
-from mminstruct.errors import DataError, WaitingError
+from mminstruct.errors import DataError, MediaError, WaitingError
 from mminstruct.files import FileState, bytes_sha256, file_state, sha256, write_bytes
 from mminstruct.media import FrameSampling, Video, encode_clip, encode_png, open_video, read_image
 
@@ -121,6 +121,22 @@ class Job:
         media = self._write(data, f"images/{name}", picture.size)
         self._known.sources[key] = self._known.files[media.path], picture.size
         return media
+
+    def copy_noted(self, source: Path, name: str, noted: Media) -> Media:
+        """Take over a file of another data set that notes its hash and size: what was a whole picture still is one.
+
+        Raises:
+            MediaError: the file is missing, or has changed since.
+        """
+        try:
+            data = source.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        if bytes_sha256(data) != noted.sha256 or noted.width is None or noted.height is None:
+            raise MediaError(
+                f"{source} is missing or not the picture any more that its data set notes; build that again"
+            )
+        return self._write(data, f"images/{name}", (noted.width, noted.height))
 
     def save_clip(self, frames: Sequence[Image.Image], name: str, rate: int) -> Media:
         """Write frames, `rate` a second, as `videos/NAME.mp4`. See `encode_clip` for errors."""

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,28 +169,11 @@ class UnfinishedBuild:
     def failed(self) -> list[DeadLetter]:
         return [letter for part in self.parts for letter in part.failed.values()]
 
-    def add(self, items: Sequence[Made]) -> None:
-        """One part more: when this returns it is on the disk."""
-        names = dict.fromkeys(name for item in items if item.conversations for name in item.files)
-        sync([self.folder / name for name in names])
-        conversations = [conversation for item in items for conversation in item.conversations]
-        kinds = Counter(medium.kind for conversation in conversations for medium in conversation.media)
-        for conversation in conversations:
-            self.figures.add(conversation)
-        lines = map(native.line, conversations)
-        part = Part(
-            made=[len(item.conversations) for item in items],
-            shard=native.write_shard(self.folder, len(self._shards()), lines) if conversations else None,
-            media=dict(sorted(kinds.items())),
-            dropped={place: dict(sorted(item.dropped.items())) for place, item in enumerate(items) if item.dropped},
-            failed={place: item.failed for place, item in enumerate(items) if item.failed is not None},
-            asked={place: item.asked for place, item in enumerate(items) if item.asked},
-            left={
-                place: sorted(set(item.files))
-                for place, item in enumerate(items)
-                if item.files and not item.conversations
-            },
-        )
+    def add(self, part: Part, lines: Sequence[str], media: Mapping[str, int], files: Iterable[str]) -> None:
+        """One part more, of these lines of a shard: when this returns it is on the disk, with the files it needs."""
+        sync([self.folder / name for name in files])
+        shard = native.write_shard(self.folder, len(self._shards()), lines) if lines else None
+        part = part.model_copy(update={"shard": shard, "media": dict(sorted(media.items()))})
         self.figures.called(part.unnamed())
         with (self.folder / NOTES).open("a", encoding="utf-8") as stream:
             stream.write(part.model_dump_json() + "\n")
@@ -262,26 +245,49 @@ def unfinished(out: Path) -> Path:
 
 
 class PartWriter:
-    """Cuts what items become into parts of about `per_shard` conversations, the same ones whoever made them."""
+    """Cuts what items become into parts of about `per_shard` conversations, the same ones whoever made them.
+
+    Of a part that grows the lines of its shard are held: a hundred thousand small objects instead would be looked at
+    again and again by the collector of garbage, which took a third of the time.
+    """
 
     def __init__(self, build: UnfinishedBuild, per_shard: int) -> None:
         self._build = build
         self._per_shard = per_shard
-        self._pending: list[Made] = []
-        self._conversations = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._part = Part(made=[])
+        self._lines: list[str] = []
+        self._media: Counter[str] = Counter()
+        self._files: dict[str, None] = {}
 
     def take(self, made: Made) -> None:
-        self._pending.append(made)
-        self._conversations += len(made.conversations)
-        if max(self._conversations, len(self._pending)) >= self._per_shard:
+        """Raises `DataError` where JSON cannot hold a conversation."""
+        part, place = self._part, len(self._part.made)
+        self._lines += map(native.line, made.conversations)
+        for conversation in made.conversations:
+            self._media.update(medium.kind for medium in conversation.media)
+            self._build.figures.add(conversation)
+        part.made.append(len(made.conversations))
+        if made.conversations:
+            self._files |= dict.fromkeys(made.files)
+        elif made.files:
+            part.left[place] = sorted(set(made.files))
+        if made.dropped:
+            part.dropped[place] = dict(sorted(made.dropped.items()))
+        if made.failed is not None:
+            part.failed[place] = made.failed
+        if made.asked:
+            part.asked[place] = made.asked
+        if max(len(self._lines), len(part.made)) >= self._per_shard:
             self.end()
 
     def end(self) -> None:
         """Write what is left."""
-        if self._pending:
-            self._build.add(self._pending)
-            self._pending = []
-            self._conversations = 0
+        if self._part.made:
+            self._build.add(self._part, self._lines, self._media, self._files)
+            self._begin()
 
 
 def read_parts(folder: Path) -> tuple[dict[str, Any], list[Part]]:

@@ -101,8 +101,7 @@ def _rows(placed: Sequence[_Placed]) -> list[list[_Placed]]:
         best, most = None, SAME_ROW
         for row in found[-3:]:
             overlap = max(_overlap(one.box, other.box, 1) for other in row)
-            beside = all(_overlap(one.box, other.box, 0) < SAME_ROW for other in row)
-            if overlap > most and beside:
+            if overlap > most and all(_overlap(one.box, other.box, 0) < SAME_ROW for other in row):
                 best, most = row, overlap
         if best is None:
             found.append([one])

@@ -149,6 +149,19 @@ def test_a_data_set_that_has_read_nothing(tmp_path: Path) -> None:
             run(load_builder("tgdoc", [f"source={source}", "engine=given"]), tmp_path / "c")
 
 
+def test_pictures_of_a_data_set_that_were_changed_or_lost(tmp_path: Path) -> None:
+    built("llavar-pretrain", tmp_path / "read", "pictures=3")
+    broken, lost, _ = sorted((tmp_path / "read/images").rglob("*.png"))
+    broken.write_bytes(broken.read_bytes()[:-1])
+    lost.unlink()
+    builder = load_builder("tgdoc", [f"source={tmp_path / 'read'}", "engine=given"])
+    manifest = run(builder, tmp_path / "set", BuildConfig(on_error="skip"))
+    assert manifest.images == 3  # of the third picture
+    letters = (tmp_path / "set/dead-letters.jsonl").read_text()
+    assert letters.count("or not the picture any more that its data set notes") == 2
+    assert broken.name in letters and lost.name in letters
+
+
 def _one(tmp_path: Path) -> Path:
     run(load_builder("llava", ["scenes=1", "kinds=[detail]"]), tmp_path / "set")
     return tmp_path / "set"

@@ -75,7 +75,7 @@ def test_joining_that_stopped_goes_on(
     monkeypatch.setattr(
         unfinished.UnfinishedBuild,
         "add",
-        lambda self, items: real(self, items) if len(self.parts) < 3 else (_ for _ in ()).throw(MediaError("stopped")),
+        lambda self, *part: real(self, *part) if len(self.parts) < 3 else (_ for _ in ()).throw(MediaError("stopped")),
     )
     with pytest.raises(MediaError, match="stopped"):
         join(shares, tmp_path / "set")
