@@ -30,7 +30,7 @@ from mminstruct import formats
 from mminstruct.building import load_builder, run
 from mminstruct.data_builders.worlds.text_pictures import TextBuilder
 from mminstruct.evidence.agreement import matches
-from mminstruct.evidence.given import box_file
+from mminstruct.evidence.given import box_file, noted
 from mminstruct.evidence.layout import rows
 from mminstruct.evidence.measures import edit_distance, quad_iou
 from mminstruct.evidence.ocr import OcrEngine, TextLine
@@ -96,11 +96,9 @@ def read_back(built: Path) -> dict[str, list[TextLine]]:
     """What the records say was read: name of the picture to lines."""
     found = {}
     for record in formats.read(built):
-        assert record.extra is not None and record.provenance is not None
-        found[Path(record.provenance.parents[0]).stem] = [
-            TextLine(line["text"], tuple((x, y) for x, y in line["quad"]), line["confidence"])
-            for line in record.extra["ocr"]["lines"]
-        ]
+        media = record.media[0]
+        assert media.width is not None and media.height is not None
+        found[Path(media.path).stem] = noted(record, (media.width, media.height))[1]
     return found
 
 

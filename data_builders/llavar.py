@@ -123,7 +123,7 @@ class Captioned(BaseModel):
 
 class Llavar(TextBuilder):
     name = "llavar"
-    version = "2"
+    version = "3"
     summary = "LLaVAR's second stage: a language model's questions about text, of a caption and two engines' readings."
     asks = True
 

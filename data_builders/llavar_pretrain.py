@@ -35,7 +35,7 @@ def prompt_file() -> PromptFile:
 
 class LlavarPretrain(TextBuilder):
     name = "llavar-pretrain"
-    version = "1"
+    version = "2"
     summary = "LLaVAR's first stage: pictures full of text and what can be read in them, by an engine or of a world."
 
     class Options(TextOptions):

@@ -57,7 +57,7 @@ def written(box: Box) -> str:
 
 class Tgdoc(TextBuilder):
     name = "tgdoc"
-    version = "1"
+    version = "2"
     summary = "TGDoc's detection, recognition and spotting of text, with boxes in shares of the picture."
 
     class Options(TextOptions):

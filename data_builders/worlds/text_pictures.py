@@ -25,13 +25,13 @@ from mminstruct.conversation import Media
 from mminstruct.data_builders.worlds.poster_texts import LANGUAGES
 from mminstruct.data_builders.worlds.posters import Poster, poster
 from mminstruct.data_builders.worlds.receipts import Page, form, receipt
-from mminstruct.errors import DataError
+from mminstruct.errors import DataError, MediaError
 from mminstruct.evidence.agreement import Agreement, agreement
 from mminstruct.evidence.engines import EngineName, load_engine
 from mminstruct.evidence.given import box_file, box_files, noted
 from mminstruct.evidence.ocr import OcrEngine, TextLine, read_at, shrinking
 from mminstruct.formats.native import MANIFEST
-from mminstruct.media import open_image
+from mminstruct.media import image_size, open_image
 
 World = Literal["posters", "receipts", "forms"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -197,21 +197,22 @@ class TextBuilder(Builder[TextPicture]):
 
     def evidence(self, item: TextPicture, seen: Seen) -> dict[str, Any]:
         """For a record's `extra`: who read what and where, so that other data can be made without reading again."""
-        found: dict[str, Any] = {
+        width, height = seen.size
+        lines = [
+            {
+                "text": line.text,
+                "quad": [[_share(x, width), _share(y, height)] for x, y in line.quad],
+                "confidence": round(line.confidence, 3),
+            }
+            for line in seen.lines
+        ]
+        reading: dict[str, Any] = {
             "engine": item.engine or _called(self.engine),
             "short_edge": self.options.short_edge,
-            "lines": [
-                {
-                    "text": line.text,
-                    "quad": [[round(x, 1), round(y, 1)] for x, y in line.quad],
-                    "confidence": round(line.confidence, 3),
-                }
-                for line in seen.lines
-            ],
         }
         if self.second is not None and seen.agreement is not None:
-            found |= {"second": _called(self.second), "agreement": seen.agreement.record()}
-        return {"ocr": found}
+            reading |= {"second": _called(self.second), "agreement": seen.agreement.record()}
+        return {"facts": {"lines": lines}, "ocr": reading}
 
     def _read_by(self, engine: OcrEngine, picture: Image.Image | None) -> list[TextLine]:
         assert picture is not None  # opened because there is an engine
@@ -285,12 +286,14 @@ def _of_records(source: Path) -> Iterator[TextPicture | BadItem]:
         if name in names:
             continue
         names.add(name)
+        path, media = source / record.media[0].path, record.media[0]
         try:
-            engine, lines = noted(record)
-        except DataError as error:
-            yield BadItem(record.id, DataError(f"{source}: {error}"))
+            size = (media.width, media.height) if media.width and media.height else image_size(path)
+            engine, lines = noted(record, size)
+        except (DataError, MediaError) as error:
+            yield BadItem(record.id, type(error)(f"{source}: {error}"))
             continue
-        yield TextPicture(name, source / record.media[0].path, tuple(lines), engine, record.media[0])
+        yield TextPicture(name, path, tuple(lines), engine, media)
 
 
 def _files(folder: Path) -> list[str]:
@@ -301,6 +304,11 @@ def _files(folder: Path) -> list[str]:
     if not found:
         raise DataError(f"there is no picture in {folder} (names end in {', '.join(sorted(SUFFIXES))}); check source")
     return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _share(place: float, edge: int) -> float:
+    """Of a picture's edge; engines see corners of slanting text a little outside of it."""
+    return round(min(1.0, max(0.0, place / edge)), 5)
 
 
 def _called(engine: OcrEngine | None) -> str:

@@ -2,7 +2,7 @@
 
     {"captions": ["A bus."],
      "instances": [{"category": "bus", "bbox": [left, top, right, bottom]}],
-     "lines": [{"text": "STOP", "quad": [[x, y], [x, y], [x, y], [x, y]]}]}
+     "lines": [{"text": "STOP", "quad": [[x, y], [x, y], [x, y], [x, y]], "confidence": 0.93}]}
 
 All numbers are shares of the picture's width and height, from its top left, so they hold for every size of it. An
 instance or a line of another picture than the first names it: `"image": 1` is `media[1]`. Further keys may stand
@@ -48,10 +48,11 @@ class Instance(_Open):
 
 
 class Line(_Open):
-    """A line of text and its four corners, clockwise from the text's own top left."""
+    """A line of text, its four corners, clockwise from the text's own top left, and how sure its reader was."""
 
     text: str
     quad: tuple[Corner, Corner, Corner, Corner]
+    confidence: float = Field(default=1.0, ge=0, le=1)
     image: int = Field(default=0, ge=0)
 
     @property

@@ -9,25 +9,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
-
 from mminstruct.conversation import Conversation
 from mminstruct.errors import DataError
+from mminstruct.evidence.facts import facts_of
 from mminstruct.evidence.ocr import TextLine
 from mminstruct.files import as_text
 
 ILLEGIBLE = "###"  # ICDAR's sign for text that nobody is asked to read
-
-
-class _Line(BaseModel):
-    text: str
-    quad: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
-    confidence: float = Field(default=1.0, ge=0, le=1)
-
-
-class _Noted(BaseModel):
-    engine: str
-    lines: list[_Line]
 
 
 def box_files(picture: str) -> list[str]:
@@ -66,12 +54,20 @@ def box_file(path: Path) -> list[TextLine]:
     return found
 
 
-def noted(record: Conversation) -> tuple[str, list[TextLine]]:
-    """Who read a record's picture, and the lines. Raises `DataError` where the record does not say."""
-    try:
-        found = _Noted.model_validate((record.extra or {}).get("ocr"))
-    except ValidationError:
+def noted(record: Conversation, size: tuple[int, int]) -> tuple[str, list[TextLine]]:
+    """Who read a record's only picture, of this size in pixels, and the lines.
+
+    Raises:
+        DataError: the record does not say.
+    """
+    facts, reading = facts_of(record), (record.extra or {}).get("ocr")
+    if facts is None or not isinstance(reading, dict) or not isinstance(reading.get("engine"), str):
         raise DataError(
-            f"{record.id!r} has no lines in extra.ocr; give a data set of tgdoc, llavar-pretrain or llavar"
-        ) from None
-    return found.engine, [TextLine(line.text, line.quad, line.confidence) for line in found.lines]
+            f"{record.id!r} does not say who read what in it; give a data set of tgdoc, llavar-pretrain or llavar"
+        )
+    width, height = size
+    found = []
+    for line in facts.lines:
+        a, b, c, d = ((x * width, y * height) for x, y in line.quad)
+        found.append(TextLine(line.text, (a, b, c, d), line.confidence))
+    return reading["engine"], found

@@ -143,9 +143,11 @@ def test_what_does_not_fit_is_named_and_left_out(scans: Path, tmp_path: Path, ca
 
 def test_a_data_set_that_has_read_nothing(tmp_path: Path) -> None:
     record = next(formats.read(_one(tmp_path)))
-    write([record.model_copy(update={"extra": {"ocr": {"engine": "known", "lines": [{"text": "A"}]}}})], tmp_path / "b")
+    write([record.model_copy(update={"extra": {"ocr": {"engine": "known"}}})], tmp_path / "b")
     for source in (tmp_path / "set", tmp_path / "b"):
-        with pytest.raises(DataError, match=rf"{source}: .* has no lines in extra.ocr; give a data set of tgdoc"):
+        with pytest.raises(
+            DataError, match=rf"{source}: .* does not say who read what in it; give a data set of tgdoc"
+        ):
             run(load_builder("tgdoc", [f"source={source}", "engine=given"]), tmp_path / "c")
 
 

@@ -19,6 +19,7 @@ from mminstruct.data_builders.worlds.posters import Poster, poster
 from mminstruct.data_builders.worlds.receipts import receipt
 from mminstruct.data_builders.worlds.text_pictures import TextBuilder
 from mminstruct.errors import ConfigError, DataError, MediaError
+from mminstruct.evidence.facts import facts_of
 from mminstruct.evidence.measures import character_error_rate
 from mminstruct.evidence.ocr import OcrEngine, TextLine
 from tests.command import call
@@ -102,9 +103,13 @@ def test_records_say_who_read_what_where(posters: tuple[list[Conversation], Path
     ocr = one.extra["ocr"]
     assert (ocr["engine"], ocr["short_edge"]) == ("known", 384)
     texts = {line.text: line for line in poster(0, 3).lines()}
-    for line in ocr["lines"]:
-        for (x, y), (u, v) in zip(line["quad"], texts[line["text"]].quad, strict=True):
-            assert abs(x - u) <= 0.051 and abs(y - v) <= 0.051
+    facts = facts_of(one)
+    assert facts is not None and len(facts.lines) > 3
+    width, height = poster(0, 3).size
+    for line in facts.lines:
+        assert line.confidence == 1
+        for (x, y), (u, v) in zip(line.quad, texts[line.text].quad, strict=True):
+            assert abs(x * width - u) <= 0.01 and abs(y * height - v) <= 0.01
 
 
 def test_rows_and_columns(tmp_path: Path) -> None:
