@@ -1,6 +1,6 @@
 """Memory of a training process, measured on a CPU, against what `mminstruct train --dry-run` says.
 
-    python benchmarks/memory.py FOLDER [CASE ...]          # prints the table; FOLDER is kept
+    python benchmarks/memory.py FOLDER [CASE ...]          # prints the table; FOLDER is kept, one for each shape
 
 A model of 125 million random parameters trains three steps on made-up pictures and texts, each case in processes of its
 own. Measured is the most memory that a process had resident during its steps (`VmHWM`), less what it had when all
@@ -17,7 +17,7 @@ import logging
 import os
 import random
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,7 +61,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 }
 
 
-def prepare(folder: Path) -> None:
+@dataclass(frozen=True)
+class Shape:
+    """Of the language model, and conversations in a micro-batch; 125 million parameters unless told otherwise."""
+
+    width: int = 768
+    layers: int = 8
+    batch: int = 8
+
+
+def prepare(folder: Path, shape: Shape) -> None:
     """The model's row and the data."""
     row = load_yaml(catalog.find(catalog.MODEL, "nano"))
     nano = catalog.find(catalog.MODEL, "nano").parent / row["tokenizer"]["folder"]
@@ -74,8 +83,9 @@ def prepare(folder: Path) -> None:
     }
     row["connector"] = {"kind": "mlp"}
     row["language_model"]["architecture"] |= {
-        "vocab_size": 30000, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 8,
-        "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 64, "initializer_range": 0.02,
+        "vocab_size": 30000, "hidden_size": shape.width, "intermediate_size": shape.width * 8 // 3,
+        "num_hidden_layers": shape.layers, "num_attention_heads": shape.width // 64,
+        "num_key_value_heads": shape.width // 64, "head_dim": 64, "initializer_range": 0.02,
         "tie_word_embeddings": False,
     }  # fmt: skip
     row["tiny"]["vision_encoder"] = {"img_size": 64, "depth": 2, "embed_dim": 32, "num_heads": 2}
@@ -90,12 +100,12 @@ def prepare(folder: Path) -> None:
     (folder / "data.json").write_text(json.dumps(items))
 
 
-def recipe(folder: Path, case: str) -> Recipe:
+def recipe(folder: Path, case: str, shape: Shape) -> Recipe:
     stage, settings, _ = CASES[case]
     whole = {
         "name": "memory", "summary": "A case of the memory table.", "model": str(folder / "bench.yaml"),
         "data": {"path": str(folder / "data.json")}, "data_cache": str(folder / "cache"), "save_every": 1000,
-        "stages": [{"name": "s", "learning_rate": 1e-4, "batch_size": 8, "steps": 3, **stage}], **settings,
+        "stages": [{"name": "s", "learning_rate": 1e-4, "batch_size": shape.batch, "steps": 3, **stage}], **settings,
     }  # fmt: skip
     return validate(Recipe, whole, where=case)
 
@@ -137,11 +147,11 @@ def worker(path: Path, out: Path) -> None:
     write_json(out.with_name(f"{out.name}-{rank}.json"), seen)
 
 
-def measure(folder: Path, case: str) -> int:
+def measure(folder: Path, case: str, shape: Shape) -> int:
     """Bytes of the process that took most; each is a fork of this one, which has imported everything."""
     name = case.replace(" ", "-").replace(",", "")
     path, out = folder / f"{name}.yaml", folder / f"run-{name}"
-    path.write_text(dump_yaml(recipe(folder, case)))
+    path.write_text(dump_yaml(recipe(folder, case, shape)))
     _, _, processes = CASES[case]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -169,8 +179,8 @@ def measure(folder: Path, case: str) -> int:
     return max(found)
 
 
-def estimate(folder: Path, case: str) -> dict[str, int]:
-    settings = recipe(folder, case)
+def estimate(folder: Path, case: str, shape: Shape) -> dict[str, int]:
+    settings = recipe(folder, case, shape)
     (stage,) = dry_run(settings, CASES[case][2], measure_time=False)
     memory = stage.memory[settings.deepspeed or UNDIVIDED]
     return asdict(memory) | {"total": memory.total}
@@ -180,21 +190,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="Cases that its results.json has are not measured again.")
     parser.add_argument("cases", nargs="*")
+    parser.add_argument("--width", type=int, default=Shape.width, help="of the language model, a multiple of 192")
+    parser.add_argument("--layers", type=int, default=Shape.layers)
+    parser.add_argument("--batch", type=int, default=Shape.batch, help="conversations in a micro-batch")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    prepare(arguments.folder)
+    shape = Shape(arguments.width, arguments.layers, arguments.batch)
+    prepare(arguments.folder, shape)
     path = arguments.folder / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     cases = arguments.cases or list(CASES)
     for case in cases:  # all of them before the first estimate, which leaves freed memory behind for the forks
         if case not in results:
-            results[case] = {"measured": measure(arguments.folder, case)}
+            results[case] = {"measured": measure(arguments.folder, case, shape)}
             write_json(path, results)
-    names = ("weights", "gradients", "optimizer", "activations", "libraries", "total")
+    names = ("weights", "gradients", "optimizer", "activations", "libraries", "holes", "total")
     typer.echo(f"| case | processes | {' | '.join(names[:-1])} | estimated | measured | ratio |")
-    typer.echo("|---|---|---|---|---|---|---|---|---|---|")
+    typer.echo("|---|---|---|---|---|---|---|---|---|---|---|")
     for case in cases:
-        found = results[case]["estimated"] = estimate(arguments.folder, case)
+        found = results[case]["estimated"] = estimate(arguments.folder, case, shape)
         write_json(path, results)
         measured = results[case]["measured"]
         cells = [f"{value / 1e6:,.0f}" for value in (*(found[name] for name in names), measured)]

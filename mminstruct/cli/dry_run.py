@@ -62,12 +62,13 @@ def _print(stage: StageEstimate, recipe: Recipe, processes: int) -> None:
             "optimizer",
             "activations",
             "libraries",
+            "holes",
             "total",
             "of it in CPU memory",
         )
         for name, one in stage.memory.items():
-            own = (one.weights, one.gradients, one.optimizer, one.activations, one.libraries, one.total, one.host)
-            memory.add_row(name, *(f"{value / 1e9:.2f}" for value in own))
+            own = (one.weights, one.gradients, one.optimizer, one.activations, one.libraries, one.holes)
+            memory.add_row(name, *(f"{value / 1e9:.2f}" for value in (*own, one.total, one.host)))
         console.print(memory)
         typer.echo(f"activations are those of the largest micro-batch, {stage.micro_batch_tokens:,} tokens")
     for note in stage.notes:

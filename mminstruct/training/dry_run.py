@@ -10,7 +10,6 @@ No weight is read, fetched or made, but for the measurement of time, and nothing
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import statistics
 import tempfile
@@ -41,7 +40,7 @@ from mminstruct.training.config import Recipe, StageConfig
 from mminstruct.training.data import StageData, stage_data
 from mminstruct.training.fake_step import activation_bytes, without_numbers
 from mminstruct.training.frozen_weights import frozen_matrices, keeps_half
-from mminstruct.training.memory_estimate import LIBRARIES, Division, Learning, Memory, divided, undivided
+from mminstruct.training.memory_estimate import Division, Learning, Memory, divided, undivided
 from mminstruct.training.step_time import StageTime, step_time
 from mminstruct.training.trainable import Row, trainable_table
 from mminstruct.training.zero import deepspeed_config
@@ -206,10 +205,10 @@ def _memory(
     if keeps_half(stage.adapters, bf16):
         for parameter in frozen_matrices(model):
             parameter.data = parameter.data.to(torch.bfloat16)
-    learning = Learning.of(model)
+    learning, cpu = Learning.of(model), not torch.cuda.is_available()
     with as_trained(stage, model):
         activations = activation_bytes(model, objective, batch, autocast=bf16)
-        found = {UNDIVIDED: undivided(learning, activations, processes)}
+        found = {UNDIVIDED: undivided(learning, activations, processes, cpu)}
         if bf16:  # DeepSpeed keeps the model itself in bfloat16, so nothing is cast
             without_numbers(model, torch.bfloat16)
             activations = activation_bytes(model, objective, batch, autocast=False)
@@ -218,10 +217,8 @@ def _memory(
         division = Division.read(deepspeed_config(name), hidden)
         if division.stage == 3 and stage.adapters:
             continue  # refused in training
-        found[name] = divided(learning, activations, division, bf16, processes)
-    if torch.cuda.is_available():
-        return found
-    return {name: dataclasses.replace(one, libraries=LIBRARIES) for name, one in found.items()}
+        found[name] = divided(learning, activations, division, bf16, processes, cpu)
+    return found
 
 
 def count_steps(

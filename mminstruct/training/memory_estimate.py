@@ -1,6 +1,6 @@
 """What a training process needs, for each way of dividing it, by its largest micro-batch and by arithmetic.
 
-    peak = weights + gradients + optimizer + activations of the largest micro-batch (+ libraries on a CPU)
+    peak = weights + gradients + optimizer + activations of the largest micro-batch (+ libraries, holes on a CPU)
 
 `fake_step` counts the activations; the rest is how torch and DeepSpeed keep the numbers:
 
@@ -21,13 +21,21 @@ and otherwise memory that was freed in small pieces does not take large ones. De
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from mminstruct.training.allocator import LARGE
+
 FLOAT32, BFLOAT16 = 4, 2  # bytes
 _MOMENTS = 2 * FLOAT32  # of AdamW, a parameter
+# On a CPU tensors come and go in glibc's heap (`allocator`), where what was touched stays resident although the next
+# tensor lies elsewhere. No rule of the heap was found that predicts it; this share of the activations covers what was
+# measured in models of 55 to 252 million parameters (benchmarks/memory-2026-11-27.md), as far as gradients do not come
+# to lie there. What ZeRO-3 gathers comes and goes twice a micro-batch and leaves as much again, but for blocks with
+# pages of their own.
+_HOLES = 0.45
 # What is alive on a CPU beside the model's tensors: data and Python objects until the first step (15 to 20 MB), and
 # what libraries make in the first steps and keep (28 to 35 MB): MKL's buffers for packing matrices, and in bfloat16
 # oneDNN's products, 0.3 MB for each shape. Counted in malloc, 2026-11-26, Xeon with AVX-512 and AMX, torch 2.15: 46
@@ -38,12 +46,14 @@ LIBRARIES = 50_000_000
 
 @dataclass(frozen=True)
 class Learning:
-    """A stage's parameters: how many learn, how many do not; bytes of those that do not, and of the buffers."""
+    """A stage's parameters: how many learn, how many do not; bytes of those that do not, and of the buffers; how many
+    numbers each tensor has."""
 
     trainable: int
     frozen: int
     frozen_bytes: int
     buffers: int
+    sizes: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: nn.Module) -> Learning:
@@ -54,6 +64,7 @@ class Learning:
             sum(one.numel() for one in parameters) - trainable,
             sum(one.nbytes for one in parameters if not one.requires_grad),
             sum(one.nbytes for one in model.buffers()),
+            tuple(one.numel() for one in parameters),
         )
 
 
@@ -65,6 +76,7 @@ class Memory:
         activations: of the largest micro-batch.
         host: of all these, what lies in the CPU's memory under offload.
         libraries: what is alive beside tensors in a process whose tensors are in the CPU's memory, too.
+        holes: what freed tensors leave resident there.
     """
 
     weights: int
@@ -73,10 +85,16 @@ class Memory:
     activations: int
     host: int = 0
     libraries: int = 0
+    holes: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.libraries
+        return self.weights + self.gradients + self.optimizer + self.activations + self.libraries + self.holes
+
+    def on_cpu(self, passing: int = 0) -> Memory:
+        """With what a CPU's process has besides; `passing`: bytes that come and go in its heap while it computes."""
+        holes = max(0, round(_HOLES * self.activations) - self.gradients) + passing
+        return replace(self, libraries=LIBRARIES, holes=holes)
 
 
 @dataclass(frozen=True)
@@ -112,27 +130,33 @@ def _on_cpu(zero: dict[str, Any], key: str) -> bool:
     return zero.get(key, {}).get("device", "none") != "none"
 
 
-def undivided(learning: Learning, activations: int, processes: int) -> Memory:
-    """Without DeepSpeed: one process, or DDP."""
+def undivided(learning: Learning, activations: int, processes: int, cpu: bool = False) -> Memory:
+    """Without DeepSpeed: one process, or DDP; `cpu`: it computes there."""
     weights = FLOAT32 * learning.trainable + learning.frozen_bytes + learning.buffers
     gradients = FLOAT32 * learning.trainable
     buckets = gradients if processes > 1 else 0
-    return Memory(weights, gradients + buckets, _MOMENTS * learning.trainable, activations)
+    memory = Memory(weights, gradients + buckets, _MOMENTS * learning.trainable, activations)
+    return memory.on_cpu() if cpu else memory
 
 
-def divided(learning: Learning, activations: int, division: Division, bfloat16: bool, processes: int) -> Memory:
+def divided(
+    learning: Learning, activations: int, division: Division, bfloat16: bool, processes: int, cpu: bool = False
+) -> Memory:
     """Under ZeRO.
 
     Args:
         bfloat16: compute in it; the model's own weights are then bfloat16, too.
+        cpu: compute there.
     """
     number = BFLOAT16 if bfloat16 else FLOAT32
     everything = learning.trainable + learning.frozen
     share = -(-learning.trainable // processes)
     weights = number * everything
+    passing = 0
     if division.stage >= 3:
         gathered = number * min(everything, division.gathered)
         weights = number * -(-everything // processes) + gathered
+        passing = min(gathered, sum(number * size for size in learning.sizes if number * size < LARGE))
     # The bucket itself, and the flat copy of it that is sent (`allreduce_bucket`). On a CPU it takes the pages that are
     # used; on a GPU all of it, however few numbers are in it.
     buckets = 2 * number * min(division.bucket, learning.trainable)
@@ -142,4 +166,5 @@ def divided(learning: Learning, activations: int, division: Division, bfloat16: 
     host = optimizer + step if division.offload_optimizer else 0
     if division.offload_weights:
         host += number * -(-everything // processes)
-    return Memory(weights + learning.buffers, own + max(buckets, step), optimizer, activations, host)
+    memory = Memory(weights + learning.buffers, own + max(buckets, step), optimizer, activations, host)
+    return memory.on_cpu(passing) if cpu else memory
