@@ -73,12 +73,13 @@ class Visitor:
 
 
 def assert_stands_still_soon(generator: Generator) -> None:
-    """At most 0.3 seconds later nothing is generated any more."""
-    time.sleep(0.3)
+    """Nothing is generated any more, long before an answer's end: by steps, since seconds are the machine's."""
+    before = generator.steps
+    until(lambda: generator.running == 0)
     steps = generator.steps
-    time.sleep(0.4)
+    assert steps - before < LONG["max_tokens"] / 2
+    time.sleep(0.2)
     assert generator.steps == steps
-    assert generator.running == 0
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -90,7 +91,6 @@ def test_who_leaves_in_the_middle_frees_the_model_at_once(small: Generator, plac
         visitor.read_until(b'"content":"')
     visitor.leave()
     assert_stands_still_soon(small)
-    assert small.steps < before + 1900
     figures = httpx.get(f"{place.url}/metrics").text
     assert f'mminstruct_requests_total{{model="{NAME}",status="499"}}' in figures
 
