@@ -29,6 +29,7 @@ def print_estimates(recipe: Recipe, processes: int, as_json: bool) -> None:
 
 
 def _print(stage: StageEstimate, recipe: Recipe, processes: int) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -55,21 +56,15 @@ def _print(stage: StageEstimate, recipe: Recipe, processes: int) -> None:
             f"machine's {stage.time.device}; communication and waiting for data come on top"
         )
     if stage.memory:
-        memory = Table(
-            "GB a process",
-            "weights",
-            "gradients",
-            "optimizer",
-            "activations",
-            "libraries",
-            "holes",
-            "total",
-            "of it in CPU memory",
-        )
+        terms = ("weights", "gradients", "optimizer", "activations", "libraries", "holes", "total", "RAM")
+        memory = Table("GB", *terms, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
         for name, one in stage.memory.items():
             own = (one.weights, one.gradients, one.optimizer, one.activations, one.libraries, one.holes)
             memory.add_row(name, *(f"{value / 1e9:.2f}" for value in (*own, one.total, one.host)))
         console.print(memory)
-        typer.echo(f"activations are those of the largest micro-batch, {stage.micro_batch_tokens:,} tokens")
+        typer.echo(
+            f"GB a process; activations are those of the largest micro-batch, {stage.micro_batch_tokens:,} tokens; RAM: "
+            "what of the total is offloaded"
+        )
     for note in stage.notes:
         typer.echo(f"note: {note}")
