@@ -63,7 +63,7 @@ def _print(stage: StageEstimate, recipe: Recipe, processes: int) -> None:
             memory.add_row(name, *(f"{value / 1e9:.2f}" for value in (*own, one.total, one.host)))
         console.print(memory)
         typer.echo(
-            f"GB a process; activations are those of the largest micro-batch, {stage.micro_batch_tokens:,} tokens; RAM: "
+            f"GB a process; activations of the largest micro-batch, {stage.micro_batch_tokens:,} tokens; RAM: "
             "what of the total is offloaded"
         )
     for note in stage.notes:
