@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -132,7 +132,7 @@ class Item:
 
 class Captioning(Builder[Item]):
     name = "captioning"
-    version = "1"
+    version = "2"
     summary = "Captions of pictures and clips by a vision-language model: brief, detailed, of so many words, with text."
     licence = "Apache-2.0"
     asks = True
@@ -208,7 +208,7 @@ class Captioning(Builder[Item]):
                 messages=[message("user", place, f"\n{instruction}"), message("assistant", answer.value)],
                 media=[medium],
                 task=f"captioning+{kind}",
-                extra={"lines": list(lines)} if lines else None,
+                extra=_evidence(item.source, lines),
                 provenance=job.provenance([item.id], answer),
             )
 
@@ -229,6 +229,13 @@ class Captioning(Builder[Item]):
         watched = watch(source, job, self.options.frames, self.options.frame_side)
         first = picture_told(watched.pictures[0]).replace("picture of", "video of")
         return watched.clip, watched.frames, watched.times, _measured(first, "video")
+
+
+def _evidence(source: Scene | Clip | OwnFile, lines: Sequence[str]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {"lines": list(lines)} if lines else {}
+    if isinstance(source, Scene):
+        found["facts"] = source.facts()
+    return found or None
 
 
 def _clip_told(made: Clip) -> list[str]:

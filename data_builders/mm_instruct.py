@@ -149,7 +149,7 @@ def broken_rule(instruction: str, answer: str, alignment: float, least: float) -
 
 class MMInstructAnswers(Builder[Described]):
     name = "mm-instruct"
-    version = "1"
+    version = "2"
     summary = "MM-Instruct's third step: pictures with instructions of a bank that fit, answered out of descriptions."
     licence = "Apache-2.0"
     asks = True
@@ -231,7 +231,7 @@ class MMInstructAnswers(Builder[Described]):
                 media=[media],
                 task="mm-instruct",
                 scores={"match": round(fits[row], 3), "alignment": round(alignment, 3)},
-                extra={"description": item.description},
+                extra={"description": item.description} | item.facts(),
                 provenance=job.provenance([item.id], answer),
             )
 

@@ -17,7 +17,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +35,7 @@ from mminstruct.data_builders.worlds import scene_facts
 from mminstruct.data_builders.worlds.compositions import Box, many
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.errors import DataError, ReplyError
+from mminstruct.evidence.facts import facts_of
 
 PROMPTS = Path(__file__).parent / "prompts" / "mm_instruct.yaml"
 SHOWN = 3  # seeds in a prompt
@@ -108,7 +109,7 @@ class Described:
     """A picture with a text about it.
 
     Attributes:
-        things: names and boxes, where they are known.
+        things: names and boxes, where they are known and no two have one name.
         source: its scene, or its file.
         where: what names it, of a data set.
     """
@@ -118,6 +119,11 @@ class Described:
     things: Sequence[tuple[str, Box]]
     source: Scene | Path
     where: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """For a record's `extra`, where there are any."""
+        instances = [{"category": name, "bbox": list(box)} for name, box in self.things]
+        return {"facts": {"instances": instances}} if instances else {}
 
     def media(self, job: Job) -> Media:
         if isinstance(self.source, Scene):
@@ -167,7 +173,19 @@ def pictures(options: PictureOptions) -> Iterator[Described | BadItem]:
             problem = f"{where}: the picture of {record.id!r} is no file; convert with --unpack"
             yield BadItem(where, DataError(problem))
             continue
-        yield Described(f"{options.descriptions.stem}/{number}", told, (), source, where)
+        try:
+            things = _things(record)
+        except DataError as error:
+            yield BadItem(where, DataError(f"{where}: {error}"))
+            continue
+        yield Described(f"{options.descriptions.stem}/{number}", told, things, source, where)
+
+
+def _things(record: Conversation) -> Sequence[tuple[str, Box]]:
+    """What a record says is where, if each has a name of its own: else no statement about one would be plain."""
+    facts = facts_of(record)
+    found = [] if facts is None else [(one.category, one.bbox) for one in facts.instances]
+    return found if len({name for name, _ in found}) == len(found) else ()
 
 
 @dataclass(frozen=True)
@@ -236,7 +254,7 @@ def unfit(instruction: str, shown: Sequence[str]) -> str | None:
 
 class MMInstructExpand(Builder[Described]):
     name = "mm-instruct-expand"
-    version = "1"
+    version = "2"
     summary = "MM-Instruct's first step: new instructions, written by a model of descriptions and seed instructions."
     licence = "Apache-2.0"
     asks = True
@@ -289,7 +307,8 @@ class MMInstructExpand(Builder[Described]):
             messages=[message("user", image(), asked), message("assistant", listed)],
             media=[media],
             task="mm-instruct+expand",
-            extra={"instructions": kept, "seeds": list(facts.seeds), "things": [name for name, _ in item.things]},
+            extra={"instructions": kept, "seeds": list(facts.seeds), "things": [name for name, _ in item.things]}
+            | item.facts(),
             provenance=job.provenance([item.id], answer),
         )
 

@@ -29,6 +29,7 @@ from mminstruct.config import Config, load_yaml, validate
 from mminstruct.conversation import Conversation, Message, Part, Provenance, image, text
 from mminstruct.data_builders.sources import WORLDS, Drawn, Files, Row, Source, World
 from mminstruct.data_builders.sources.labels import Answer, Choices, lettered, options_for, slot_names
+from mminstruct.data_builders.worlds.scenes import Scene
 from mminstruct.errors import ConfigError, DataError, did_you_mean
 
 FOLDER = Path(__file__).parent / "tasks" / "vision_flan"
@@ -110,7 +111,7 @@ class Picture:
 
 class VisionFlan(Builder[Picture]):
     name = "vision-flan"
-    version = "1"
+    version = "2"
     summary = (
         "Vision-Flan's way: expert-written tasks over labelled pictures, of worlds and of your copies of data sets."
     )
@@ -292,6 +293,7 @@ class VisionFlan(Builder[Picture]):
             media = job.copy(item.source, item.name)
         else:
             media = job.save(item.source.draw(), item.name)
+        facts = {"facts": item.source.facts()} if isinstance(item.source, Scene) else {}
         for instance in item.asked:
             task = instance.task
             question, answer, answers, options = worded(instance, job.random)
@@ -305,7 +307,7 @@ class VisionFlan(Builder[Picture]):
                 options=options,
                 answers=answers,
                 task=task.name,
-                extra={"citation": task.citation_key},
+                extra={"citation": task.citation_key} | facts,
                 provenance=Provenance(builder=self.name, version=self.version, parents=[item.id], licence=task.licence),
             )
 

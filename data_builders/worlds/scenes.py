@@ -10,6 +10,7 @@ import functools
 import random
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -83,6 +84,10 @@ class Scene:
             f"The largest of the {NUMBERS[len(names)]} shapes is {a(largest.name)}.",
             f"The {highest.name} is higher up than everything else.",
         ]
+
+    def facts(self) -> dict[str, Any]:
+        """What is where, for a record's `extra["facts"]` (`mminstruct/evidence/facts.py`)."""
+        return {"instances": [{"category": name, "bbox": list(box)} for name, box in self.boxes()]}
 
     def boxes(self) -> list[tuple[str, tuple[float, float, float, float]]]:
         """(name, box as shares of the picture's width and height, three digits)."""

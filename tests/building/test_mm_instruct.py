@@ -24,6 +24,8 @@ from mminstruct.data_builders import mm_instruct, mm_instruct_bank, mm_instruct_
 from mminstruct.data_builders.worlds.compositions import FORMS
 from mminstruct.data_builders.worlds.scenes import NUMBERS, Thing, scene
 from mminstruct.errors import CheckpointError, ConfigError, DataError, ReplyError
+from mminstruct.evidence.facts import facts_of
+from mminstruct.formats.native import write
 from tests.building.chat_server import serving
 
 NAME = r"(\w+ (?:circle|square|triangle|diamond))"
@@ -119,17 +121,45 @@ def test_every_text_of_a_template_is_true(kind: str) -> None:
 
 
 def test_every_answer_is_true_and_of_the_kind_that_is_asked_for(answered: list[Conversation]) -> None:
-    kinds: Counter[str] = Counter()
-    for one in answered:
-        number = int(one.id.split("/")[3])
-        things = {thing.name: thing for thing in scene(0, number).things}
-        instruction = one.messages[0].text.strip()
-        (kind,) = [kind for kind, words_ in SIGNS.items() if re.search(words_, instruction)]
-        check(kind, one.messages[1].text, things)
-        kinds[kind] += 1
-    assert set(kinds) == set(FORMS)
+    assert {check_answer(one, int(one.id.split("/")[3])) for one in answered} == set(FORMS)
     by_picture = Counter(one.id.rsplit("/", 1)[0] for one in answered)
     assert set(by_picture.values()) == {2} and len(by_picture) == 150
+
+
+def check_answer(one: Conversation, number: int) -> str:
+    """That a record about a scene answers truly, and has its boxes; the kind of it."""
+    drawn = scene(0, number)
+    instruction = one.messages[0].text.strip()
+    (kind,) = [kind for kind, words_ in SIGNS.items() if re.search(words_, instruction)]
+    check(kind, one.messages[1].text, {thing.name: thing for thing in drawn.things})
+    facts = facts_of(one)
+    assert facts is not None and [(each.category, each.bbox) for each in facts.instances] == drawn.boxes()
+    return kind
+
+
+def test_pictures_of_another_builder_whose_things_are_known(tmp_path: Path) -> None:
+    """Captions of scenes carry their boxes, so templates can do what is asked about them; not where two look alike."""
+    run(load_builder("captioning", ["items=40", "kinds=[detailed]"]), tmp_path / "captions")
+    captions = list(formats.read(tmp_path / "captions"))
+    run(load_builder("mm-instruct", [f"descriptions={tmp_path / 'captions'}"]), tmp_path / "set")
+    found = list(formats.read(tmp_path / "set"))
+    assert len(found) == 80
+    for one in found:
+        number = int(one.id.split("/")[2])
+        check_answer(one, number)
+        assert one.extra is not None and one.extra["description"] == captions[number].messages[1].text
+    run(load_builder("mm-instruct-expand", [f"descriptions={tmp_path / 'captions'}"]), tmp_path / "expanded")
+    for one, caption in zip(formats.read(tmp_path / "expanded"), captions, strict=True):
+        assert one.extra is not None and caption.extra is not None and one.extra["facts"] == caption.extra["facts"]
+    twins = [{"category": "cat", "bbox": [0, 0, 0.5, 0.5]}, {"category": "cat", "bbox": [0.5, 0.5, 1, 1]}]
+    for name, instances in {"twins": twins, "broken": [{"category": "cat", "bbox": [0, 0, 2, 1]}]}.items():
+        changed = captions[0].model_copy(update={"extra": {"facts": {"instances": instances}}})
+        write([changed], tmp_path / name)
+    media = f"media_root={tmp_path / 'captions'}"
+    with pytest.raises(DataError, match="no things of the picture are known"):
+        run(load_builder("mm-instruct", [f"descriptions={tmp_path / 'twins'}", media]), tmp_path / "a")
+    with pytest.raises(DataError, match=r"extra\.facts.*places are shares of the picture"):
+        run(load_builder("mm-instruct", [f"descriptions={tmp_path / 'broken'}", media]), tmp_path / "b")
 
 
 SIGNS = {

@@ -21,6 +21,7 @@ from mminstruct.data_builders.vision_flan import FOLDER, tasks
 from mminstruct.data_builders.worlds.charts import Chart, chart
 from mminstruct.data_builders.worlds.scenes import COLORS, GROUNDS, NUMBERS, SHAPES, scene
 from mminstruct.errors import ConfigError, DataError, MminstructError
+from mminstruct.evidence.facts import facts_of
 from tests.building.public_sets import EXPECTED, write_all
 
 CAP = 24
@@ -393,7 +394,13 @@ def test_records_say_task_options_answers_licence_and_source(worlds: dict[str, l
         assert wordings == set(task.instructions)
         for one in found:
             assert one.provenance is not None and one.provenance.licence == "Apache-2.0"
-            assert one.extra == {"citation": f"mminstruct_{name.partition('+')[0]}"}
+            assert one.extra is not None and one.extra["citation"] == f"mminstruct_{name.partition('+')[0]}"
+            facts, (parent,) = facts_of(one), one.provenance.parents
+            if parent.startswith("scenes/"):
+                boxes = scene(*map(int, parent.split("/")[1:])).boxes()
+                assert facts is not None and [(each.category, each.bbox) for each in facts.instances] == boxes
+            else:
+                assert facts is None
             assert isinstance(one.messages[0].content[-1], ImagePart)  # behind the text, as published
             assert one.answers and (one.answers[0] in said(one)) and "{" not in one.messages[0].text
             if task.options is not None:
