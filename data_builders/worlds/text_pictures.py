@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
 
@@ -197,14 +198,9 @@ class TextBuilder(Builder[TextPicture]):
 
     def evidence(self, item: TextPicture, seen: Seen) -> dict[str, Any]:
         """For a record's `extra`: who read what and where, so that other data can be made without reading again."""
-        width, height = seen.size
         lines = [
-            {
-                "text": line.text,
-                "quad": [[_share(x, width), _share(y, height)] for x, y in line.quad],
-                "confidence": round(line.confidence, 3),
-            }
-            for line in seen.lines
+            {"text": line.text, "quad": quad, "confidence": round(line.confidence, 3)}
+            for line, quad in zip(seen.lines, _shares(seen), strict=True)
         ]
         reading: dict[str, Any] = {
             "engine": item.engine or _called(self.engine),
@@ -306,9 +302,11 @@ def _files(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in found]
 
 
-def _share(place: float, edge: int) -> float:
-    """Of a picture's edge; engines see corners of slanting text a little outside of it."""
-    return round(min(1.0, max(0.0, place / edge)), 5)
+def _shares(seen: Seen) -> list[list[list[float]]]:
+    """The lines' quads in shares of the picture; engines see corners of slanting text a little outside of it."""
+    quads = np.array([line.quad for line in seen.lines], np.float64).reshape(-1, 4, 2)
+    found: list[list[list[float]]] = np.round((quads / seen.size).clip(0, 1), 5).tolist()
+    return found
 
 
 def _called(engine: OcrEngine | None) -> str:

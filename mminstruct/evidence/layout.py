@@ -117,20 +117,20 @@ def _paragraphs(
 ) -> list[tuple[tuple[float, float], Paragraph]]:
     """((top, left) in the picture, paragraph) of one angle's lines."""
     angle, placed = group
-    open_ones: list[list[list[_Placed]]] = []
+    open_ones: list[list[tuple[list[_Placed], Box]]] = []  # rows, each with the box around it
     for row in _rows(placed):
         for part in _columns(row, column_gap):
             box = _around([one.box for one in part])
-            above = [one for one in open_ones if _continues(box, one[-1], gap)]
+            above = [one for one in open_ones if _continues(box, one[-1][1], gap)]
             if above:
-                max(above, key=lambda one: _around([each.box for each in one[-1]])[3]).append(part)
+                max(above, key=lambda one: one[-1][1][3]).append((part, box))
             else:
-                open_ones.append([part])
+                open_ones.append([(part, box)])
     found = []
     for one in open_ones:
-        left, top, _, _ = _around([each.box for each in one[0]])
+        left, top, _, _ = one[0][1]
         corner = _turned((left, top), angle)
-        paragraph = Paragraph(tuple(tuple(each.line for each in row) for row in one))
+        paragraph = Paragraph(tuple(tuple(each.line for each in row) for row, _ in one))
         found.append(((corner[1], corner[0]), paragraph))
     return found
 
@@ -147,8 +147,7 @@ def _columns(row: list[_Placed], column_gap: float | None) -> list[list[_Placed]
     return parts
 
 
-def _continues(box: Box, row: list[_Placed], gap: float) -> bool:
-    above = _around([one.box for one in row])
+def _continues(box: Box, above: Box, gap: float) -> bool:
     height = min(box[3] - box[1], above[3] - above[1])
     return box[1] - above[3] < gap * height and _overlap(box, above, 0) > 0 and box[3] > above[3]
 
