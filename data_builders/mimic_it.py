@@ -33,7 +33,7 @@ from mminstruct.data_builders.worlds.pictures import Source, keep, placed
 from mminstruct.data_builders.worlds.questions import questions
 from mminstruct.data_builders.worlds.scenes import Scene, scene
 from mminstruct.errors import ConfigError, DataError, MediaError, MminstructError
-from mminstruct.files import sha256_once
+from mminstruct.files import FileState, file_state, sha256_once
 from mminstruct.media import image_size, open_image
 
 _ROWS = 256  # of a block whose likeness is held at once
@@ -229,7 +229,13 @@ def _require(files: Sequence[Path]) -> None:
     for file in files:
         if not file.is_file():
             raise MediaError(f"the picture {file} is not there; check the path, or set media_root")
-        open_image(file)
+        _open(file, file_state(file))
+
+
+@functools.lru_cache(maxsize=4096)  # one picture is asked about again and again
+def _open(file: Path, state: FileState | None) -> None:
+    """Raises `MediaError` where it cannot be opened."""
+    open_image(file)
 
 
 class _Packer:
