@@ -119,7 +119,8 @@ class Job:
             return self._media(f"images/{name}", *known)
         data, picture = read_image(source)  # a broken one is found here, not in training
         media = self._write(data, f"images/{name}", picture.size)
-        self._known.sources[key] = self._known.files[media.path], picture.size
+        if media.sha256 is not None:
+            self._known.sources[key] = media.sha256, picture.size
         return media
 
     def copy_noted(self, source: Path, name: str, noted: Media) -> Media:

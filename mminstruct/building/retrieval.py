@@ -89,8 +89,8 @@ def nearest(query: Array, features: Array, k: int, leave_out: Collection[int] = 
 def whole(features: Array) -> Array:
     """Features of length 1 at most in 1/65536, float64 of whole numbers [N, D].
 
-    Sums of their products are exact whatever the order, so a matrix product of many rows, which is ten times as fast as
-    one row after the other, gives the same numbers anywhere.
+    Sums of their products are exact whatever the order, so a matrix product of many rows at once gives the same numbers
+    as one row after the other, and on every machine.
     """
     return np.rint(features.astype(np.float64) * 65536)
 

@@ -248,7 +248,7 @@ class PartWriter:
     """Cuts what items become into parts of about `per_shard` conversations, the same ones whoever made them.
 
     Of a part that grows the lines of its shard are held: a hundred thousand small objects instead would be looked at
-    again and again by the collector of garbage, which took a third of the time.
+    again and again by the collector of garbage, which took up to 30 % of the time.
     """
 
     def __init__(self, build: UnfinishedBuild, per_shard: int) -> None:

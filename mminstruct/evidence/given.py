@@ -1,7 +1,7 @@
 """Text that somebody has read or typed already: annotations of a picture's lines, in the place of an engine.
 
 NAME.csv | NAME.txt | gt_NAME.txt ──box_file──▶ TextLine, ...   as ICDAR's competitions and SROIE have it
-a record's extra.ocr ──────────────noted──────▶ TextLine, ...   as the builders of text-rich data write it
+a record's extra.facts ────────────noted──────▶ TextLine, ...   as the builders of text-rich data write it
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,23 @@ def test_no_name_leads_out_of_the_build(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"images/\.\./a\.png would lie outside of the data set"):
         of(tmp_path / "set", Known()).copy(source, "../a.png")
     assert not (tmp_path / "set/a.png").exists()
+
+
+def test_threads_share_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while another thread forgets it."""
+    monkeypatch.setattr(job, "_MOST_KNOWN", 1)
+    sources, known = [picture(tmp_path / f"{number}.png", "red", 8 + number) for number in range(40)], Known()
+
+    def take(number: int) -> tuple[str, int | None]:
+        source = sources[number % len(sources)]
+        media = of(tmp_path / "set", known, str(number)).copy(source, source.name)
+        return media.path, media.width
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(take, range(800)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert set(found) == {(f"images/{number}.png", 8 + number) for number in range(40)}
