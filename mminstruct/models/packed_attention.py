@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from mminstruct.models.segments import Segment, trees, visible
+from mminstruct.models.transfer import sent
 
 # The name in transformers' registries of attention functions and of mask functions.
 PACKED = "mminstruct_packed"
@@ -46,17 +47,17 @@ class _Forest(NamedTuple):
     chains: bool
 
 
-@functools.lru_cache(maxsize=2)  # a table is the same tensor in all layers of a step, and reading it stops a GPU
-def _forest(table: torch.Tensor, window: int | None) -> _Forest:
+@functools.lru_cache(maxsize=2)  # a table is the same tensor in all layers of a step
+def _forest(table: torch.Tensor, window: int | None, device: torch.device) -> _Forest:
     forest = trees([Segment(*row) for row in table[0, 0].tolist()])
     lengths = [tree[-1].start + tree[-1].length for tree in forest]
     masks = [
-        visible(tree, length, window).to(table.device)
+        sent(visible(tree, length, window), device)
         if len(tree) > 1 or (window is not None and length > window)
         else None
         for tree, length in zip(forest, lengths, strict=True)
     ]
-    bounds = torch.tensor([0, *lengths]).cumsum(0).to(table.device, torch.int32)
+    bounds = sent(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), device)
     return _Forest(lengths, masks, bounds, all(len(tree) == 1 for tree in forest))
 
 
@@ -75,7 +76,8 @@ def packed_attention(
 
     Args:
         query: `[1, heads, L, D]`; `key` and `value` perhaps with fewer heads.
-        attention_mask: `[1, 1, S, 3]`, the table of segments; any other mask goes to transformers' SDPA.
+        attention_mask: `[1, 1, S, 3]`, the table of segments, best on the CPU, because it is read there; any other mask
+            goes to transformers' SDPA.
 
     Returns:
         `[1, L, heads, D]`, and no attention weights.
@@ -87,12 +89,12 @@ def packed_attention(
         return result
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise ValueError("packed attention has neither soft caps nor attention sinks")
-    forest = _forest(attention_mask, sliding_window)
+    forest = _forest(attention_mask, sliding_window, query.device)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (repeat_kv(states, groups) for states in (key, value))
-    kind = _computed_in(query)
-    half = query.device.type == "cuda" and kind in (torch.bfloat16, torch.float16)
+    kind = _computed_in(query) if query.device.type == "cuda" else torch.float32
+    half = kind in (torch.bfloat16, torch.float16)
     fits = query.shape[-1] == value.shape[-1] <= _LARGEST_HEAD and query.shape[-1] % 8 == 0
     if half and fits and forest.chains and not dropout:
         longest = max(forest.lengths)
@@ -127,9 +129,8 @@ def packed_attention(
 
 
 def _computed_in(states: torch.Tensor) -> torch.dtype:
-    """What attention computes in, autocast or not."""
-    device = states.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    """What attention computes in on a GPU, autocast or not."""
+    return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else states.dtype
 
 
 AttentionInterface.register(PACKED, packed_attention)

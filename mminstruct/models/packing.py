@@ -157,17 +157,17 @@ def _places(sample: Sample) -> list[list[int]]:
 def owners(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Which sample each place of a batch belongs to, `[B, L]`, counted as they were given to `pack` or `collate`.
 
-    A place that several samples share belongs to none, -1; there is no loss on it.
+    A place that several samples share belongs to none, -1; there is no loss on it. The result is where the labels are.
     """
-    ids, mask = batch["input_ids"], batch["attention_mask"]
+    labels, mask = batch["labels"], batch["attention_mask"]
     if mask.ndim == 2:
-        return torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
+        return torch.arange(len(labels), device=labels.device).unsqueeze(1).expand_as(labels)
     segments = [Segment(*row) for row in mask[0, 0].tolist()]
     parents = {segment.parent for segment in segments}
     leaves = itertools.count()
     numbers = [-1 if number in parents else next(leaves) for number in range(len(segments))]
     lengths = torch.tensor([segment.length for segment in segments])
-    return torch.tensor(numbers).repeat_interleave(lengths).unsqueeze(0).to(ids.device)
+    return torch.tensor(numbers).repeat_interleave(lengths).unsqueeze(0).to(labels.device)
 
 
 def in_a_row(

@@ -28,6 +28,7 @@ class LogWindow:
             self._started = time.perf_counter() - self._before
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
+        """Values may be on the CPU or the model's device, and so are their sums: none is moved or read here."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
 

@@ -37,6 +37,8 @@ from mminstruct.errors import RunError
 from mminstruct.files import publish, write_json
 from mminstruct.models.adapters import Adapter, Mask
 from mminstruct.models.parts import parts
+from mminstruct.models.transfer import sent
+from mminstruct.models.vlm import VisionLanguageModel
 from mminstruct.training.batching import Batching
 from mminstruct.training.checkpointing import keep_newest, of_step, saving, staging_folder
 from mminstruct.training.config import StageConfig
@@ -111,6 +113,8 @@ class VisionLanguageTrainer(Trainer):
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
+        own = isinstance(self.model, VisionLanguageModel)
+        self._image_token: int | None = self.model.config.image_token_id if own else None
         self._window = LogWindow()
         self._losses: list[torch.Tensor] = []  # of the step's micro-batches so far
         self._step_losses: list[float] = []  # of a whole step's, with a guard
@@ -141,8 +145,23 @@ class VisionLanguageTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Supervised tokens (or pairs) of the whole step: all its micro-batches on all processes."""
-        count = sum((self.objective.count(batch) for batch in batch_samples), torch.tensor(0)).to(device)
-        return self._sum_over_processes(count)
+        count = sum((self.objective.count(batch) for batch in batch_samples), torch.tensor(0))
+        return self._sum_over_processes(sent(count, device))
+
+    def _prepare_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """On the device, but for what is read to know how the micro-batch is computed (`mminstruct.models.transfer`)."""
+        read = {"labels", "media", "conversations"}
+        if inputs["attention_mask"].ndim == 4:
+            read.add("attention_mask")  # the table of segments
+        moved = {name: sent(value, self.args.device) for name, value in inputs.items() if name not in read}
+        prepared: dict[str, Any] = super()._prepare_inputs(moved)  # DeepSpeed's precision
+        if self._image_token is not None:
+            prepared["image_places"] = int((inputs["input_ids"] == self._image_token).sum())
+        return prepared | {name: value for name, value in inputs.items() if name in read}
+
+    def floating_point_ops(self, inputs: dict[str, torch.Tensor]) -> int:
+        """Not transformers' estimate, for which it walks through the whole model at each micro-batch: see `mfu`."""
+        return 0
 
     def compute_loss(  # type: ignore[override]
         self,
@@ -156,13 +175,13 @@ class VisionLanguageTrainer(Trainer):
         with self._flops if counting else contextlib.nullcontext():
             output = self.objective(model, inputs)
         mask = inputs["attention_mask"]
-        places = torch.tensor(inputs["input_ids"].numel(), device=mask.device)  # all sums on one device, see `log`
+        places = torch.tensor(inputs["input_ids"].numel())
         self._window.add(
             {
                 "loss_sum": output.loss_sum,
                 "count": output.count,
                 "conversations": conversations,
-                "micro_batches": torch.tensor(1, device=mask.device),
+                "micro_batches": torch.tensor(1),
                 "places": places,
                 "filled": mask.sum() if mask.ndim == 2 else places,
                 **output.metrics,
@@ -192,7 +211,7 @@ class VisionLanguageTrainer(Trainer):
         """
         losses = torch.stack(self._losses)
         broken = (~losses.isfinite()).sum()
-        asked = torch.tensor(int(self.stop.received is not None), device=broken.device)
+        asked = sent(torch.tensor(int(self.stop.received is not None)), broken.device)
         broken_anywhere, asked_anywhere = self._sum_over_processes(torch.stack([broken, asked])).tolist()
         if broken_anywhere:
             step = self.state.global_step + 1
@@ -321,8 +340,9 @@ class VisionLanguageTrainer(Trainer):
         names = sorted({name for own in found for name in own})
         if not names:
             return {}
-        nothing = torch.zeros((), device=self.args.device)
-        values = self._sum_over_processes(torch.stack([self._window.sums.get(name, nothing) for name in names]))
+        nothing = torch.zeros(())
+        own = [self._window.sums.get(name, nothing).to(self.args.device) for name in names]
+        values = self._sum_over_processes(torch.stack(own))
         return dict(zip(names, values.tolist(), strict=True))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
@@ -369,7 +389,8 @@ class VisionLanguageTrainer(Trainer):
             for name, value in {"loss_sum": output.loss_sum, "count": output.count, **output.metrics}.items():
                 sums[name] = sums.get(name, 0.0) + value.double()
         names = sorted(sums)
-        totals = self._sum_over_processes(torch.stack([sums[name] for name in names])).tolist()
+        stacked = torch.stack([sums[name].to(self.args.device) for name in names])
+        totals = self._sum_over_processes(stacked).tolist()
         found = dict(zip(names, totals, strict=True))
         means = [name for name in names if name.endswith("_sum")]
         return {f"validation_{name.removesuffix('_sum')}": found[name] / max(found["count"], 1.0) for name in means}

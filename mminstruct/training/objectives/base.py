@@ -16,6 +16,7 @@ from mminstruct.config import Config
 from mminstruct.data.dataset import ConversationDataset
 from mminstruct.models.adapters import Adapter
 from mminstruct.models.base_processor import BaseProcessor
+from mminstruct.models.transfer import sent
 
 
 @dataclass
@@ -70,7 +71,8 @@ class Objective(ABC):
         Args:
             model: the model, perhaps wrapped (DDP, DeepSpeed); only its forward may be used.
             batch: what `Processor.pack` or `Processor.collate` makes of the samples that `ObjectiveConfig.dataset`
-                gives.
+                gives. `labels` may be on the CPU, whatever the model computes on: they choose places, and a GPU would
+                have to be waited for to say how many.
         """
 
 
@@ -110,7 +112,7 @@ class Supervised(NamedTuple):
         output: the model's.
         logits: `[count, V]`, float32.
         targets: `[count]`, the tokens that should follow.
-        where: `[B, L - 1]`, whether the token behind each place has a label.
+        where: `[B, L - 1]`, whether the token behind each place has a label; on the labels' device.
     """
 
     output: Any
@@ -122,11 +124,20 @@ class Supervised(NamedTuple):
 def at_supervised(model: Callable[..., Any], batch: dict[str, torch.Tensor]) -> Supervised:
     """Run the model, its head only where some row has a label; only labels are turned to float32."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
+    device = batch["input_ids"].device
     targets = batch["labels"][:, 1:]
     where = targets != IGNORE
     columns = where.any(0).nonzero().squeeze(-1)
-    output = model(**inputs, use_cache=False, logits_to_keep=columns)
-    return Supervised(output, output.logits[where[:, columns]].float(), targets[where], where)
+    output = model(**inputs, use_cache=False, logits_to_keep=sent(columns, device))
+    logits = at_places(output.logits, where[:, columns])
+    return Supervised(output, logits.float(), sent(targets[where], device), where)
+
+
+def at_places(states: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """`[B, K, D]` at the places `[B, K]` that are true: `[count, D]`, without a copy where all are."""
+    chosen = where.flatten().nonzero().squeeze(-1)
+    flat = states.flatten(0, 1)
+    return flat if len(chosen) == len(flat) else flat.index_select(0, sent(chosen, states.device))
 
 
 def supervised_tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -29,7 +29,14 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.image_text import ImageTextDataset
 from mminstruct.errors import ConfigError
 from mminstruct.models.base_processor import BaseProcessor
-from mminstruct.training.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, with_auxiliary
+from mminstruct.models.transfer import sent
+from mminstruct.training.objectives.base import (
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    at_places,
+    with_auxiliary,
+)
 
 
 class ContrastiveConfig(ObjectiveConfig):
@@ -72,11 +79,12 @@ class Contrast(Objective):
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         where = batch["labels"] != IGNORE
         columns = where.any(0).nonzero().squeeze(-1)
-        output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=columns)
-        embeddings = nn.functional.normalize(output.hidden_states[-1][where].float(), dim=-1)
+        device = batch["input_ids"].device
+        output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=sent(columns, device))
+        embeddings = nn.functional.normalize(at_places(output.hidden_states[-1], where).float(), dim=-1)
         own = len(embeddings) // 2  # picture, text, picture, text ...
         start, everywhere = _on_all_processes(embeddings.unflatten(0, (own, 2)))
-        _, shows = _on_all_processes(batch["labels"][where].unflatten(0, (own, 2)))
+        _, shows = _on_all_processes(sent(batch["labels"][where], device).unflatten(0, (own, 2)))
         similar = everywhere[:, 0] @ everywhere[:, 1].T / self.config.temperature
         alike = (shows[:, None] == shows).any(-1).fill_diagonal_(False)
         similar = similar.masked_fill(alike, -torch.inf)
@@ -88,7 +96,7 @@ class Contrast(Objective):
         loss_sum = losses.sum() + (losses[mine].sum() - losses.sum()).detach()
         # DDP waits for a gradient of the output head, too.
         loss_sum = loss_sum + 0.0 * output.logits.sum()
-        count = torch.tensor(own, device=loss_sum.device)
+        count = torch.tensor(own)
         metrics = {
             "image_to_text_accuracy_sum": ((similar >= matching[:, None]).sum(1) == 1)[mine].sum(),
             "text_to_image_accuracy_sum": ((similar >= matching).sum(0) == 1)[mine].sum(),

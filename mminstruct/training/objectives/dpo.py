@@ -29,6 +29,7 @@ from mminstruct.data.dataset import ConversationDataset
 from mminstruct.data.pairs import PairDataset
 from mminstruct.models.base_processor import BaseProcessor
 from mminstruct.models.packing import owners
+from mminstruct.models.transfer import sent
 from mminstruct.training.objectives.base import (
     Objective,
     ObjectiveConfig,
@@ -116,7 +117,7 @@ class PreferenceTuning(Objective):
             supervised = -(found[0::2] / tokens[0::2]).sum()
             loss_sum = loss_sum + self.config.supervised_weight * supervised
             metrics["supervised_loss_sum"] = supervised.detach()
-        count = torch.tensor(len(chosen), device=loss_sum.device)
+        count = torch.tensor(len(chosen))
         return ObjectiveOutput(with_auxiliary(loss_sum, count, output, metrics), count, metrics)
 
     def losses(self, differences: torch.Tensor) -> torch.Tensor:
@@ -153,5 +154,6 @@ def _log_probabilities(
     output, logits, targets, where = at_supervised(model, batch)
     log_p = -nn.functional.cross_entropy(logits, targets, reduction="none")
     tokens = _tokens(batch)
-    sums = log_p.new_zeros(len(tokens)).index_add(0, owners(batch)[:, 1:][where], log_p)
-    return sums[tokens > 0], tokens[tokens > 0], output
+    real = tokens.nonzero().squeeze(-1)
+    sums = log_p.new_zeros(len(tokens)).index_add(0, sent(owners(batch)[:, 1:][where], log_p.device), log_p)
+    return sums.index_select(0, sent(real, log_p.device)), sent(tokens[real], log_p.device), output

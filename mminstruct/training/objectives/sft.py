@@ -16,6 +16,7 @@ from torch import nn
 
 from mminstruct.chat_template import IGNORE
 from mminstruct.models.packing import owners
+from mminstruct.models.transfer import sent
 from mminstruct.training.objectives.base import (
     Objective,
     ObjectiveConfig,
@@ -79,7 +80,7 @@ class ConversationMean(Objective):
         output, logits, targets, where = at_supervised(model, batch)
         conversation = owners(batch)[:, 1:][where]
         lengths = torch.bincount(conversation)
-        weights = 1 / lengths[conversation]
+        weights = sent(1 / lengths[conversation], logits.device)
         loss_sum = nn.functional.cross_entropy(logits, targets, reduction="none") @ weights
         metrics = {"token_accuracy_sum": (logits.detach().argmax(-1) == targets).float() @ weights}
         count = (lengths > 0).sum()
