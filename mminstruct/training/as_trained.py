@@ -12,6 +12,7 @@ from mminstruct.models.packing import hindrance, packed
 from mminstruct.training.activation_checkpointing import activation_checkpointing
 from mminstruct.training.config import Kernels, StageConfig
 from mminstruct.training.kernels import liger
+from mminstruct.training.linear_layers import lean_linear_layers
 
 
 @contextlib.contextmanager
@@ -21,6 +22,7 @@ def as_trained(stage: StageConfig, model: PreTrainedModel, kernels: Kernels = "t
         liger(model) if kernels == "liger" else contextlib.nullcontext(),
         packed(model) if hindrance(model) is None else contextlib.nullcontext(),
         last_layer_where_read(model),
+        lean_linear_layers(model),
         activation_checkpointing(model, stage.activation_checkpointing),
     ):
         yield

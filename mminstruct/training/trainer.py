@@ -113,8 +113,8 @@ class VisionLanguageTrainer(Trainer):
         dropping = [one for one in adapters if isinstance(one, Mask) and one.config.gradient_dropout > 0]
         self.gradient_dropout = GradientDropout(dropping, self.args.seed) if dropping else None
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the whole step's tokens itself
-        own = isinstance(self.model, VisionLanguageModel)
-        self._image_token: int | None = self.model.config.image_token_id if own else None
+        own = self.model if isinstance(self.model, VisionLanguageModel) else None
+        self._image_token = None if own is None else own.config.image_token_id
         self._window = LogWindow()
         self._losses: list[torch.Tensor] = []  # of the step's micro-batches so far
         self._step_losses: list[float] = []  # of a whole step's, with a guard
@@ -149,7 +149,7 @@ class VisionLanguageTrainer(Trainer):
         return self._sum_over_processes(sent(count, device))
 
     def _prepare_inputs(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """On the device, but for what is read to know how the micro-batch is computed (`mminstruct.models.transfer`)."""
+        """On the device, but for what is read to know how the micro-batch is computed (`models/transfer.py`)."""
         read = {"labels", "media", "conversations"}
         if inputs["attention_mask"].ndim == 4:
             read.add("attention_mask")  # the table of segments
