@@ -22,7 +22,7 @@ def as_trained(stage: StageConfig, model: PreTrainedModel, kernels: Kernels = "t
         liger(model) if kernels == "liger" else contextlib.nullcontext(),
         packed(model) if hindrance(model) is None else contextlib.nullcontext(),
         last_layer_where_read(model),
-        lean_linear_layers(model),
+        lean_linear_layers(model, keep=stage.accumulate > 1),
         activation_checkpointing(model, stage.activation_checkpointing),
     ):
         yield

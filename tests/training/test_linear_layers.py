@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import peft
 import pytest
@@ -14,10 +15,12 @@ import mminstruct
 from mminstruct.models.adapters import LoraConfig, attach
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import freeze
-from mminstruct.training import objectives
-from mminstruct.training.linear_layers import _CastOnce, _WithLowRank, lean_linear_layers
+from mminstruct.training import as_trained, objectives
+from mminstruct.training.linear_layers import _Casts, _WithLowRank, lean_linear_layers
+from mminstruct.training.run import train
 from mminstruct.training.throughput import ModelFlops
 from tests.models.test_packing import samples
+from tests.training.conftest import largest_difference, make_recipe, weights
 
 
 def build(row: str = "nano", part: str = "language_model", seed: int = 0, **options):
@@ -117,7 +120,8 @@ def test_operations_are_counted_as_pefts():
 
 
 def test_one_cast_serves_all_who_read_a_tensor():
-    once = _CastOnce()
+    casts = _Casts(keep=False)
+    once = casts.states
     states = torch.randn(3, 4, requires_grad=True)
     assert once(states) is states  # no autocast
     with torch.autocast("cpu", torch.bfloat16):
@@ -130,11 +134,52 @@ def test_one_cast_serves_all_who_read_a_tensor():
         assert other is not made and once(states) is not made
         ids = torch.arange(3)
         assert once(ids) is ids
-    inner = torch.zeros(2)
-    with torch.autocast("cpu", torch.bfloat16):
-        before = once(inner)
-        inner += 1
-        assert torch.equal(once(inner), torch.ones(2, dtype=torch.bfloat16)) and torch.equal(before, torch.zeros(2))
+        changing = torch.zeros(2)
+        before = once(changing)
+        changing += 1
+        assert torch.equal(once(changing), torch.ones(2, dtype=torch.bfloat16)) and not before.any()
+
+
+def test_a_weights_cast_is_kept_until_the_next_step_and_only_where_it_has_a_graph():
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = torch.optim.AdamW([weight], lr=0.5, fused=True)
+    model = nn.Linear(2, 2)
+    with lean_linear_layers(model, keep=True), torch.autocast("cpu", torch.bfloat16):
+        casts = model.forward.args[1]
+        with torch.no_grad():
+            without = casts.weight(weight)
+            assert casts.weight(weight) is without and not without.requires_grad
+        made = casts.weight(weight)
+        assert made.requires_grad and made.dtype == torch.bfloat16 and casts.weight(weight) is made
+        for _ in range(2):  # as often as there are micro-batches
+            casts.weight(weight).sum().backward()
+        assert torch.equal(weight.grad, torch.full((2, 2), 2.0))
+        optimizer.step()
+        now = weight.detach().bfloat16()
+        assert torch.equal(casts.weight(weight), now) and not torch.equal(made, now)
+        with torch.no_grad():
+            weight.zero_()
+        assert not casts.weight(weight).any()
+    assert "forward" not in vars(model)
+
+
+def _keeping(own: bool, model, keep: bool):
+    assert keep  # the stage's micro-batches are several
+    return lean_linear_layers(model, own)
+
+
+def test_a_run_whose_casts_are_kept_is_the_run_whose_are_not(workspace, tmp_path, monkeypatch):
+    """Bit by bit, with LoRA and a connector that learns whole, and with all that learns whole."""
+    found = []
+    for keep in (True, False):
+        monkeypatch.setattr(as_trained, "lean_linear_layers", functools.partial(_keeping, keep))
+        lora = {"train": ["connector"], "adapters": [{"kind": "lora", "part": "language_model", "rank": 2}]}
+        stages = [{**stage, "accumulate": 3, "steps": 4} for stage in (lora, {})]
+        out = tmp_path / str(keep)
+        train(make_recipe(workspace, stages, precision="bf16"), out)
+        found.append([weights(out / place) for place in ("stages/1-s0/model", "model")])
+    for kept, anew in zip(*found, strict=True):
+        assert largest_difference(kept, anew) == 0.0
 
 
 def test_without_adapters_the_loss_in_bfloat16_is_autocasts_bit_by_bit():
