@@ -16,8 +16,10 @@ from mminstruct.training import objectives
 from mminstruct.training.kernels import liger
 from mminstruct.training.run import train
 from mminstruct.training.throughput import ModelFlops
+from mminstruct.training.trainer import _COUNTED, VisionLanguageTrainer
 from tests.models.test_packing import samples
 from tests.training.conftest import make_recipe
+from tests.training.test_transfer import LORA, LookedAtError, first_micro_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -103,6 +105,31 @@ def test_ligers_kernels_compute_the_same():
         assert step(model, batches, torch.float32)[0] == loss
     assert again == pytest.approx(loss, rel=1e-4)
     assert_close(found, expected, 1e-2)
+
+
+@pytest.mark.parametrize("stage", [{}, {"train": ["connector"], "adapters": [LORA]}], ids=["whole", "lora"])
+def test_the_cpu_waits_for_nothing_within_a_micro_batch(stage, workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(VisionLanguageTrainer, "_agree_on_step", lambda trainer: None)  # once a step, and it says so
+    looked = []
+
+    def look(trainer, model, batch) -> None:
+        for mode in ("default", "error"):  # what a first time needs is no part of a step
+            torch.cuda.set_sync_debug_mode(mode)
+            try:
+                inputs = trainer._prepare_inputs(batch)
+                trainer.compute_loss(model, inputs, num_items_in_batch=torch.ones((), device="cuda")).backward()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            trainer._flops_counted = _COUNTED
+            looked.append(mode)
+
+    first_micro_batch(monkeypatch, look)
+    with pytest.raises(LookedAtError):
+        train(
+            make_recipe(workspace, [{"pack_tokens": 256, "share_prefix": False, **stage}], precision="bf16"),
+            tmp_path / "run",
+        )
+    assert looked == ["default", "error"]
 
 
 def test_a_run_in_bfloat16_with_lora_and_liger(workspace, tmp_path):

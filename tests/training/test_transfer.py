@@ -24,7 +24,7 @@ META = torch.device("meta")
 LORA = {"kind": "lora", "part": "language_model", "rank": 2}
 
 
-class _LookedAtError(Exception):
+class LookedAtError(Exception):
     """The first micro-batch has been looked at."""
 
 
@@ -33,7 +33,7 @@ def first_micro_batch(monkeypatch, look) -> None:
 
     def training_step(trainer, model, batch, num_items_in_batch=None) -> Any:
         look(trainer, model, batch)
-        raise _LookedAtError
+        raise LookedAtError
 
     monkeypatch.setattr(VisionLanguageTrainer, "training_step", training_step)
 
@@ -65,7 +65,7 @@ def test_a_micro_batch_is_computed_without_reading_from_the_device(name, workspa
     first_micro_batch(monkeypatch, look)
     pairs = {"path": str(data / "pairs"), "media_root": str(data)}
     settings = {"data": pairs} if name == "dpo" else {}
-    with pytest.raises(_LookedAtError):
+    with pytest.raises(LookedAtError):
         train(make_recipe(workspace, [STAGES[name]], **settings), tmp_path / "run")
     assert gradients and set(gradients) == {META}
 
@@ -82,7 +82,7 @@ def test_so_it_is_with_other_connectors(row, workspace, monkeypatch, tmp_path):
         losses.append(trainer.compute_loss(model, trainer._prepare_inputs(batch)))
 
     first_micro_batch(monkeypatch, look)
-    with pytest.raises(_LookedAtError):
+    with pytest.raises(LookedAtError):
         train(make_recipe(workspace, [{}], model=str(tmp_path / "model")), tmp_path / "run")
     assert [loss.device for loss in losses] == [META]
 
