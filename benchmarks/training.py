@@ -2,15 +2,16 @@
 
     python benchmarks/training.py --peer-python PEER/bin/python --rounds 10
 
-PEER has torch, torchvision, transformers, accelerate, datasets and trl, which `mixed` is compared with. One tiny random
-LLaVA (CLIP of 64 px and 64 patches, Llama of 256 x 4, 5.3 M parameters, float32) is made with transformers, saved, and
-imported with `mminstruct zoo import`. Each step of a peer sees the conversations that a step of ours sees, so losses
-can be compared step by step, and only the speed may differ. In each round all run once, in random order; a ratio is of
-one round.
+PEER has torch, torchvision, transformers, accelerate, peft, datasets and trl, which `mixed` is compared with. One tiny
+random LLaVA (CLIP of 64 px and 64 patches, Llama of 256 x 4, 5.3 M parameters, float32) is made with transformers,
+saved, and imported with `mminstruct zoo import`. Each step of a peer sees the conversations that a step of ours sees,
+so losses can be compared step by step, and only the speed may differ. In each round all run once, in random order; a
+ratio is of one round.
 
 Workloads: `mixed` has answers of 5 to 200 tokens, log-uniform; `questions` is easy-VQA as it is, about ten questions a
 picture; `vocabulary` is the same with a head of 32,000 tokens; `jpeg` is `mixed` with pictures of 640 x 480 as JPEG
-files, which a process of its own decodes.
+files, which a process of its own decodes; `lora` is `mixed` with LoRA of rank 16 on the language model, by peft on both
+sides, and the projector whole.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ from mminstruct.training.run import train
 
 BATCH, PACKED, WARM_UP, LEARNING_RATE, THREADS = 16, 40, 5, 1e-3, 2
 Example = dict[str, str]
+LORA: dict[str, Any] = {
+    "train": ["connector"],
+    "adapters": [{"kind": "lora", "part": "language_model", "rank": 16, "alpha": 32}],
+}
 
 # Jinja that writes what `vicuna_v1` with an empty system text writes.
 TEMPLATE = (
@@ -271,12 +276,13 @@ def runs(name: str, steps: int, peer_python: str, folder: Path) -> dict[str, Run
     tokenizer = make_tokenizer()
     make_model(tokenizer, 32_000 if name == "vocabulary" else 0, folder)
     examples = questions(PACKED * (steps + 2))
-    if name in ("mixed", "jpeg"):
+    if name in ("mixed", "jpeg", "lora"):
         examples = lengthened(examples, tokenizer)
     if name == "jpeg":
         examples = as_photographs(examples, folder)
     (folder / "data.json").write_text(llava_json(examples))
     base = {"steps": steps, "learning_rate": LEARNING_RATE, "threads": THREADS, "workers": int(name == "jpeg")}
+    base["lora"] = name == "lora"
     here = Path(__file__).parent
 
     def peer(kind: str, batches: list[list[Example]]) -> Callable[[], dict[str, Any]]:
@@ -287,7 +293,7 @@ def runs(name: str, steps: int, peer_python: str, folder: Path) -> dict[str, Run
         order = {**base, "model": str(folder / "ours"), "data": str(folder / "data.json"), "settings": settings}
         return lambda: run_one(sys.executable, __file__, order, folder)
 
-    alone: dict[str, Any] = {"share_prefix": False}
+    alone: dict[str, Any] = {"share_prefix": False, **(LORA if name == "lora" else {})}
     batches = our_batches(examples, folder, alone, steps)
     sizes = [len(batch) for batch in batches]
     trainer = "transformers.Trainer"
@@ -362,7 +368,7 @@ def main(
     if order:
         ours(json.loads(Path(order).read_text()))
         return
-    for name in ("mixed", "questions", "vocabulary", "jpeg"):
+    for name in ("mixed", "questions", "vocabulary", "jpeg", "lora"):
         if only in ("", name):
             with tempfile.TemporaryDirectory() as folder:
                 compare(name, steps, rounds, peer_python, Path(folder))

@@ -2,8 +2,9 @@
 
     python benchmarks/training_peer.py ORDER.json          # transformers.Trainer or TRL's SFTTrainer
 
-The order says: which peer, the folder of a transformers LLaVA with its processor, the batches of examples (picture,
-question, answer) in the order of their use, threads, processes that load data, and where to write {"ends": seconds at
+The order says: which peer, the folder of a transformers LLaVA with its processor, whether peft's LoRA learns instead of
+all, the batches of examples (picture, question, answer) in the order of their use, threads, processes that load data,
+and where to write {"ends": seconds at
 which each step ended, "losses": of each step, "peak": megabytes}. Both peers get a correct padded batch: only the
 answer and its end token have labels.
 """
@@ -103,6 +104,14 @@ def main() -> None:
     torch.manual_seed(0)
     processor = AutoProcessor.from_pretrained(order["model"])
     model = LlavaForConditionalGeneration.from_pretrained(order["model"], dtype=torch.float32)
+    if order["lora"]:
+        from peft import LoraConfig, get_peft_model
+
+        layers = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+        chosen = LoraConfig(
+            r=16, lora_alpha=32, target_modules=layers, modules_to_save=["multi_modal_projector"], bias="none"
+        )
+        model = get_peft_model(model, chosen)
     watch = Ends()
     examples = [example for batch in order["batches"] for example in batch]
     with tempfile.TemporaryDirectory() as folder:
