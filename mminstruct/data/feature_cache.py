@@ -49,11 +49,14 @@ class FeatureCacheConfig(Config):
     Attributes:
         folder: one for all runs that may share; what belongs to other weights or settings has a sub-folder of its own.
         dtype: of the numbers on disk; `float8_e4m3fn` has a scale for each picture.
+        pooled: keep what the connector's own pooling leaves, for connectors that begin with one (`average_pool`): less
+            to keep, and of use to connectors of that grid only.
         limit_gb: how large the folder may become, all sub-folders together, in 10^9 bytes.
     """
 
     folder: Path
     dtype: Literal["float32", "bfloat16", "float8_e4m3fn"] = "bfloat16"
+    pooled: bool = False
     limit_gb: float = Field(default=100.0, gt=0)
 
     @property
@@ -87,14 +90,15 @@ def describe(
     towers = encoder.towers if isinstance(encoder, FusedConfig) else (encoder,)
     libraries = sorted({_LIBRARIES[tower.source] for tower in towers})
     settings = processor.config
-    return {
+    pooled = {"pooled": model.config.connector["kind"]} if config.pooled else {}
+    return pooled | {
         "format": FORMAT,
         "encoder": encoder.model_dump(mode="json"),
         "weights": fingerprint(model.vision_encoder),
         "image": settings.image.model_dump(mode="json"),
         "tiling": settings.tiling.model_dump(mode="json") if settings.tiling is not None else None,
         "frames": settings.video.sampling.model_dump(mode="json"),
-        "shape": list(model.feature_shape),
+        "shape": list(model.pooled_shape if config.pooled else model.feature_shape),
         "dtype": config.dtype,
         "precision": precision,
         "versions": {"mminstruct": __version__} | {name: importlib.metadata.version(name) for name in libraries},

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,6 +142,7 @@ def fill(
     device: torch.device,
     bfloat16: bool = False,
     workers: int = 0,
+    pool: Callable[[torch.Tensor], torch.Tensor] = _itself,
 ) -> Iterator[None]:
     """Compute media, each with its key, and add them to the cache.
 
@@ -149,6 +150,7 @@ def fill(
         encoder: on `device`.
         bfloat16: compute as training in bfloat16 does.
         workers: processes that open and prepare media.
+        pool: what is kept of the features `[t, P, D]`.
 
     Raises:
         MediaError: a medium cannot be opened.
@@ -175,7 +177,7 @@ def fill(
         if tiles >= _TILES or last:
             pixels = torch.cat([one.pixels for _, one in waiting])
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                features = torch.cat([encoder(part.to(device, dtype)).cpu() for part in pixels.split(_TILES)])
+                features = torch.cat([pool(encoder(part.to(device, dtype))).cpu() for part in pixels.split(_TILES)])
             counts = [len(one.pixels) for _, one in waiting]
             for (key, one), found in zip(waiting, features.split(counts), strict=True):
                 seen[key] = Features(found, one.medium)

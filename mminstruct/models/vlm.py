@@ -327,7 +327,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         """Raises `DataError` for features that this model's encoder does not make, or that came beside pixels."""
         if pixel_values is not None:
             raise DataError("pixel_values and features were given; the model takes one of them")
-        if features.shape[1:] != self.feature_shape:
+        if features.shape[1:] not in (self.feature_shape, self.pooled_shape):
             raise DataError(
                 f"features are {list(features.shape)}, this model's encoder makes [T, {self.feature_shape[0]}, "
                 f"{self.feature_shape[1]}]; make them with it"
@@ -356,8 +356,8 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             attention_mask: `[B, L]`, 1 for real tokens.
             pixel_values: `[T, 3, H, W]`, all pictures, tiles and frames of the batch in the order of their places.
             media: `[n, 3]`, a `Medium` each, where pictures are tiled or videos among them.
-            features: `[T, P, D]`, what the encoder makes of pixels, instead of them; of no picture, `[0, P, D]`, it
-                says that the encoder need not run for a batch of text either.
+            features: `[T, P, D]`, what the encoder makes of pixels, instead of them, pooled by the connector or not; of
+                no picture, `[0, P, D]`, it says that the encoder need not run for a batch of text either.
             instruction_ids, instruction_mask: `[T, L']`, what is asked about each (`Instruction`), for connectors that
                 read it.
             sights: of the tokens before these, where they are in the cache.
@@ -410,6 +410,12 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         """P and D of what the encoder makes of one tile or frame."""
         size = self.layout.tile
         return self.vision_encoder.num_patches(size, size), self.vision_encoder.hidden_size
+
+    @property
+    def pooled_shape(self) -> tuple[int, int]:
+        """P' and D of what the connector's pooling leaves of that; it takes both in their place."""
+        patches, width = self.feature_shape
+        return self.connector.pooled_patches(patches), width
 
     @property
     def parts(self) -> tuple[str, ...]:

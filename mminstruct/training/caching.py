@@ -42,6 +42,11 @@ def require_cacheable(recipe: Recipe, model: PreTrainedModel) -> None:
                 f"stage {stage.name!r} has feature_cache, but a {type(model).__name__} is transformers' own and calls "
                 "its encoder itself; take feature_cache out"
             )
+        if stage.feature_cache.pooled and model.pooled_shape == model.feature_shape:
+            raise ConfigError(
+                f"stage {stage.name!r} has feature_cache.pooled, but its connector does not begin by pooling features, "
+                "as average_pool does; take pooled out"
+            )
         if is_deepspeed_zero3_enabled() and any(one.changes("vision_encoder") for one in recipe.stages[:number]):
             raise ConfigError(
                 f"stage {stage.name!r} has feature_cache behind a stage that changes the vision_encoder, and under "
@@ -146,6 +151,7 @@ def _fill(
             yield from feature_fill.fill(
                 cache, lacking, dataset.media_root, processor, encoder, settings.device,
                 bfloat16=settings.bf16, workers=recipe.workers,
+                **({"pool": model.connector.pooled} if config.pooled else {}),
             )  # fmt: skip
     return description, keys
 

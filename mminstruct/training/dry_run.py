@@ -165,7 +165,8 @@ def _stage(
         batch = arranged.batches[MicroBatch(batches[-1])]
     if stage.feature_cache is not None and "pixel_values" in batch:
         assert isinstance(model, VisionLanguageModel)  # `require_cacheable` has been asked
-        batch["features"] = torch.zeros(len(batch.pop("pixel_values")), *model.feature_shape)
+        shape = model.pooled_shape if stage.feature_cache.pooled else model.feature_shape
+        batch["features"] = torch.zeros(len(batch.pop("pixel_values")), *shape)
     memory: dict[str, Memory] = {}
     if stage.objective.needs_second_model(stage.train):
         notes.append(f"{stage.objective.kind} keeps a second model beside the one that learns: no memory")

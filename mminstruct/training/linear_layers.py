@@ -1,7 +1,7 @@
 """Linear layers with less around their products, while a stage trains: LoRA as one operation, one cast for all readers.
 
     peft:  y = W x;  z = B (A cast(x)) * scale;  y + z      and backwards the same pieces, added up one by one
-    here:  y = W x;  y += B (scale A x)                     and backwards  dx = W' dy;  dx += A' (scale B' dy)
+    here:  y = W x;  y += scale B (A x)                     and backwards  dx = W' dy;  dx += scale A' (B' dy)
 
 The sums are made by the products themselves (`addmm`), where peft and autograd write each summand to memory and read
 it again, so nothing of the width of `x` or `y` is written but `y` and `dx`. What is computed is the same; in bfloat16
@@ -160,10 +160,10 @@ class _LowRank(torch.autograd.Function):
     ) -> torch.Tensor:
         shape, states = states.shape, states.reshape(-1, states.shape[-1])
         weight, down, up = (one.to(states.dtype) for one in (weight, *cast))
-        low = states.mm(down.t()).mul_(scale)
+        low = states.mm(down.t())
         output = functional.linear(states, weight, None if bias is None else bias.to(states.dtype))
         low.requires_grad_()  # a gradient goes through it, and `ModelFlops` counts by that
-        torch.addmm(output, low, up.t(), out=output)
+        torch.addmm(output, low, up.t(), alpha=scale, out=output)
         ctx.save_for_backward(states, weight, down, up, low)
         ctx.shape, ctx.scale = shape, scale
         return output.view(*shape[:-1], -1)
@@ -173,10 +173,13 @@ class _LowRank(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, down, up, low = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
-        to_low = gradient.mm(up).mul_(ctx.scale)
+        to_low = gradient.mm(up)
         to_states = None
         if ctx.needs_input_grad[0]:
             to_states = gradient.mm(weight)
-            torch.addmm(to_states, to_low, down, out=to_states)
+            torch.addmm(to_states, to_low, down, alpha=ctx.scale, out=to_states)
             to_states = to_states.view(ctx.shape)
-        return to_states, None, None, to_low.t().mm(states), gradient.t().mm(low), None, None
+        nothing = states.new_empty(1)  # what is added with beta = 0 is not looked at
+        to_down = torch.addmm(nothing, to_low.t(), states, beta=0, alpha=ctx.scale)
+        to_up = torch.addmm(nothing, gradient.t(), low, beta=0, alpha=ctx.scale)
+        return to_states, None, None, to_down, to_up, None, None

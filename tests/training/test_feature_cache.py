@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import mminstruct
 from mminstruct.data import dataset as dataset_module
@@ -46,7 +47,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    for row in ("nano", "nano-tiles", "nano-gated-cross-attention"):
+    for row in ("nano", "nano-tiles", "nano-gated-cross-attention", "nano-average-pool"):
         torch.manual_seed(0)
         checkpoint.save(folder / row, *mminstruct.create(row, tiny=True))
     return folder
@@ -82,16 +83,19 @@ def losses(out) -> list[float]:
         ("nano", {"pack_tokens": 200, "epochs": 2.0}),
         ("nano-tiles", {"batch_size": 4, "epochs": 2.0}),
         ("nano-gated-cross-attention", {"batch_size": 2}),  # padded
+        ("nano-average-pool", {"batch_size": 5, "epochs": 2.0}),
+        ("nano-average-pool", {"pack_tokens": 200, "feature_cache": {"pooled": True}}),
     ],
 )
 def test_cached_equals_uncached_and_a_second_run_computes_nothing(
     models, data, tmp_path, calls, monkeypatch, row, stage
 ):
     settings = {"model": str(models / row), "data": data}
-    stage = {**FROZEN, **stage}
+    own = stage.get("feature_cache", {})
+    stage = {**FROZEN, **stage, "feature_cache": None}
     train(make_recipe(tmp_path, [stage], **settings), tmp_path / "plain")
     calls.clear()
-    cached = make_recipe(tmp_path, [{**stage, "feature_cache": cache(tmp_path / "cache")}], **settings)
+    cached = make_recipe(tmp_path, [{**stage, "feature_cache": cache(tmp_path / "cache", **own)}], **settings)
 
     def refused(*_):
         raise AssertionError("a picture was opened in training")
@@ -178,6 +182,24 @@ def test_resume_is_bit_equal(models, data, tmp_path, calls):
     assert not calls
     assert largest_difference(weights(tmp_path / "whole/model"), weights(tmp_path / "cut/model")) == 0.0
     assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+
+
+def test_pooled_features_take_less_room_and_belong_to_their_grid(models, data, tmp_path, calls):
+    settings = {"model": str(models / "nano-average-pool"), "data": data}
+    model, _ = mminstruct.load(models / "nano-average-pool")
+    assert model.pooled_shape[0] < model.feature_shape[0]
+    for pooled in (True, False):
+        stage = {**FROZEN, "steps": 1, "feature_cache": cache(tmp_path / "cache", pooled=pooled)}
+        train(make_recipe(tmp_path, [stage], **settings), tmp_path / str(pooled))
+    shapes = []
+    for path in (tmp_path / "cache").glob("*/*.safetensors"):
+        with safe_open(path, framework="pt") as shard:
+            shapes.append(tuple(shard.get_tensor(next(iter(shard.keys()))).shape[1:]))
+    assert sorted(shapes) == sorted([model.pooled_shape, model.feature_shape]) and len(calls) == 2
+    stage = {**FROZEN, "feature_cache": cache(tmp_path / "cache", pooled=True)}
+    with pytest.raises(ConfigError, match="its connector does not begin by pooling features, as average_pool does"):
+        train(make_recipe(tmp_path, [stage], model=str(models / "nano"), data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_cached_is_refused(models, data, tmp_path):

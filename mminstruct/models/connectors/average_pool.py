@@ -39,10 +39,17 @@ class AveragePool(Connector):
             )
         return self.side**2
 
-    def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
+    def pooled_patches(self, patches: int) -> int:
+        return self.num_tokens(patches)
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
         n, patches, width = features.shape
         side = math.isqrt(patches)
+        if side == self.side:
+            return features
         grid = features.transpose(1, 2).reshape(n, width, side, side)
-        pooled = functional.adaptive_avg_pool2d(grid, self.side).flatten(2).transpose(1, 2)
-        projected: torch.Tensor = self.projection(pooled)
+        return functional.adaptive_avg_pool2d(grid, self.side).flatten(2).transpose(1, 2)
+
+    def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
+        projected: torch.Tensor = self.projection(self.pooled(features))
         return projected

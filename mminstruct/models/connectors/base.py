@@ -63,6 +63,17 @@ class Connector(nn.Module, ABC):
     def num_tokens(self, patches: int) -> int:
         """N for P patches. Raises `ConfigError` where the connector cannot take that many."""
 
+    def pooled_patches(self, patches: int) -> int:
+        """How many of P patches `pooled` leaves."""
+        return patches
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """`[n, P, D] -> [n, P', D]`: what a connector makes of features before anything is learnt; here, nothing.
+
+        `forward` takes what it gives in the features' place, with the same result.
+        """
+        return features
+
     @abstractmethod
     def forward(self, features: torch.Tensor, instruction: Instruction | None = None) -> torch.Tensor:
         """`[n, P, D] -> [n, N, H]`; `instruction` is given exactly to those that read it."""
