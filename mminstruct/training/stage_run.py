@@ -33,7 +33,7 @@ from mminstruct.training.guard import StepGuard
 from mminstruct.training.preparing import Prepared
 from mminstruct.training.resume import fit_to_processes
 from mminstruct.training.stopping import stop_requests
-from mminstruct.training.trackers import finish_trackers, tracker_callbacks
+from mminstruct.training.trackers import PROJECT, finish_trackers, tracker_callbacks
 from mminstruct.training.trainer import VisionLanguageTrainer
 from mminstruct.training.validation import ValidateEvery, Validation
 from mminstruct.training.zero import compile_nothing, deepspeed_config, release
@@ -176,6 +176,7 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
         report_to=[],
+        project=PROJECT,
         disable_tqdm=True,
         use_cpu=on_cpu,
         ddp_backend="gloo" if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,

@@ -1,12 +1,14 @@
 """Trackers of experiments, each by transformers' own callback; what they get is what `metrics.jsonl` gets.
 
 TensorBoard's files lie in `OUT/tensorboard/STAGE`. wandb and trackio know a stage as a run of its own, named after the
-run's folder and the stage; where they keep it is up to their own settings (WANDB_PROJECT, WANDB_MODE, ...).
+run's folder and the stage, in the project `mminstruct`; all else is up to their own settings (WANDB_PROJECT, WANDB_MODE,
+TRACKIO_DIR, ...).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from mminstruct.errors import ConfigError
+
+PROJECT = "mminstruct"
 
 
 def require_trackers(names: Sequence[str]) -> None:
@@ -36,8 +40,11 @@ def tracker_callbacks(names: Sequence[str], out: Path, stage: str, step: int) ->
 
             writer = SummaryWriter(str(out / "tensorboard" / stage), purge_step=step + 1 if step else None)
             callbacks.append(TensorBoardCallback(writer))
+        elif name == "wandb":
+            os.environ.setdefault("WANDB_PROJECT", PROJECT)  # transformers asks for it there only
+            callbacks.append(WandbCallback())
         else:
-            callbacks.append(WandbCallback() if name == "wandb" else TrackioCallback())
+            callbacks.append(TrackioCallback())
     return callbacks
 
 
