@@ -1,8 +1,8 @@
 """Trackers of experiments, each by transformers' own callback; what they get is what `metrics.jsonl` gets.
 
 TensorBoard's files lie in `OUT/tensorboard/STAGE`. wandb and trackio know a stage as a run of its own, named after the
-run's folder and the stage, in the project `mminstruct`; all else is up to their own settings (WANDB_PROJECT, WANDB_MODE,
-TRACKIO_DIR, ...).
+run's folder and the stage, in the project `mminstruct`; all else is up to their own settings (WANDB_PROJECT,
+WANDB_MODE, TRACKIO_DIR, ...).
 """
 
 from __future__ import annotations
