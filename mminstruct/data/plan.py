@@ -20,6 +20,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mminstruct.data.mixture import Mixture
+from mminstruct.data.packs import pack
 from mminstruct.errors import DataError
 
 
@@ -31,7 +32,7 @@ class BatchPlan:
         count: of the conversations.
         seed: of the run.
         batch_size: conversations of a micro-batch, the last of an epoch has fewer; or
-        pack_tokens: tokens of a micro-batch at most, filled best-fit; then `tokens` and `prefixes` are needed.
+        pack_tokens: tokens of a micro-batch at most, filled as `packs` says; then `tokens` and `prefixes` are needed.
         keys: of each conversation; those with the same key, if it is not None, stay together.
         tokens, prefixes: of each conversation, and how many of the first ones it shares with others of its key.
         lengths: when given, conversations of like length become neighbours; only with `batch_size`.
@@ -150,32 +151,6 @@ def split(
             sizes[-1] += own
             room -= own
     return parts, sizes
-
-
-def pack(units: Sequence[list[int]], sizes: Sequence[int], capacity: int) -> list[list[int]]:
-    """Best-fit decreasing: the largest unit first, each into the fullest pack that still has room for it.
-
-    The packs with room are kept by how much they have, and which amounts occur as the bits of one integer, so a unit
-    finds its pack in a few operations whatever their number.
-    """
-    packs: list[list[int]] = []
-    room: list[list[int]] = [[] for _ in range(capacity + 1)]  # numbers of packs with exactly so much room
-    present = 0
-    for number in sorted(range(len(units)), key=lambda number: -sizes[number]):
-        size = sizes[number]
-        fitting = present >> size
-        if fitting:
-            left = size + (fitting & -fitting).bit_length() - 1
-            found = room[left].pop()
-            if not room[left]:
-                present ^= 1 << left
-            packs[found] += units[number]
-        else:
-            left, found = capacity, len(packs)
-            packs.append(list(units[number]))
-        room[left - size].append(found)
-        present |= 1 << (left - size)
-    return packs
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,8 @@ class StageConfig(Config):
             processes` of them and divides by their supervised tokens, however they are split.
         warmup: share of the steps with a rising learning rate; a cosine to zero follows.
         steps: stop after so many optimiser steps instead of after `epochs`.
-        pack_tokens: tokens of a micro-batch at most, instead of `batch_size` conversations, which are packed best-fit
-            by their true lengths.
+        pack_tokens: tokens of a micro-batch at most, instead of `batch_size` conversations, which are packed by their
+            true lengths (`mminstruct.data.packs`).
         share_prefix: let conversations about one picture stay together and stand behind one copy of its tokens; the
             default is to do so wherever several are about the same picture and the model allows it.
         group_by_length: make batches of conversations of like length, all with pictures or all without, for models that

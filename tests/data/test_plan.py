@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mminstruct.data.plan import BatchPlan, MicroBatch, StepPlan, pack, split, together
+from mminstruct.data.plan import BatchPlan, MicroBatch, StepPlan, split, together
 from mminstruct.errors import DataError
 
 
@@ -54,36 +54,6 @@ def test_batches_by_length_are_of_one_kind(group):
         assert True in kinds[:40] and False in kinds[:40]  # they take turns
     one_kind = BatchPlan(203, seed=1, batch_size=4, lengths=lengths, group=group).epoch(0)
     assert sorted(flat(one_kind)) == list(range(203))
-
-
-def test_packs_hold_everything_once_and_none_is_too_full():
-    rng = random.Random(0)
-    for _ in range(50):
-        sizes = [rng.randint(1, 64) for _ in range(rng.randint(1, 200))]
-        packs = pack([[number] for number in range(len(sizes))], sizes, 64)
-        assert sorted(flat(packs)) == list(range(len(sizes)))
-        assert all(sum(sizes[index] for index in one) <= 64 for one in packs)
-        assert len(packs) <= 11 / 9 * -(-sum(sizes) // 64) + 6 / 9 + sum(size > 32 for size in sizes)
-
-
-def slow_best_fit(sizes, capacity):
-    """Each size, largest first, into the fullest pack with room: by looking at all of them."""
-    room: list[int] = []
-    for size in sorted(sizes, reverse=True):
-        fitting = [number for number, left in enumerate(room) if left >= size]
-        if fitting:
-            room[min(fitting, key=lambda number: room[number])] -= size
-        else:
-            room.append(capacity - size)
-    return sorted(room)
-
-
-def test_packing_is_best_fit_decreasing():
-    rng = random.Random(1)
-    for _ in range(50):
-        sizes = [rng.randint(1, 100) for _ in range(rng.randint(1, 150))]
-        packs = pack([[number] for number in range(len(sizes))], sizes, 100)
-        assert sorted(100 - sum(sizes[index] for index in one) for one in packs) == slow_best_fit(sizes, 100)
 
 
 def test_a_unit_larger_than_a_pack_is_cut_and_pays_its_prefix_again():
