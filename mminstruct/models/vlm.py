@@ -268,13 +268,13 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         instruction: Instruction | None = None,
         media: Sequence[Medium] | None = None,
         features: torch.Tensor | None = None,
-        image_places: int | None = None,
+        num_image_places: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, Sights | None]:
         """Token embeddings `[B, L, H]`, each image's vectors at its places; what the connector adds to the loss; and
         what is seen beside the prompt. Give `pixel_values`, or `features`, or neither.
 
         Args:
-            image_places: see `forward`.
+            num_image_places: see `forward`.
 
         Raises:
             DataError: the number of places and of image vectors differ, or features are not this encoder's.
@@ -297,7 +297,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         if seen is None and calls_everything(self):
             embeddings = embeddings + 0.0 * self._blank(input_ids, embeddings.dtype, cached).sum()
         found = 0 if seen is None else len(seen)
-        wanted = int(places.sum()) if image_places is None else image_places
+        wanted = int(places.sum()) if num_image_places is None else num_image_places
         if wanted != found:
             raise DataError(
                 f"the text has {wanted} image places, the pictures give {found} vectors; "
@@ -346,7 +346,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        image_places: int | None = None,
+        num_image_places: int | None = None,
         **kwargs: Any,
     ) -> VisionLanguageOutput:
         """Logits (and the mean loss over `labels`, where given) of the language model.
@@ -365,8 +365,8 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
             labels: `[B, L]`, -100 where no loss is taken.
             logits_to_keep: how many positions, from the last on, get logits, or which `[K]`; 0 means all. transformers'
                 `generate` asks for one of the whole prompt.
-            image_places: how many `image_token_id` there are. Left out they are counted, for which the CPU waits until
-                a GPU is done with all that it has been given.
+            num_image_places: how many `image_token_id` there are. Left out they are counted, for which the CPU waits
+                until a GPU is done with all that it has been given.
         """
         auxiliary_loss = None
         if inputs_embeds is None:
@@ -381,7 +381,7 @@ class VisionLanguageModel(PreTrainedModel, GenerationMixin):
                     instruction = Instruction(instruction_ids, instruction_mask)
                 seen = None if media is None else [Medium(*row) for row in media.tolist()]
                 inputs_embeds, auxiliary_loss, sights = self.embed(
-                    input_ids, pixel_values, instruction, seen, features, image_places
+                    input_ids, pixel_values, instruction, seen, features, num_image_places
                 )
             if self.experts is not None:
                 kwargs[PLACES] = input_ids == self.config.image_token_id

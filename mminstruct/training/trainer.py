@@ -156,7 +156,7 @@ class VisionLanguageTrainer(Trainer):
         moved = {name: sent(value, self.args.device) for name, value in inputs.items() if name not in read}
         prepared: dict[str, Any] = super()._prepare_inputs(moved)  # DeepSpeed's precision
         if self._image_token is not None:
-            prepared["image_places"] = int((inputs["input_ids"] == self._image_token).sum())
+            prepared["num_image_places"] = int((inputs["input_ids"] == self._image_token).sum())
         return prepared | {name: value for name, value in inputs.items() if name in read}
 
     def floating_point_ops(self, inputs: dict[str, torch.Tensor]) -> int:

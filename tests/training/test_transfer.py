@@ -93,4 +93,4 @@ def test_as_many_places_as_vectors_are_wanted_also_where_they_are_counted_before
     ids = torch.full((1, 5), model.config.image_token_id)
     for counted in (None, 5):
         with pytest.raises(DataError, match="the text has 5 image places, the pictures give 4 vectors"):
-            model(input_ids=ids, pixel_values=torch.zeros(1, 3, size, size), image_places=counted)
+            model(input_ids=ids, pixel_values=torch.zeros(1, 3, size, size), num_image_places=counted)
