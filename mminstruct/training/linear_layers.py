@@ -74,14 +74,16 @@ def _plain(module: nn.Module) -> bool:
 
 
 class _Casts:
-    """What layers compute with in autocast's precision: the last states that were cast, and weights.
+    """What layers compute with in autocast's precision: the last states that were cast, and weights that learn.
 
-    A cast that was made without a graph is of no use within one.
+    A cast that was made without a graph is of no use within one. Weights are kept in training only: what is computed
+    without gradients may be of other weights, such as their average.
     """
 
     def __init__(self, keep: bool) -> None:
         self._keep = keep
-        self._weights: dict[tuple[torch.Tensor, bool], tuple[int, torch.Tensor]] = {}  # with the version that was cast
+        # By the weight and whether the cast has a graph; with the version that was cast.
+        self._weights: dict[tuple[torch.Tensor, bool], tuple[int, torch.Tensor]] = {}
         self._of: Callable[[], torch.Tensor | None] = lambda: None
         self._key: tuple[Any, ...] = ()
         self._states: torch.Tensor | None = None
@@ -95,16 +97,19 @@ class _Casts:
             self._of, self._key, self._states = weakref.ref(states), key, states.to(dtype)
         return self._states
 
-    def weight(self, weight: torch.Tensor) -> torch.Tensor:
-        """The weight itself where autocast would cast it just as well."""
+    def weight(self, weight: torch.Tensor, graph: bool = True) -> torch.Tensor:
+        """The weight itself where autocast would cast it just as well.
+
+        Args:
+            graph: whether gradients go through the cast.
+        """
         dtype = _cast_to(weight)
-        if dtype is None or not (self._keep and weight.requires_grad):
+        if dtype is None or not (self._keep and weight.requires_grad and torch.is_grad_enabled()):
             return weight
-        key = (weight, torch.is_grad_enabled())
-        version, made = self._weights.get(key, (-1, weight))
+        version, made = self._weights.get((weight, graph), (-1, weight))
         if version != weight._version:
-            made = weight.to(dtype)
-            self._weights[key] = weight._version, made
+            made = (weight if graph else weight.detach()).to(dtype)
+            self._weights[weight, graph] = weight._version, made
         return made
 
     def forget(self) -> None:
@@ -138,9 +143,8 @@ class _WithLowRank:
             return self.peft_forward(states, **kwargs)  # type: ignore[no-any-return]
         base, casts = self.base, self.casts
         down, up = self.down.weight, self.up.weight
+        cast = casts.weight(down, graph=False), casts.weight(up, graph=False)
         states = casts.states(states)
-        with torch.no_grad():
-            cast = casts.weight(down), casts.weight(up)
         return _LowRank.apply(states, base.weight, base.bias, down, up, cast, self.scale)  # type: ignore[no-any-return]
 
 

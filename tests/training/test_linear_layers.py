@@ -147,8 +147,9 @@ def test_a_weights_cast_is_kept_until_the_next_step_and_only_where_it_has_a_grap
     with lean_linear_layers(model, keep=True), torch.autocast("cpu", torch.bfloat16):
         casts = model.forward.args[1]
         with torch.no_grad():
-            without = casts.weight(weight)
-            assert casts.weight(weight) is without and not without.requires_grad
+            assert casts.weight(weight) is casts.weight(weight, graph=False) is weight
+        without = casts.weight(weight, graph=False)
+        assert casts.weight(weight, graph=False) is without and not without.requires_grad
         made = casts.weight(weight)
         assert made.requires_grad and made.dtype == torch.bfloat16 and casts.weight(weight) is made
         for _ in range(2):  # as often as there are micro-batches
@@ -169,11 +170,12 @@ def _keeping(own: bool, model, keep: bool):
 
 
 def test_a_run_whose_casts_are_kept_is_the_run_whose_are_not(workspace, tmp_path, monkeypatch):
-    """Bit by bit, with LoRA and a connector that learns whole, and with all that learns whole."""
+    """Bit by bit, with LoRA and a connector that learns whole and their averages validated between; and all whole."""
     found = []
     for keep in (True, False):
         monkeypatch.setattr(as_trained, "lean_linear_layers", functools.partial(_keeping, keep))
         lora = {"train": ["connector"], "adapters": [{"kind": "lora", "part": "language_model", "rank": 2}]}
+        lora |= {"ema": 0.5, "validation": {"data": {"path": str(workspace / "data/data.json")}, "every": 2}}
         stages = [{**stage, "accumulate": 3, "steps": 4} for stage in (lora, {})]
         out = tmp_path / str(keep)
         train(make_recipe(workspace, stages, precision="bf16"), out)
