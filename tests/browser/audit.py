@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ _SETTLED = """async () => {
   await frame();
 }"""
 _OWN_SCHEMES = ("data", "blob", "file", "about")
+_BROKEN_OFF = ("AbortError", "Unexpected error Connection errored out")
 
 
 @cache
@@ -67,20 +69,28 @@ class Watch:
     asked: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    loads: Counter[Page] = field(default_factory=Counter)  # how often each page was loaded
 
     def over(self, context: BrowserContext) -> None:
         context.on("request", self._request)
         context.on("page", self._page)
 
     def _page(self, view: Page) -> None:
-        view.on("console", lambda note: self.complaints.append(note.text) if note.type == "error" else None)
-        view.on("pageerror", self._failed)
+        view.on("console", lambda note: self._complains(view, note.text) if note.type == "error" else None)
+        view.on("pageerror", lambda error: self._complains(view, str(error)))
         view.on("websocket", self._socket)
+        view.on("request", lambda request: self._loads(view, request))
 
-    def _failed(self, error: object) -> None:
-        # A reload breaks off what the page was asking, and the page says so.
-        if not str(error).startswith("AbortError"):
-            self.complaints.append(str(error))
+    def _loads(self, view: Page, request: Request) -> None:
+        """A reload breaks off what the page was asking; the page says so before the reload's own request, or after."""
+        if request.is_navigation_request():
+            self.loads[view] += 1
+            if self.loads[view] > 1:
+                self.complaints[:] = [text for text in self.complaints if not text.startswith(_BROKEN_OFF)]
+
+    def _complains(self, view: Page, text: str) -> None:
+        if self.loads[view] < 2 or not text.startswith(_BROKEN_OFF):
+            self.complaints.append(text)
 
     def _request(self, request: Request) -> None:
         self.asked.append(request.url)
