@@ -4,10 +4,10 @@
 
 Best-fit looks at one unit at a time. With pictures of hundreds of tokens only two or three conversations fit into a
 pack, and which of them stand together decides how full it gets. That is the cutting stock problem; what is here is
-sequential value correction (Belov and Scheithauer, INFORMS Journal on Computing 19, 2007, section 2). A knapsack finds
-the pattern that is worth most, which is used as often as its sizes last, and so on until nothing is left. Sizes that
-stood in patterns with waste become dearer, so they are placed earlier when all begins anew. The best of all rounds is
-taken. Sums, products, quotients and roots of float64 are the same on every machine, so plans are.
+sequential value correction (Belov and Scheithauer, INFORMS Journal on Computing 19, 2007). A knapsack finds the pattern
+that is worth most, which is used as often as its sizes last, and so on until nothing is left. Sizes that stood in
+patterns with waste become dearer, so they are placed earlier when all begins anew. The best of all rounds is taken.
+Sums, products, quotients and roots of float64 are the same on every machine, so plans are.
 """
 
 from __future__ import annotations
