@@ -16,6 +16,7 @@ from mminstruct.models.adapters import LoraConfig, attach
 from mminstruct.models.packing import packed
 from mminstruct.models.parts import freeze
 from mminstruct.training import as_trained, objectives
+from mminstruct.training.activation_checkpointing import activation_checkpointing
 from mminstruct.training.linear_layers import _Casts, _WithLowRank, lean_linear_layers
 from mminstruct.training.run import train
 from mminstruct.training.throughput import ModelFlops
@@ -36,9 +37,10 @@ def build(row: str = "nano", part: str = "language_model", seed: int = 0, **opti
 
 def step(model, batch, half: bool = False) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
-    with packed(model), torch.autocast("cpu", torch.bfloat16, enabled=half):
-        loss = objectives.get("sft")(model, batch).loss_sum
-    loss.backward()
+    with packed(model):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = objectives.get("sft")(model, batch).loss_sum
+        loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -46,11 +48,14 @@ def fused(model) -> int:
     return sum(isinstance(vars(module).get("forward"), _WithLowRank) for module in model.modules())
 
 
-@pytest.mark.parametrize("part", ["language_model", "connector"])
-def test_loss_and_gradients_are_pefts(part):
+@pytest.mark.parametrize(
+    ("part", "recomputed"), [("language_model", []), ("connector", []), ("language_model", ["language_model"])]
+)
+def test_loss_and_gradients_are_pefts(part, recomputed):
+    """Also where layers are computed again in the backward pass."""
     model, batch, adapter = build("nano-mlp", part)
     loss, expected = step(model, batch)
-    with lean_linear_layers(model):
+    with lean_linear_layers(model, keep=True), activation_checkpointing(model, recomputed):
         assert fused(model) == sum(one.endswith("lora_A.weight") for one in adapter.state()) > 0
         again, found = step(model, batch)
     assert again == pytest.approx(loss, rel=1e-6)
@@ -182,6 +187,20 @@ def test_a_run_whose_casts_are_kept_is_the_run_whose_are_not(workspace, tmp_path
         found.append([weights(out / place) for place in ("stages/1-s0/model", "model")])
     for kept, anew in zip(*found, strict=True):
         assert largest_difference(kept, anew) == 0.0
+
+
+def test_layers_that_are_computed_again_find_the_same_casts():
+    torch.manual_seed(0)
+    model, processor = mminstruct.create("nano", tiny=True)
+    freeze(model, ["connector", "language_model"])
+    batch = processor.pack(samples(processor))
+    found = []
+    for recomputed in ([], ["language_model"]):
+        with lean_linear_layers(model, keep=True), activation_checkpointing(model, recomputed):
+            found.append([step(model.train(), batch, half=True) for _ in range(2)])  # two micro-batches
+    for (loss, gradients), (other, others) in zip(*found, strict=True):
+        assert loss == other
+        assert all(torch.equal(gradients[name], others[name]) for name in gradients)
 
 
 def test_without_adapters_the_loss_in_bfloat16_is_autocasts_bit_by_bit():
